@@ -1,0 +1,46 @@
+"""From logits to scores, in float32: half precision would make false ties."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from .packing import FloatArray
+
+
+def sigmoid(logits: FloatArray) -> FloatArray:
+    """1 / (1 + exp(-x)) of each logit, without overflow.
+
+    >>> sigmoid(np.array([-1000.0, 0.0, 1000.0], np.float32))
+    array([0. , 0.5, 1. ], dtype=float32)
+    """
+    small = np.exp(-np.abs(logits))
+    return np.where(logits >= 0, 1 / (1 + small), small / (1 + small)).astype(np.float32)
+
+
+def softmax(logits: FloatArray) -> FloatArray:
+    """exp(x) over its sum along the last axis, the labels.
+
+    >>> softmax(np.array([[0.0, 0.0]], np.float32))
+    array([[0.5, 0.5]], dtype=float32)
+    """
+    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    result: FloatArray = (powers / powers.sum(axis=-1, keepdims=True)).astype(np.float32)
+    return result
+
+
+def _identity(logits: FloatArray) -> FloatArray:
+    return logits
+
+
+ACTIVATIONS: dict[str, Callable[[FloatArray], FloatArray]] = {"none": _identity, "sigmoid": sigmoid, "softmax": softmax}
+
+
+def activate(name: str, logits: FloatArray) -> FloatArray:
+    """Apply an activation to logits ``[pairs, labels]``; the shape stays.
+
+    >>> activate("sigmoid", np.zeros((1, 1), np.float32))
+    array([[0.5]], dtype=float32)
+    """
+    return ACTIVATIONS[name](logits)

@@ -1,0 +1,89 @@
+"""Open an artifact folder: read its manifest, check its files, choose a graph."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from .errors import ArtifactError
+from .manifest import Graph, Manifest
+
+# What `precision="auto"` takes, first to last. Only precisions whose scores are proven equal belong here.
+AUTO_PRECISIONS = ("fp32",)
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file's content, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb", buffering=0) as stream:
+        buffer = memoryview(bytearray(1 << 20))
+        while read := stream.readinto(buffer):
+            digest.update(buffer[:read])
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A folder that ``modernrank export`` wrote."""
+
+    folder: Path
+    manifest: Manifest
+
+    @staticmethod
+    def open(folder: str | Path) -> Artifact:
+        """Read the manifest of ``folder``; its files are not touched yet.
+
+        Raises:
+            ArtifactError: no such folder, no manifest, or one that cannot be read.
+        """
+        folder = Path(folder)
+        if not folder.is_dir():
+            raise ArtifactError(
+                f"there is no artifact folder {folder}; make it with `modernrank export CHECKPOINT --out {folder}`"
+            )
+        return Artifact(folder, Manifest.read(folder))
+
+    def graph(self, precision: str, provider: str) -> Graph:
+        """The graph for ``provider`` in ``precision``; ``"auto"`` takes the first of AUTO_PRECISIONS.
+
+        Raises:
+            ArtifactError: the artifact has no such graph.
+        """
+        graphs = [graph for graph in self.manifest.graphs if provider in graph.providers]
+        wanted = AUTO_PRECISIONS if precision == "auto" else (precision,)
+        for name in wanted:
+            for graph in graphs:
+                if graph.precision == name:
+                    return graph
+        there = ", ".join(f"{g.precision} for {' and '.join(g.providers)}" for g in self.manifest.graphs) or "none"
+        raise ArtifactError(
+            f"{self.folder} has no graph in precision {precision!r} for provider {provider!r}; it has: {there}. "
+            "Ask for one of these, or export again"
+        )
+
+    def check_files(self, names: list[str]) -> None:
+        """Compare size and SHA-256 of the named files with the manifest.
+
+        Raises:
+            ArtifactError: one is missing, has another size or another hash.
+        """
+        for name in names:
+            record, path = self.manifest.files[name], self.folder / name
+            remedy = "copy the artifact again, or export it again"
+            if not path.is_file():
+                raise ArtifactError(f"{path} is missing; {remedy}")
+            if path.stat().st_size != record.size:
+                raise ArtifactError(
+                    f"{path} has {path.stat().st_size} bytes, the manifest says {record.size}: it was truncated or replaced; {remedy}"
+                )
+            found = sha256_of(path)
+            if found != record.sha256:
+                raise ArtifactError(
+                    f"{path} does not match its SHA-256 hash in the manifest (found {found[:12]}.., recorded {record.sha256[:12]}..): "
+                    f"it was damaged or changed; {remedy}"
+                )
+
+    def files_of(self, graph: Graph) -> list[str]:
+        """The files that scoring with ``graph`` reads."""
+        return [self.manifest.tokenizer.file, graph.file, *([graph.data] if graph.data else [])]

@@ -1,0 +1,159 @@
+"""``manifest.json``: the only hand-over between ``export`` and the runtime.
+
+Schema version 1, every field (``docs/manifest.md`` shows one in full):
+
+    schema_version   1
+    name             the artifact's name, by default its folder's
+    created          UTC time, ISO 8601
+    source           model_id (hub id or null), revision (null for a local folder), files {name: SHA-256}
+    license          SPDX id from the model card, or "unknown"
+    model            architecture, layers, hidden_size, vocabulary, pooling, labels, max_length (tokens)
+    tokenizer        file, pad_token_id, truncation_side, max_length (tokens)
+    graphs           a list: precision, dialect, layout ("packed" or "padded"), opset, file, data, providers
+    files            {name: {size (bytes), sha256}} of every file but the manifest
+    parity           {precision: figures of `modernrank verify`}, empty until it ran
+    tools            {package: version} that the export ran with
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from .errors import ArtifactError
+
+SCHEMA_VERSION = 1
+FILE_NAME = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the weights came from. ``files`` maps each checkpoint file to its SHA-256."""
+
+    model_id: str | None
+    revision: str | None
+    files: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Model:
+    """The architecture, as far as the runtime and a reader need it. ``max_length`` counts tokens."""
+
+    architecture: str
+    layers: int
+    hidden_size: int
+    vocabulary: int
+    pooling: str
+    labels: list[str]
+    max_length: int
+
+
+@dataclass(frozen=True)
+class Tokenizer:
+    """What encoding needs besides ``tokenizer.json``. ``max_length`` is the tokenizer's own limit in tokens."""
+
+    file: str
+    pad_token_id: int
+    truncation_side: str
+    max_length: int
+
+
+@dataclass(frozen=True)
+class Graph:
+    """One ONNX graph of the artifact and the providers it was made for."""
+
+    precision: str
+    dialect: str
+    layout: str
+    opset: int
+    file: str
+    data: str | None
+    providers: list[str]
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """Size in bytes and SHA-256 of one file."""
+
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The whole manifest; see the module's text for each field."""
+
+    name: str
+    created: str
+    source: Source
+    license: str
+    model: Model
+    tokenizer: Tokenizer
+    graphs: list[Graph]
+    files: dict[str, FileRecord]
+    tools: dict[str, str]
+    parity: dict[str, dict[str, Any]] = field(default_factory=dict)
+    schema_version: int = SCHEMA_VERSION
+
+    def to_json(self) -> str:
+        """The text of ``manifest.json``."""
+        return json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False) + "\n"
+
+    @staticmethod
+    def read(folder: Path) -> Manifest:
+        """Read ``folder/manifest.json``.
+
+        Raises:
+            ArtifactError: there is none, it is not valid, or its schema is newer than this version reads.
+        """
+        path = folder / FILE_NAME
+        if not path.is_file():
+            raise ArtifactError(
+                f"{folder} is not an artifact: it has no {FILE_NAME}; make one with `modernrank export CHECKPOINT --out {folder}`"
+            )
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise ArtifactError(f"{path} is not valid JSON ({error}); export the artifact again") from error
+        return _parse(data, path)
+
+
+def _parse(data: Any, path: Path) -> Manifest:
+    version = data.get("schema_version") if isinstance(data, dict) else None
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise ArtifactError(
+            f"{path} has schema version {version}, this modernrank reads up to {SCHEMA_VERSION}: "
+            "upgrade modernrank, or export the artifact again with this version"
+        )
+    if version != SCHEMA_VERSION:
+        raise ArtifactError(f"{path} has no schema_version {SCHEMA_VERSION} (found {version!r}); export the artifact again")
+    try:
+        fields = {
+            **data,
+            "source": _record(Source, data["source"]),
+            "model": _record(Model, data["model"]),
+            "tokenizer": _record(Tokenizer, data["tokenizer"]),
+            "graphs": [_record(Graph, graph) for graph in data["graphs"]],
+            "files": {name: _record(FileRecord, entry) for name, entry in data["files"].items()},
+        }
+        manifest = _record(Manifest, fields)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ArtifactError(f"{path} is incomplete ({type(error).__name__}: {error}); export the artifact again") from error
+    for name in (*manifest.files, manifest.tokenizer.file, *(graph.file for graph in manifest.graphs)):
+        if Path(name).name != name:
+            raise ArtifactError(f"{path} names a file outside its folder: {name!r}; do not load this artifact")
+        if name not in manifest.files:
+            raise ArtifactError(f"{path} uses {name!r} but records no hash of it; export the artifact again")
+    return manifest
+
+
+T = TypeVar("T")
+
+
+def _record(kind: type[T], data: dict[str, Any]) -> T:
+    """Build a dataclass from JSON; unknown fields are a later minor addition and are passed over."""
+    known = {f.name for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    return kind(**{name: value for name, value in data.items() if name in known})

@@ -1,0 +1,328 @@
+"""``Reranker``: load an artifact, score pairs, rank documents.
+
+    pairs ──encode──▶ token ids ──plan──▶ runs of rows ──assemble──▶ batch ──session──▶ logits ──unpack──▶ scores
+"""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sized
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from . import packing
+from .activations import ACTIVATIONS, activate
+from .artifact import Artifact
+from .encoding import EncodedPair, Pair, PairEncoder, check_texts
+from .errors import InputError, ModernRankError, TruncationWarning
+from .manifest import Manifest
+from .packing import FloatArray, Plan
+from .providers import choose_provider
+from .session import Session, SessionInfo
+from .threads import available_threads
+
+# Pairs that are encoded, planned and scored together: enough to find rows of like length, little enough to hold.
+WINDOW = 4096
+# With a progress bar, smaller ones: the bar moves when a window is done.
+PROGRESS_WINDOW = 256
+
+
+@dataclass(frozen=True)
+class Truncation:
+    """A pair that was cut: its index in the input and the tokens that its query and its document lost."""
+
+    index: int
+    query_tokens_cut: int
+    document_tokens_cut: int
+
+
+@dataclass(frozen=True)
+class RankedDocument:
+    """A document in ``Reranker.rank``'s answer: where it stood, its score and text, and the tokens cut off it."""
+
+    index: int
+    score: float
+    document: str
+    tokens_cut: int
+
+
+class Reranker:
+    """Scores (query, document) pairs with an exported ModernBERT sequence classifier.
+
+    Build one with ``Reranker.load``. It may be shared by threads. Use it as a context manager, or call ``close``.
+
+    >>> from modernrank import Reranker
+    >>> with Reranker.load(TINY) as reranker:                                    # an artifact's folder
+    ...     scores = reranker.score([("capital of France?", "Paris"), ("capital of France?", "A baguette")])
+    ...     best = reranker.rank("capital of France?", ["A baguette", "Paris"], top_k=1)
+    >>> scores.shape, scores.dtype, len(best)
+    ((2,), dtype('float32'), 1)
+    """
+
+    def __init__(self, manifest: Manifest, encoder: PairEncoder, session: Session) -> None:
+        self.manifest = manifest
+        self._encoder = encoder
+        self._session: Session | None = session
+
+    @staticmethod
+    def load(
+        path: str | Path,
+        provider: str = "auto",
+        precision: str = "auto",
+        threads: int | None = None,
+        max_length: int | None = None,
+        truncation: str = "longest_first",
+    ) -> Reranker:
+        """Load the artifact at ``path``, its files checked against their hashes.
+
+        Args:
+            path: a folder that ``modernrank export`` wrote.
+            provider: ``"cpu"``, ``"cuda"``, ``"tensorrt"``, or ``"auto"`` for the best that is installed and that
+                the artifact has a graph for; ``info`` tells which one runs.
+            precision: ``"fp32"``, or ``"auto"`` for the fastest whose scores are proven equal.
+            threads: threads of one run; by default the cores that affinity and cgroup quota grant.
+            max_length: most tokens in a pair, special tokens included; by default all that the model allows.
+            truncation: what happens to a longer pair: ``"longest_first"`` (as ``transformers``), ``"document"``
+                (the query is never cut) or ``"error"``.
+
+        Raises:
+            ArtifactError: a file is missing, damaged or too new, or there is no such precision.
+            ProviderError: the provider is not installed, or another one would run.
+            InputError: an argument is out of its range.
+        """
+        artifact = Artifact.open(path)
+        manifest = artifact.manifest
+        usable = {name for graph in manifest.graphs for name in graph.providers}
+        chosen = choose_provider(provider, usable)
+        graph = artifact.graph(precision, chosen.name)
+        threads = available_threads() if threads is None else _positive("threads", threads)
+        limit = min(manifest.model.max_length, manifest.tokenizer.max_length)
+        max_length = limit if max_length is None else _positive("max_length", max_length)
+        if max_length > limit:
+            raise InputError(f"max_length {max_length} is above the {limit} tokens that {manifest.name} allows; lower it")
+        artifact.check_files(artifact.files_of(graph))
+        encoder = PairEncoder(
+            artifact.folder / manifest.tokenizer.file, max_length, truncation, manifest.tokenizer.truncation_side
+        )
+        from .onnxruntime_session import OnnxRuntimeSession
+
+        return Reranker(manifest, encoder, OnnxRuntimeSession(artifact.folder, graph, chosen, threads))
+
+    @property
+    def info(self) -> SessionInfo:
+        """What is running: provider, runtime, precision, graph, threads."""
+        return self._open_session().info
+
+    @property
+    def labels(self) -> list[str]:
+        """Names of the model's labels, in the order of the logits."""
+        return self.manifest.model.labels
+
+    @property
+    def max_length(self) -> int:
+        """Most tokens in a pair, special tokens included."""
+        return self._encoder.max_length
+
+    def score(
+        self,
+        pairs: Iterable[Pair],
+        *,
+        activation: str = "none",
+        on_truncate: Callable[[Truncation], None] | None = None,
+        show_progress: bool = False,
+    ) -> FloatArray:
+        """Score each (query, document) pair.
+
+        Args:
+            pairs: any iterable of (query, document) tuples of strings, a generator too.
+            activation: ``"none"`` for the logits, as the model's card prints them; ``"sigmoid"``, for one label or
+                several independent ones; ``"softmax"`` over several labels. Computed in float32.
+            on_truncate: called with a ``Truncation`` for each pair that was cut. Without it, cut pairs are told of
+                in one ``TruncationWarning``.
+            show_progress: draw a progress bar on standard error.
+
+        Returns:
+            float32 ``[pairs]`` in input order, or ``[pairs, labels]`` for a model of several labels; for no pairs,
+            an empty array.
+
+        Raises:
+            InputError: a pair is not two strings, or is too long for ``truncation``.
+        """
+        self._check_activation(activation)
+        notify = on_truncate or _TruncationSummary(self.max_length)
+        windows = self._score_windows(pairs, PROGRESS_WINDOW if show_progress else WINDOW, notify)
+        if show_progress:
+            windows = _with_progress(windows, pairs)
+        scores = [activate(activation, window) for window in windows]
+        if isinstance(notify, _TruncationSummary):
+            notify.warn()
+        every = np.concatenate(scores) if scores else np.empty((0, len(self.labels)), np.float32)
+        return every[:, 0] if len(self.labels) == 1 else every
+
+    def score_iter(
+        self,
+        pairs: Iterable[Pair],
+        *,
+        activation: str = "none",
+        on_truncate: Callable[[Truncation], None] | None = None,
+        window: int = WINDOW,
+    ) -> Iterator[Any]:
+        """Score a stream of pairs in constant memory: yields one score for each pair, in order.
+
+        Args:
+            pairs, activation, on_truncate: as in ``score``.
+            window: pairs that are read ahead, planned and scored together. Larger windows pad less, smaller ones
+                answer sooner.
+
+        Yields:
+            ``np.float32``, or float32 ``[labels]`` for a model of several labels.
+        """
+        self._check_activation(activation)
+        _positive("window", window)
+        notify = on_truncate or _TruncationSummary(self.max_length)
+        for scores in self._score_windows(pairs, window, notify):
+            activated = activate(activation, scores)
+            yield from activated[:, 0] if len(self.labels) == 1 else activated
+        if isinstance(notify, _TruncationSummary):
+            notify.warn()
+
+    def rank(
+        self,
+        query: str,
+        documents: Iterable[str],
+        top_k: int | None = None,
+        *,
+        activation: str = "none",
+        show_progress: bool = False,
+    ) -> list[RankedDocument]:
+        """Sort ``documents`` by their score for ``query``, best first, ties by index.
+
+        Args:
+            query: tokenised once for all documents.
+            documents: strings.
+            top_k: how many to return; all by default.
+            activation, show_progress: as in ``score``.
+
+        Raises:
+            InputError: the model has several labels, so that no order is defined; or as ``score``.
+        """
+        if len(self.labels) != 1:
+            raise InputError(
+                f"rank needs a model of one label, {self.manifest.name} has {len(self.labels)} "
+                f"({', '.join(self.labels)}); use score and choose a label"
+            )
+        if top_k is not None:
+            _positive("top_k", top_k)
+        checked = check_texts(documents, "document")
+        cut: dict[int, int] = {}
+
+        def remember(truncation: Truncation) -> None:
+            cut[truncation.index] = truncation.query_tokens_cut + truncation.document_tokens_cut
+
+        scores = self.score(
+            ((query, document) for document in checked),
+            activation=activation,
+            on_truncate=remember,
+            show_progress=show_progress,
+        )
+        order = np.argsort(-scores, kind="stable")[:top_k]
+        return [RankedDocument(int(i), float(scores[i]), checked[i], cut.get(int(i), 0)) for i in order]
+
+    def plan(self, pairs: Iterable[Pair]) -> Plan:
+        """How ``pairs`` would be placed in rows and runs, without running them."""
+        encoded = self._encoder.encode(list(pairs))
+        return packing.plan([len(pair.ids) for pair in encoded], self._open_session().limits)
+
+    def close(self) -> None:
+        """Free the model. Scoring after it is an error; closing twice is not."""
+        if self._session is not None:
+            self._session.close()
+            self._session = None
+
+    def __enter__(self) -> Reranker:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _score_windows(
+        self, pairs: Iterable[Pair], window: int, on_truncate: Callable[[Truncation], None]
+    ) -> Iterator[FloatArray]:
+        """Logits ``[pairs, labels]`` of one window of pairs after the other."""
+        stream = iter(pairs)
+        first_index = 0
+        while chunk := list(itertools.islice(stream, window)):
+            encoded = self._encoder.encode(chunk, first_index)
+            for index, pair in enumerate(encoded, start=first_index):
+                if pair.query_tokens_cut or pair.document_tokens_cut:
+                    on_truncate(Truncation(index, pair.query_tokens_cut, pair.document_tokens_cut))
+            yield self._run(encoded)
+            first_index += len(chunk)
+
+    def _run(self, encoded: list[EncodedPair]) -> FloatArray:
+        session = self._open_session()
+        ids = [pair.ids for pair in encoded]
+        logits = np.empty((len(ids), len(self.labels)), np.float32)
+        for run in packing.plan([len(i) for i in ids], session.limits).runs:
+            batch = packing.assemble(run, ids, self.manifest.tokenizer.pad_token_id)
+            packing.unpack(run, session.run(batch), out=logits)
+        return logits
+
+    def _open_session(self) -> Session:
+        if self._session is None:
+            raise ModernRankError("this Reranker is closed; load it again, or score inside its `with` block")
+        return self._session
+
+    def _check_activation(self, activation: str) -> None:
+        if activation not in ACTIVATIONS:
+            raise InputError(f"activation {activation!r} is unknown; choose one of {', '.join(ACTIVATIONS)}")
+        if activation == "softmax" and len(self.labels) == 1:
+            raise InputError("softmax over one label is always 1; choose activation='sigmoid' or 'none'")
+
+
+class _TruncationSummary:
+    """Collects cut pairs, to tell of them in one warning."""
+
+    def __init__(self, max_length: int) -> None:
+        self._max_length = max_length
+        self._pairs = self._tokens = 0
+        self._first: Truncation | None = None
+
+    def __call__(self, truncation: Truncation) -> None:
+        self._first = self._first or truncation
+        self._pairs += 1
+        self._tokens += truncation.query_tokens_cut + truncation.document_tokens_cut
+
+    def warn(self) -> None:
+        if self._first is not None:
+            warnings.warn(
+                f"{self._pairs} pairs were cut to max_length={self._max_length} and lost {self._tokens} tokens "
+                f"(the first is pair {self._first.index}); pass on_truncate to learn of each",
+                TruncationWarning,
+                stacklevel=3,
+            )
+
+
+def _positive(name: str, value: int) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise InputError(f"{name} is {value!r}; it must be a whole number of at least 1")
+    return value
+
+
+def _with_progress(windows: Iterator[FloatArray], pairs: Iterable[Pair]) -> Iterator[FloatArray]:
+    """Pass ``windows`` on, counting their pairs in a bar on standard error."""
+    try:
+        from tqdm import tqdm
+    except ImportError as error:
+        raise InputError("show_progress needs tqdm: pip install tqdm, or leave show_progress off") from error
+    with tqdm(total=len(pairs) if isinstance(pairs, Sized) else None, unit="pair") as bar:
+        for window in windows:
+            yield window
+            bar.update(len(window))

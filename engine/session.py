@@ -1,0 +1,48 @@
+"""The contract that every backend fills: a batch goes in, logits come out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from .packing import Batch, FloatArray, PackingLimits
+
+
+@dataclass(frozen=True)
+class SessionInfo:
+    """What runs, as the backend itself reports it, not as it was asked for.
+
+    provider:  modernrank's name for it: ``"cpu"``.
+    runtime:   the library and its version: ``"onnxruntime 1.32.0"``.
+    execution_provider: the runtime's own name: ``"CPUExecutionProvider"``.
+    precision: of the artifact's graph: ``"fp32"``.
+    graph:     the graph's dialect: ``"ort-cpu"``, ``"standard"`` or ``"reference"``.
+    threads:   threads that one run uses.
+    """
+
+    provider: str
+    runtime: str
+    execution_provider: str
+    precision: str
+    graph: str
+    threads: int
+
+
+class Session(Protocol):
+    """A loaded graph. ``run`` may be called from several threads at once."""
+
+    @property
+    def info(self) -> SessionInfo: ...
+
+    @property
+    def limits(self) -> PackingLimits:
+        """The batches that this session runs fastest and can take at all."""
+        ...
+
+    def run(self, batch: Batch) -> FloatArray:
+        """Logits, float32 ``[rows, slots, labels]``. A slot without a pair holds zeros."""
+        ...
+
+    def close(self) -> None:
+        """Free the graph and its memory. ``run`` must not be called after."""
+        ...

@@ -1,0 +1,86 @@
+"""How many threads this process may use, where the host's core count is not the answer.
+
+A container sees all cores of its host; running a thread on each while the scheduler grants two of them makes
+every run wait for the slowest. What counts is the affinity mask and the cgroup quota.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+
+PROC_CGROUP = Path("/proc/self/cgroup")
+CGROUP_ROOT = Path("/sys/fs/cgroup")
+CPU_TOPOLOGY = Path("/sys/devices/system/cpu")
+
+
+def available_threads(
+    proc_cgroup: Path = PROC_CGROUP, cgroup_root: Path = CGROUP_ROOT, topology: Path = CPU_TOPOLOGY
+) -> int:
+    """Threads worth starting: the physical cores in the affinity mask, capped by the cgroup's CPU quota.
+
+    Two hyper-threads of a core count once: matrix products fill the core's vector units already.
+
+    >>> 1 <= available_threads() <= (os.cpu_count() or 1)
+    True
+    """
+    cores = physical_cores(affinity(), topology)
+    quota = cgroup_quota(proc_cgroup, cgroup_root)
+    return cores if quota is None else max(1, min(cores, math.ceil(quota)))
+
+
+def affinity() -> set[int]:
+    """The logical processors that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return os.sched_getaffinity(0)
+    return set(range(os.cpu_count() or 1))  # macOS and Windows have no such mask
+
+
+def physical_cores(processors: set[int], topology: Path = CPU_TOPOLOGY) -> int:
+    """Count the cores behind logical ``processors``; each is its own core where the system does not say."""
+    siblings = set()
+    for processor in processors:
+        path = topology / f"cpu{processor}" / "topology" / "thread_siblings_list"
+        siblings.add(path.read_text().strip() if path.is_file() else str(processor))
+    return max(1, len(siblings))
+
+
+def cgroup_quota(proc_cgroup: Path = PROC_CGROUP, cgroup_root: Path = CGROUP_ROOT) -> float | None:
+    """The smallest CPU quota on the way from this process's cgroup to the root, in processors; None for no limit.
+
+    Reads version 2 (``cpu.max``) and version 1 (``cpu.cfs_quota_us`` of the ``cpu`` controller).
+    """
+    if not proc_cgroup.is_file():
+        return None
+    quotas = []
+    for line in proc_cgroup.read_text().splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":
+            quotas += [_quota_v2(folder) for folder in _ancestors(cgroup_root, path)]
+        elif "cpu" in controllers.split(","):
+            for mount in (cgroup_root / controllers, cgroup_root / "cpu"):
+                quotas += [_quota_v1(folder) for folder in _ancestors(mount, path)]
+    return min((quota for quota in quotas if quota is not None), default=None)
+
+
+def _ancestors(mount: Path, path: str) -> list[Path]:
+    """``path`` below ``mount`` and every folder above it. In a container the mount itself may be the cgroup."""
+    parts = [part for part in path.split("/") if part not in ("", "..")]
+    return [mount.joinpath(*parts[:depth]) for depth in range(len(parts), -1, -1)]
+
+
+def _quota_v2(folder: Path) -> float | None:
+    file = folder / "cpu.max"
+    if not file.is_file():
+        return None
+    quota, period = file.read_text().split()
+    return None if quota == "max" else int(quota) / int(period)
+
+
+def _quota_v1(folder: Path) -> float | None:
+    quota_file, period_file = folder / "cpu.cfs_quota_us", folder / "cpu.cfs_period_us"
+    if not (quota_file.is_file() and period_file.is_file()):
+        return None
+    quota = int(quota_file.read_text())
+    return None if quota <= 0 else quota / int(period_file.read_text())

@@ -1,0 +1,8 @@
+"""From a ModernBERT checkpoint to an artifact: ``export_checkpoint``, and ``verify_artifact`` against ``transformers``.
+
+Needs ``pip install 'modernrank[export]'``; verification needs ``modernrank[verify]`` as well.
+"""
+
+from .exporter import export_checkpoint
+
+__all__ = ["export_checkpoint"]

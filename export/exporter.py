@@ -1,0 +1,179 @@
+"""``export_checkpoint``: a checkpoint goes in, an artifact comes out, whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+
+from modernrank import __version__
+from modernrank.artifact import sha256_of
+from modernrank.encoding import load_tokenizer
+from modernrank.errors import ArtifactError, InputError
+from modernrank.manifest import FILE_NAME, FileRecord, Graph, Manifest, Model, Source, Tokenizer
+
+from .checkpoint import DEFAULT_MODEL, Checkpoint, Origin, license_of, locate, origin_hashes
+from .config import ModernBertConfig
+from .graph import DIALECTS, OPSET, write_graph
+
+PRECISIONS = ("fp32",)
+REFERENCE = "reference"
+GRAPHS = (*DIALECTS, REFERENCE)
+TOOLS = ("numpy", "onnx", "onnxruntime", "safetensors", "tokenizers", "transformers", "optimum", "optimum-onnx")
+
+
+def export_checkpoint(
+    checkpoint: str | Path = DEFAULT_MODEL,
+    out: str | Path = "artifacts/gte-reranker-modernbert-base",
+    *,
+    graph: str = "ort-cpu",
+    precision: str = "fp32",
+    revision: str | None = None,
+    force: bool = False,
+    report: Callable[[str], None] = lambda message: None,
+) -> Manifest:
+    """Write the artifact of ``checkpoint`` to the folder ``out``.
+
+    Args:
+        checkpoint: a local folder or a hub id, with a ModernBERT sequence classifier in safetensors.
+        out: the artifact's folder. It appears when everything is written, and not before.
+        graph: ``"ort-cpu"`` (fastest in ONNX Runtime on CPUs), ``"standard"`` (pure ONNX operators) or
+            ``"reference"`` (what optimum exports; needs ``modernrank[reference]``).
+        precision: ``"fp32"``.
+        revision: of a hub id: a commit, tag or branch.
+        force: replace an artifact that is there.
+        report: called with a line for each step.
+
+    Raises:
+        InputError: an unknown ``graph`` or ``precision``.
+        ArtifactError: a checkpoint that is not such a classifier or is damaged; ``out`` exists or cannot be written.
+    """
+    if graph not in GRAPHS:
+        raise InputError(f"graph {graph!r} is unknown; choose one of {', '.join(GRAPHS)}")
+    if precision not in PRECISIONS:
+        raise InputError(f"precision {precision!r} is unknown; choose one of {', '.join(PRECISIONS)}")
+    out = Path(out)
+    _check_target(out, force)
+    origin = locate(str(checkpoint), revision)
+    config = ModernBertConfig.read(origin.folder / "config.json")
+    tokenizer = _read_tokenizer(origin.folder, config)
+    with Checkpoint(origin.folder, config) as weights, _replacing(out, force) as folder:
+        shutil.copyfile(origin.folder / tokenizer.file, folder / tokenizer.file)
+        report(f"writing the {graph} graph of {len(config.layers)} layers")
+        model_file = f"model.{precision}.onnx"
+        if graph == REFERENCE:
+            from .reference import write_reference_graph
+
+            opset = write_reference_graph(origin.folder, folder / model_file)
+        else:
+            write_graph(weights, config, graph, folder / model_file)
+            opset = OPSET
+        data = f"{model_file}.data" if (folder / f"{model_file}.data").is_file() else None
+        layout = "padded" if graph == REFERENCE else "packed"
+        record = Graph(precision, graph, layout, opset, model_file, data, ["cpu"])
+        report("hashing")
+        manifest = _manifest(out.name, origin, weights.files, config, tokenizer, record, folder)
+        (folder / FILE_NAME).write_text(manifest.to_json(), encoding="utf-8")
+    return manifest
+
+
+def rewrite_manifest(folder: Path, manifest: Manifest) -> None:
+    """Replace the manifest of an artifact in one step."""
+    partial = folder / f".{FILE_NAME}.{os.getpid()}"
+    try:
+        partial.write_text(manifest.to_json(), encoding="utf-8")
+        partial.replace(folder / FILE_NAME)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise ArtifactError(f"cannot write {folder / FILE_NAME}: {error.strerror}") from error
+
+
+def _manifest(
+    name: str,
+    origin: Origin,
+    weight_files: list[Path],
+    config: ModernBertConfig,
+    tokenizer: Tokenizer,
+    graph: Graph,
+    folder: Path,
+) -> Manifest:
+    return Manifest(
+        name=name,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        source=Source(origin.model_id, origin.revision, origin_hashes(origin, weight_files)),
+        license=license_of(origin.folder),
+        model=Model(
+            architecture="ModernBertForSequenceClassification",
+            layers=len(config.layers),
+            hidden_size=config.hidden_size,
+            vocabulary=config.vocab_size,
+            pooling=config.classifier_pooling,
+            labels=list(config.labels),
+            max_length=config.max_position_embeddings,
+        ),
+        tokenizer=tokenizer,
+        graphs=[graph],
+        files={path.name: FileRecord(path.stat().st_size, sha256_of(path)) for path in sorted(folder.iterdir())},
+        tools={"modernrank": __version__, **_installed(TOOLS)},
+    )
+
+
+def _installed(packages: tuple[str, ...]) -> dict[str, str]:
+    there = {d.metadata["Name"].lower(): d.version for d in metadata.distributions() if d.metadata["Name"]}
+    return {name: there[name] for name in packages if name in there}
+
+
+def _read_tokenizer(folder: Path, config: ModernBertConfig) -> Tokenizer:
+    file = folder / "tokenizer.json"
+    if not file.is_file():
+        raise ArtifactError(f"{folder} has no tokenizer.json; save one with `AutoTokenizer.from_pretrained(..).save_pretrained(..)`")
+    load_tokenizer(file, vocabulary=config.vocab_size)
+    settings_file = folder / "tokenizer_config.json"
+    settings = json.loads(settings_file.read_text(encoding="utf-8")) if settings_file.is_file() else {}
+    limit = min(settings.get("model_max_length", config.max_position_embeddings), config.max_position_embeddings)
+    return Tokenizer(file.name, config.pad_token_id, settings.get("truncation_side", "right"), int(limit))
+
+
+def _check_target(out: Path, force: bool) -> None:
+    """Refuse to overwrite, and never delete a folder that is not an artifact."""
+    if not out.exists():
+        return
+    if not out.is_dir() or (any(out.iterdir()) and not (out / FILE_NAME).is_file()):
+        raise ArtifactError(f"{out} exists and is not an artifact; choose another --out")
+    if any(out.iterdir()) and not force:
+        raise ArtifactError(f"{out} holds an artifact already; give --force to replace it, or choose another --out")
+
+
+@contextmanager
+def _replacing(out: Path, force: bool) -> Iterator[Path]:
+    """A temporary folder beside ``out`` that takes its place on success and vanishes on failure."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".partial", dir=out.parent))
+    except OSError as error:
+        raise ArtifactError(f"cannot write to {out.parent}: {error.strerror}; choose another --out") from error
+    try:
+        yield partial
+        partial.chmod(0o755)  # mkdtemp's folders are private
+        if out.exists():
+            _check_target(out, force)
+            old = partial.with_suffix(".replaced")
+            out.rename(old)
+            partial.rename(out)
+            shutil.rmtree(old)
+        else:
+            partial.rename(out)
+    except OSError as error:
+        free = shutil.disk_usage(out.parent).free
+        raise ArtifactError(
+            f"cannot write {out}: {error.strerror} ({free / 1e6:,.0f} MB are free there; "
+            "an artifact needs about the checkpoint's size); nothing was kept"
+        ) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)

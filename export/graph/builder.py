@@ -1,0 +1,125 @@
+"""A thin builder of ONNX graphs: scopes name the nodes as paths, large constants stream to a data file.
+
+A value is the name of a tensor in the graph. Nodes are named by the scopes that they are made in and their
+operator, so that a profile reads like the model: ``/layers.0/attn/q_proj/MatMul``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NewType
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+Value = NewType("Value", str)
+
+CONTRIB = "com.microsoft"  # ONNX Runtime's own operators
+EXTERNAL_FROM = 1024  # bytes; smaller constants stay inside the .onnx file
+ALIGNMENT = 4096  # bytes; lets a runtime map the data file into memory page by page
+
+
+class GraphBuilder:
+    """Collects the nodes and constants of one model. Its data file is written as constants come."""
+
+    def __init__(self, data_file: Path) -> None:
+        self._data_name = data_file.name
+        self._data = data_file.open("wb")
+        self._nodes: list[onnx.NodeProto] = []
+        self._constants: dict[str, TensorProto] = {}
+        self._scopes: list[str] = []
+        self._used: dict[str, int] = {}
+
+    @contextmanager
+    def scope(self, name: str) -> Iterator[None]:
+        """Name what is made inside ``/outer/name/..``."""
+        self._scopes.append(name)
+        yield
+        self._scopes.pop()
+
+    def op(self, operator: str, *inputs: Value | None, domain: str = "", **attributes: Any) -> Value:
+        """Add a node of one output; None leaves out an optional input."""
+        name = self._unique("/".join(["", *self._scopes, operator]))
+        node = helper.make_node(operator, [i or "" for i in inputs], [name], name=name, domain=domain, **attributes)
+        self._nodes.append(node)
+        return Value(name)
+
+    def constant(self, name: str, value: np.ndarray[Any, Any]) -> Value:
+        """A named constant, such as a weight."""
+        path = self._unique(".".join([*self._scopes, name]))
+        self._constants[path] = self._tensor(path, np.ascontiguousarray(value))
+        return Value(path)
+
+    def ints(self, *values: int) -> Value:
+        """An int64 vector, shared by all that ask for the same."""
+        return self._shared("ints_" + "_".join(map(str, values)), np.array(values, np.int64))
+
+    def scalar(self, value: int | float) -> Value:
+        """An int64 or float32 scalar, shared by all that ask for the same."""
+        return self._shared(f"{type(value).__name__}_{value}", np.array(value, np.int64 if isinstance(value, int) else np.float32))
+
+    def branch(self, condition: Value, then: Callable[[], Value], otherwise: Callable[[], Value]) -> Value:
+        """Run ``then`` where the bool ``condition`` holds, else ``otherwise``; each makes a float tensor by a node."""
+        bodies = {}
+        for label, body in (("then_branch", then), ("else_branch", otherwise)):
+            outer, self._nodes = self._nodes, []
+            with self.scope(label):
+                result = body()
+            output = helper.make_tensor_value_info(result, TensorProto.FLOAT, None)
+            bodies[label] = helper.make_graph(self._nodes, label, [], [output])
+            self._nodes = outer
+        return self.op("If", condition, **bodies)
+
+    def model(
+        self, inputs: list[onnx.ValueInfoProto], outputs: dict[Value, onnx.ValueInfoProto], opset: int, producer: str
+    ) -> onnx.ModelProto:
+        """Close the data file and return the model. ``outputs`` maps values to the outputs that carry them."""
+        self._data.close()
+        for value, info in outputs.items():
+            self._nodes.append(helper.make_node("Identity", [value], [info.name], name=f"/{info.name}"))
+        graph = helper.make_graph(self._nodes, "modernbert", inputs, list(outputs.values()), list(self._constants.values()))
+        domains = [helper.make_opsetid("", opset), helper.make_opsetid(CONTRIB, 1)]
+        used = {node.domain for node in _all_nodes(graph)}
+        return helper.make_model(
+            graph,
+            opset_imports=[d for d in domains if d.domain in used],
+            ir_version=10,
+            producer_name="modernrank",
+            producer_version=producer,
+        )
+
+    def _unique(self, name: str) -> str:
+        count = self._used[name] = self._used.get(name, 0) + 1
+        return name if count == 1 else f"{name}_{count}"
+
+    def _shared(self, name: str, value: np.ndarray[Any, Any]) -> Value:
+        if name not in self._constants:
+            self._constants[name] = self._tensor(name, value)
+        return Value(name)
+
+    def _tensor(self, name: str, value: np.ndarray[Any, Any]) -> TensorProto:
+        if value.nbytes < EXTERNAL_FROM:
+            return numpy_helper.from_array(value, name)
+        self._data.write(b"\0" * (-self._data.tell() % ALIGNMENT))
+        tensor = TensorProto(
+            name=name,
+            dims=value.shape,
+            data_type=helper.np_dtype_to_tensor_dtype(value.dtype),
+            data_location=TensorProto.EXTERNAL,
+        )
+        for key, entry in (("location", self._data_name), ("offset", self._data.tell()), ("length", value.nbytes)):
+            tensor.external_data.add(key=key, value=str(entry))
+        self._data.write(value.data)
+        return tensor
+
+
+def _all_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    """The nodes of a graph and of its branches."""
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.GRAPH:
+                yield from _all_nodes(attribute.g)
