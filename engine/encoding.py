@@ -88,7 +88,7 @@ class PairEncoder:
             InputError: not two strings, text that is not valid Unicode, or a pair too long for ``truncation``.
         """
         for index, pair in enumerate(pairs, start=first_index):
-            check_pair(pair, index)
+            check_pair(pair, f"pair {index}")
         texts = list(dict.fromkeys(text for pair in pairs for text in pair))
         encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
         ids = {text: encoding.ids for text, encoding in zip(texts, encodings, strict=True)}
@@ -141,40 +141,46 @@ def longest_first(first: int, second: int, room: int) -> tuple[int, int]:
     return (short, long) if first <= second else (long, short)
 
 
-def check_pair(pair: object, index: int) -> None:
-    """Refuse whatever is not a (query, document) tuple or list of two valid strings.
+def check_pair(pair: object, what: str) -> None:
+    """Refuse whatever is not a (query, document) tuple or list of two valid strings; ``what`` names it.
 
     Raises:
-        InputError: it names the pair's index and what was found.
+        InputError: it says what was found instead.
     """
-    if not isinstance(pair, tuple | list) or len(pair) != 2 or not all(isinstance(text, str) for text in pair):
-        kinds = f"({', '.join(type(p).__name__ for p in pair)})" if isinstance(pair, tuple | list) else type(pair).__name__
-        raise InputError(f"pair {index} is not a (query, document) tuple of two strings but {kinds}")
+    if not isinstance(pair, tuple | list):
+        raise InputError(f"{what} is not a (query, document) tuple of two strings but {type(pair).__name__}")
+    if len(pair) != 2 or not all(isinstance(text, str) for text in pair):
+        kinds = ", ".join(type(text).__name__ for text in pair)
+        raise InputError(f"{what} is not a (query, document) tuple of two strings but ({kinds})")
     for part, text in zip(("query", "document"), pair, strict=True):
-        if not text.isascii():
-            _check_unicode(text, f"pair {index}: its {part}")
+        check_text(text, f"{what}: its {part}")
 
 
-def _check_unicode(text: str, what: str) -> None:
+def check_text(text: object, what: str) -> str:
+    """Return ``text`` if it is a string of valid Unicode; ``what`` names it in the error.
+
+    Raises:
+        InputError: it is not.
+    """
+    if not isinstance(text, str):
+        raise InputError(f"{what} is not a string but {type(text).__name__}")
+    if text.isascii():
+        return text
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
         raise InputError(
-            f"{what} holds a lone surrogate {text[error.start]!r} at character {error.start}, which is no valid Unicode; "
-            "decode the text again, for instance with errors='replace'"
+            f"{what} holds a lone surrogate {text[error.start]!r} at character {error.start}, which is not valid "
+            "Unicode; decode the text again, for instance with errors='replace'"
         ) from error
+    return text
 
 
 def check_texts(texts: Iterable[object], what: str) -> list[str]:
     """The list of ``texts``, each checked to be a string. ``what`` names one of them in the error."""
-    if isinstance(texts, str):
-        raise InputError(f"a list of {what}s was expected, but this is one string; put it in a list")
-    checked: list[str] = []
-    for index, text in enumerate(texts):
-        if not isinstance(text, str):
-            raise InputError(f"{what} {index} is not a string but {type(text).__name__}")
-        checked.append(text)
-    return checked
+    if isinstance(texts, str) or not isinstance(texts, Iterable):
+        raise InputError(f"a list of {what}s was expected, not {type(texts).__name__}; put a single one in a list")
+    return [check_text(text, f"{what} {index}") for index, text in enumerate(texts)]
 
 
 def load_tokenizer(file: Path, vocabulary: int | None = None) -> Tokenizer:

@@ -18,7 +18,7 @@ import numpy as np
 from . import packing
 from .activations import ACTIVATIONS, activate
 from .artifact import Artifact
-from .encoding import EncodedPair, Pair, PairEncoder, check_texts
+from .encoding import EncodedPair, Pair, PairEncoder, check_text, check_texts
 from .errors import InputError, ModernRankError, TruncationWarning
 from .manifest import Manifest
 from .packing import FloatArray, Plan
@@ -218,6 +218,7 @@ class Reranker:
             )
         if top_k is not None:
             _positive("top_k", top_k)
+        check_text(query, "the query")
         checked = check_texts(documents, "document")
         cut: dict[int, int] = {}
 

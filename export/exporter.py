@@ -150,6 +150,15 @@ def _check_target(out: Path, force: bool) -> None:
         raise ArtifactError(f"{out} holds an artifact already; give --force to replace it, or choose another --out")
 
 
+def _share(folder: Path) -> None:
+    """Give a temporary folder and its files, which are private, the permissions of any other."""
+    umask = os.umask(0)
+    os.umask(umask)
+    folder.chmod(0o777 & ~umask)
+    for file in folder.iterdir():
+        file.chmod(0o666 & ~umask)
+
+
 @contextmanager
 def _replacing(out: Path, force: bool) -> Iterator[Path]:
     """A temporary folder beside ``out`` that takes its place on success and vanishes on failure."""
@@ -160,7 +169,7 @@ def _replacing(out: Path, force: bool) -> Iterator[Path]:
         raise ArtifactError(f"cannot write to {out.parent}: {error.strerror}; choose another --out") from error
     try:
         yield partial
-        partial.chmod(0o755)  # mkdtemp's folders are private
+        _share(partial)
         if out.exists():
             _check_target(out, force)
             old = partial.with_suffix(".replaced")

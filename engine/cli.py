@@ -1,0 +1,231 @@
+"""The command line: ``modernrank export | verify | info | score | rank``.
+
+Exit codes: 0; 1 for a refused input or a failed verification, with one line on standard error; 2 for usage.
+
+This module joins the packages: it alone in ``engine/`` imports ``modernrank.export``, inside the commands that need it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from . import __version__, jsonl
+from .activations import ACTIVATIONS
+from .artifact import Artifact
+from .encoding import TRUNCATIONS, check_text
+from .errors import InputError, ModernRankError
+from .providers import PROVIDERS, installed_execution_providers
+from .reranker import RankedDocument, Reranker
+from .threads import available_threads
+
+# Modules that a command may lack, and the extra that brings them.
+EXTRAS = {
+    "onnx": "export",
+    "safetensors": "export",
+    "ml_dtypes": "export",
+    "huggingface_hub": "export",
+    "torch": "verify",
+    "transformers": "verify",
+    "optimum": "reference",
+    "onnxruntime": "cpu",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code."""
+    args = _parser().parse_args(arguments)
+    try:
+        sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr]  # JSON lines are, in every locale
+        code = int(args.command(args))
+        sys.stdout.flush()  # here, where a closed pipe is still ours to handle
+        return code
+    except ModernRankError as error:
+        return _fail(str(error))
+    except ModuleNotFoundError as error:
+        extra = EXTRAS.get((error.name or "").partition(".")[0])
+        if extra is None:
+            raise
+        return _fail(f"`modernrank {args.name}` needs {error.name}, which is not installed: pip install 'modernrank[{extra}]'")
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    except BrokenPipeError:  # the reader of our output has gone, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + 13  # SIGPIPE, which Windows has no name for
+
+
+def _fail(message: str) -> int:
+    print(f"modernrank: {' '.join(message.split())}", file=sys.stderr)
+    return 1
+
+
+def _export(args: argparse.Namespace) -> int:
+    from modernrank.export import export_checkpoint
+
+    manifest = export_checkpoint(
+        args.checkpoint,
+        args.out,
+        graph=args.graph,
+        precision=args.precision,
+        revision=args.revision,
+        force=args.force,
+        report=_note,
+    )
+    megabytes = sum(record.size for record in manifest.files.values()) / 1e6
+    _note(f"wrote {args.out} ({megabytes:,.0f} MB); next: modernrank rank {args.out} --query QUERY --documents FILE")
+    return 0
+
+
+def _verify(args: argparse.Namespace) -> int:
+    from modernrank.export.verify import verify_artifact
+
+    result = verify_artifact(args.artifact, args.against, longest=args.longest, report=_note)
+    print(result.table())
+    return 0 if result.passed else _fail(f"{args.artifact} does not agree with {args.against}: {result.verdict()}")
+
+
+def _info(args: argparse.Namespace) -> int:
+    manifest = Artifact.open(args.artifact).manifest
+    if args.json:
+        print(manifest.to_json(), end="")
+        return 0
+    model, source = manifest.model, manifest.source
+    origin = source.model_id or "a local folder"
+    rows = [
+        ("artifact", f"{manifest.name}, made {manifest.created} by modernrank {manifest.tools.get('modernrank')}"),
+        ("source", f"{origin}{f' at {source.revision}' if source.revision else ''}, licence {manifest.license}"),
+        ("model", f"{model.architecture}, {model.layers} layers of {model.hidden_size}, {model.pooling} pooling"),
+        ("labels", ", ".join(model.labels)),
+        ("longest pair", f"{min(model.max_length, manifest.tokenizer.max_length):,} tokens"),
+    ]
+    for graph in manifest.graphs:
+        size = sum(manifest.files[name].size for name in (graph.file, graph.data) if name) / 1e6
+        rows.append(("graph", f"{graph.precision}, {graph.dialect}, for {', '.join(graph.providers)}: {size:,.0f} MB"))
+    for precision, parity in manifest.parity.items():
+        rows.append(("parity", f"{precision}: {parity['verdict']} (against {parity['against']})"))
+    if not manifest.parity:
+        rows.append(("parity", "not measured yet: modernrank verify ARTIFACT --against CHECKPOINT"))
+    rows.append(("this machine", f"{available_threads()} threads; {', '.join(installed_execution_providers()) or 'no ONNX Runtime'}"))
+    for name, text in rows:
+        print(f"{name:>13}  {text}")
+    return 0
+
+
+def _score(args: argparse.Namespace) -> int:
+    with _load(args) as reranker, jsonl.reading(args.input) as lines, jsonl.writing(args.output) as write:
+        records = jsonl.PairReader(lines, args.input)
+        cuts: dict[int, dict[str, int]] = {}
+        scores = reranker.score_iter(
+            records,
+            activation=args.activation,
+            window=args.window,
+            on_truncate=lambda t: cuts.update(
+                {t.index: {"query_tokens_cut": t.query_tokens_cut, "document_tokens_cut": t.document_tokens_cut}}
+            ),
+        )
+        for index, score in enumerate(scores):
+            write({**records.other_fields(index), "score": score.tolist(), **cuts.pop(index, {})})
+    return 0
+
+
+def _rank(args: argparse.Namespace) -> int:
+    check_text(args.query, "--query")
+    with _load(args) as reranker, jsonl.reading(args.documents) as lines:
+        documents = jsonl.read_documents(lines, args.documents)
+        ranking = reranker.rank(args.query, documents, args.top_k, activation=args.activation)
+    if args.json:
+        for place in ranking:
+            cut = {"tokens_cut": place.tokens_cut} if place.tokens_cut else {}
+            print(json.dumps({"index": place.index, "score": place.score, "document": place.document, **cut}, ensure_ascii=False))
+    else:
+        _print_ranking(ranking)
+    return 0
+
+
+def _print_ranking(ranking: list[RankedDocument]) -> None:
+    print(f"{'rank':>4}  {'score':>8}  {'index':>5}  document")
+    for rank, place in enumerate(ranking, start=1):
+        text = " ".join(place.document.split())
+        shown = text if len(text) <= 80 else text[:79] + "…"
+        note = f"  ({place.tokens_cut} tokens cut)" if place.tokens_cut else ""
+        print(f"{rank:>4}  {place.score:>8.4f}  {place.index:>5}  {shown}{note}")
+
+
+def _load(args: argparse.Namespace) -> Reranker:
+    return Reranker.load(args.artifact, args.provider, args.precision, args.threads, args.max_length, args.truncation)
+
+
+def _note(message: str) -> None:
+    print(message, file=sys.stderr)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Answers a wrong usage with one line and the way to the help, not with the whole usage."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="modernrank", description="Score (query, document) pairs with ModernBERT rerankers.")
+    parser.add_argument("--version", action="version", version=f"modernrank {__version__}")
+    commands = parser.add_subparsers(dest="name", required=True, metavar="COMMAND")
+
+    def command(name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text)
+        sub.set_defaults(command=run)
+        return sub
+
+    export = command("export", _export, "Write the artifact of a checkpoint.")
+    export.add_argument("checkpoint", nargs="?", default="Alibaba-NLP/gte-reranker-modernbert-base", help="a folder or a hub id (%(default)s)")
+    export.add_argument("--out", type=Path, required=True, help="the artifact's folder")
+    export.add_argument("--precision", default="fp32", help="fp32 (%(default)s)")
+    export.add_argument("--graph", default="ort-cpu", help="ort-cpu, standard, or reference for optimum's (%(default)s)")
+    export.add_argument("--revision", help="of a hub id: a commit, tag or branch")
+    export.add_argument("--force", action="store_true", help="replace an artifact that is there")
+
+    verify = command("verify", _verify, "Compare an artifact's logits with those of transformers, and record the result.")
+    verify.add_argument("artifact", type=Path)
+    verify.add_argument("--against", required=True, metavar="CHECKPOINT", help="the checkpoint that it was made from")
+    verify.add_argument("--longest", type=_positive, default=8192, metavar="TOKENS", help="leave out longer pairs (%(default)s)")
+
+    info = command("info", _info, "Show what an artifact is and what this machine would run it on.")
+    info.add_argument("artifact", type=Path)
+    info.add_argument("--json", action="store_true", help="print the manifest")
+
+    score = command("score", _score, 'Score JSON lines {"query": .., "document": ..}; other fields are passed through.')
+    _add_load_options(score)
+    score.add_argument("--input", default="-", help="a file, or - for standard input (%(default)s)")
+    score.add_argument("--output", default="-", help="a file, or - for standard output (%(default)s)")
+    score.add_argument("--window", type=_positive, default=1024, help="pairs read ahead and scored together (%(default)s)")
+
+    rank = command("rank", _rank, "Sort documents by their score for a query, best first.")
+    _add_load_options(rank)
+    rank.add_argument("--query", required=True)
+    rank.add_argument("--documents", required=True, metavar="FILE", help='one a line, or .jsonl with {"document": ..}; - for standard input')
+    rank.add_argument("--top-k", type=_positive, metavar="K", help="show the best K")
+    rank.add_argument("--json", action="store_true", help="print JSON lines")
+    return parser
+
+
+def _add_load_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("artifact", type=Path)
+    parser.add_argument("--provider", default="auto", help=f"auto, {', '.join(PROVIDERS)} (%(default)s)")
+    parser.add_argument("--precision", default="auto", help="auto or fp32 (%(default)s)")
+    parser.add_argument("--threads", type=_positive, help="threads of one run (the cores that are granted)")
+    parser.add_argument("--max-length", type=_positive, metavar="TOKENS", help="longest pair (all that the model allows)")
+    parser.add_argument("--truncation", default="longest_first", help=f"{', '.join(TRUNCATIONS)} (%(default)s)")
+    parser.add_argument("--activation", default="none", help=f"{', '.join(ACTIVATIONS)} (%(default)s)")
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is not at least 1")
+    return value

@@ -1,0 +1,264 @@
+"""``modernrank verify``: an artifact's logits against those of ``transformers``, over a grid of lengths and packings.
+
+The lengths sit on and beside every edge of the graph: the window of the sliding layers (64 tokens), its blocks
+(64, 128, 192, 256), the change from band masks to blocks (192), and long pairs. Each pair is scored alone, packed
+in one row with others in every order, and in a batch of several rows of different fill.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from modernrank import Reranker, packing
+from modernrank.artifact import Artifact
+from modernrank.encoding import PairEncoder
+from modernrank.errors import ArtifactError
+from modernrank.manifest import Graph
+from modernrank.onnxruntime_session import OnnxRuntimeSession
+from modernrank.packing import FloatArray, IntArray, Run
+from modernrank.providers import PROVIDERS
+from modernrank.session import Session
+from modernrank.threads import available_threads
+
+from .checkpoint import Checkpoint, Origin, locate, origin_hashes
+from .config import ModernBertConfig
+from .exporter import rewrite_manifest
+from .published import published_for
+
+LENGTHS = (3, 16, 63, 64, 65, 66, 127, 128, 129, 130, 191, 192, 193, 255, 256, 257, 512, 1000, 2048, 4096, 8192)  # tokens
+TOLERANCE = {"fp32": 1e-4}  # largest difference of a logit
+ARRANGEMENTS = ("alone", "packed", "rows")
+# Longest pair that is tried beside others. The runtime never puts longer ones in a shared row or batch: their
+# masks alone would take hundreds of megabytes.
+LONGEST_SHARED = 2048
+SEED = 20240
+
+# Texts for the check of the tokenizer: languages, code, empty and odd strings.
+TEXTS = (
+    "what is the capital of China?",
+    "",
+    "Ein Satz mit Umlauten: äöüß, und ein zweiter.",
+    "def quicksort(xs):\n    return xs if len(xs) < 2 else ...\t# tabs and spaces   ",
+    "北京是中国的首都。",
+    "e\u0301 combining, \u00e9 composed, emoji \U0001f600, NUL \0, zero width \u200b",
+    "long " * 300,
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """Differences of the logits of one pair length in one arrangement."""
+
+    length: int
+    arrangement: str
+    largest: float
+    rms: float
+
+
+@dataclass(frozen=True)
+class Parity:
+    """What a verification found; ``as_json`` is what the manifest keeps."""
+
+    precision: str
+    tolerance: float
+    rows: tuple[Row, ...]
+    scores_std: float
+    published: tuple[tuple[str, float, float], ...]  # source, largest difference, tolerance
+    against: str
+
+    @property
+    def largest(self) -> float:
+        return max(row.largest for row in self.rows)
+
+    @property
+    def rms(self) -> float:
+        return float(np.sqrt(np.mean([row.rms**2 for row in self.rows])))
+
+    @property
+    def passed(self) -> bool:
+        return self.largest <= self.tolerance and all(found <= allowed for _, found, allowed in self.published)
+
+    def verdict(self) -> str:
+        """One line: the figures and what they had to be."""
+        text = f"largest difference {self.largest:.1e}, RMS {self.rms:.1e}, at most {self.tolerance:.0e} allowed"
+        for source, found, allowed in self.published:
+            text += f"; {found:.1e} from {source}, at most {allowed:.0e} allowed"
+        return f"{'agrees' if self.passed else 'DIFFERS'}: {text}"
+
+    def table(self) -> str:
+        """Largest difference and RMS by pair length and arrangement."""
+        cells = {(row.length, row.arrangement): f"{row.largest:.1e} / {row.rms:.1e}" for row in self.rows}
+        lines = ["largest difference of a logit / RMS", f"{'tokens':>7}" + "".join(f"{a:>20}" for a in ARRANGEMENTS)]
+        for length in dict.fromkeys(row.length for row in self.rows):
+            lines.append(f"{length:>7}" + "".join(f"{cells.get((length, a), '-'):>20}" for a in ARRANGEMENTS))
+        return "\n".join([*lines, self.verdict()])
+
+    def as_json(self) -> dict[str, Any]:
+        """For the manifest."""
+        return {
+            "verdict": self.verdict(),
+            "passed": self.passed,
+            "against": self.against,
+            "largest_difference": self.largest,
+            "rms_difference": self.rms,
+            "tolerance": self.tolerance,
+            "scores_std": self.scores_std,
+            "grid": [[row.length, row.arrangement, row.largest, row.rms] for row in self.rows],
+            "published": [list(entry) for entry in self.published],
+        }
+
+
+def verify_artifact(
+    folder: str | Path,
+    against: str | Path,
+    *,
+    longest: int = max(LENGTHS),
+    precision: str = "auto",
+    report: Callable[[str], None] = lambda message: None,
+) -> Parity:
+    """Compare the artifact in ``folder`` with ``transformers`` on the checkpoint that it was made from.
+
+    The result is written into the manifest, whether it passes or not.
+
+    Args:
+        folder: the artifact.
+        against: the checkpoint, a folder or a hub id.
+        longest: leave out longer pairs (tokens); 8,192 tokens take ``transformers`` a minute or more on a CPU.
+        precision: which graph.
+        report: called with a line for each step.
+
+    Raises:
+        ArtifactError: ``against`` is not the checkpoint of this artifact, or the tokenizers disagree.
+    """
+    artifact = Artifact.open(folder)
+    graph = artifact.graph(precision, "cpu")
+    origin = locate(str(against), artifact.manifest.source.revision)
+    _check_same_checkpoint(artifact, origin)
+    _check_tokenizer(artifact, origin.folder)
+    artifact.check_files(artifact.files_of(graph))
+    limit = min(longest, artifact.manifest.model.max_length)
+    pairs = _random_pairs(artifact, [length for length in LENGTHS if length <= limit])
+    expected, runtime = _transformers_logits(origin.folder, pairs, report)
+    session = OnnxRuntimeSession(artifact.folder, graph, PROVIDERS["cpu"], available_threads())
+    rows = list(_compare(session, graph, artifact.manifest.tokenizer.pad_token_id, pairs, expected, report))
+    session.close()
+    parity = Parity(
+        graph.precision, TOLERANCE[graph.precision], tuple(rows), float(expected.std()), _published(artifact), runtime
+    )
+    recorded = {**artifact.manifest.parity, graph.precision: parity.as_json()}
+    rewrite_manifest(artifact.folder, replace(artifact.manifest, parity=recorded))
+    return parity
+
+
+def _check_same_checkpoint(artifact: Artifact, origin: Origin) -> None:
+    config = ModernBertConfig.read(origin.folder / "config.json")
+    with Checkpoint(origin.folder, config) as weights:
+        found = origin_hashes(origin, weights.files)
+    recorded = artifact.manifest.source.files
+    different = sorted(name for name in {*found, *recorded} if found.get(name) != recorded.get(name))
+    if different:
+        raise ArtifactError(
+            f"{artifact.folder} was not made from {origin.folder}: {', '.join(different)} differ; "
+            "give the checkpoint that it was exported from, or export again"
+        )
+
+
+def _check_tokenizer(artifact: Artifact, checkpoint: Path) -> None:
+    """Every pair of TEXTS must become the same ids as in transformers, whole and cut."""
+    from transformers import AutoTokenizer
+
+    theirs = AutoTokenizer.from_pretrained(checkpoint)
+    settings = artifact.manifest.tokenizer
+    pairs = list(itertools.product(TEXTS, repeat=2))
+    for max_length in (8, 64, artifact.manifest.model.max_length):
+        ours = PairEncoder(artifact.folder / settings.file, max_length, truncation_side=settings.truncation_side)
+        # A list of pairs, as rerankers are called: given two strings, transformers takes an empty second one for none.
+        expected = theirs(pairs, truncation=True, max_length=max_length)["input_ids"]
+        for pair, encoded, ids in zip(pairs, ours.encode(pairs), expected, strict=True):
+            if encoded.ids.tolist() != ids:
+                raise ArtifactError(
+                    f"transformers encodes {pair!r} otherwise at max_length {max_length}; the scores would differ"
+                )
+
+
+def _random_pairs(artifact: Artifact, lengths: Sequence[int]) -> list[IntArray]:
+    """Token ids of one pair of each length: special tokens around random text."""
+    rng = np.random.default_rng(SEED)
+    encoder = PairEncoder(artifact.folder / artifact.manifest.tokenizer.file, max(lengths))
+    empty = encoder.encode([("", "")])[0].ids  # [CLS] [SEP] [SEP]
+    low, high = artifact.manifest.model.vocabulary // 10, artifact.manifest.model.vocabulary // 2
+    pairs = []
+    for length in lengths:
+        text = rng.integers(low, high, max(0, length - len(empty)))
+        half = len(text) // 2
+        pairs.append(np.concatenate([empty[:1], text[:half], empty[1:2], text[half:], empty[2:]]))
+    return pairs
+
+
+def _transformers_logits(
+    checkpoint: Path, pairs: list[IntArray], report: Callable[[str], None]
+) -> tuple[FloatArray, str]:
+    """Float32 logits ``[pairs, labels]``, each pair alone; and the versions that computed them."""
+    import torch
+    import transformers
+
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(
+        checkpoint, dtype=torch.float32, attn_implementation="sdpa"
+    ).eval()
+    logits = []
+    with torch.inference_mode():
+        for pair in pairs:
+            report(f"transformers: a pair of {len(pair):,} tokens")
+            logits.append(model(input_ids=torch.from_numpy(pair[None])).logits[0].float().numpy())
+    return np.stack(logits), f"transformers {transformers.__version__}, torch {torch.__version__}, float32"
+
+
+def _compare(
+    session: Session,
+    graph: Graph,
+    pad_token_id: int,
+    pairs: list[IntArray],
+    expected: FloatArray,
+    report: Callable[[str], None],
+) -> Iterator[Row]:
+    lengths = [len(pair) for pair in pairs]
+    for arrangement, runs in _arrangements(lengths, graph.layout == "packed"):
+        report(f"modernrank: {arrangement}")
+        differences: dict[int, list[FloatArray]] = {}
+        for run in runs:
+            found = np.zeros_like(expected)
+            packing.unpack(run, session.run(packing.assemble(run, pairs, pad_token_id)), out=found)
+            for pair in itertools.chain(*run.rows):
+                differences.setdefault(pair, []).append(np.abs(found[pair] - expected[pair]))
+        for pair in sorted(differences):
+            every = np.stack(differences[pair])
+            yield Row(lengths[pair], arrangement, float(every.max()), float(np.sqrt(np.mean(every**2))))
+
+
+def _arrangements(lengths: list[int], packs: bool) -> Iterator[tuple[str, list[Run]]]:
+    """The runs of each arrangement. ``packs``: the graph takes several pairs in a row."""
+    yield "alone", [Run(((pair,),), length) for pair, length in enumerate(lengths)]
+    shared = [pair for pair, length in enumerate(lengths) if length <= LONGEST_SHARED]
+    if packs:
+        triples = [tuple(shared[(i + step) % len(shared)] for step in (0, 1, 2)) for i in range(len(shared))]
+        orders = {order for triple in triples for order in itertools.permutations(triple) if len(set(order)) == len(order)}
+        yield "packed", [Run((order,), sum(lengths[pair] for pair in order) + 5) for order in sorted(orders)]  # 5 of padding
+    batches = np.array_split(shared, max(1, len(shared) // 5))  # five or more rows each
+    yield "rows", [Run(tuple((int(pair),) for pair in batch), max(lengths[p] for p in batch)) for batch in batches]
+
+
+def _published(artifact: Artifact) -> tuple[tuple[str, float, float], ...]:
+    known = published_for(artifact.manifest.source)
+    if not known:
+        return ()
+    with Reranker.load(artifact.folder, provider="cpu") as reranker:
+        return tuple(
+            (entry.source, float(np.abs(reranker.score(entry.pairs) - np.array(entry.logits)).max()), entry.tolerance)
+            for entry in known
+        )

@@ -1,0 +1,53 @@
+"""Fixtures: the tiny checkpoints of ``tests/data`` and the artifacts made from them, once for all tests."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from modernrank import Reranker
+from modernrank.export import export_checkpoint
+
+DATA = Path(__file__).parent / "data"
+NAMES = ("tiny", "tiny-cls")
+
+
+def checkpoint(name: str) -> Path:
+    return DATA / name
+
+
+def golden(name: str) -> dict[str, Any]:
+    return json.loads((DATA / name / "golden.json").read_text())
+
+
+@pytest.fixture(scope="session")
+def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an artifact for each checkpoint and dialect: ``tiny``, ``tiny-cls``, ``tiny-standard``, .."""
+    folder = tmp_path_factory.mktemp("artifacts")
+    for name in NAMES:
+        export_checkpoint(checkpoint(name), folder / name)
+        export_checkpoint(checkpoint(name), folder / f"{name}-standard", graph="standard")
+    return folder
+
+
+@pytest.fixture
+def artifact(artifacts: Path, tmp_path: Path) -> Path:
+    """A copy of the ``tiny`` artifact, to damage."""
+    return Path(shutil.copytree(artifacts / "tiny", tmp_path / "artifact"))
+
+
+@pytest.fixture
+def broken_checkpoint(tmp_path: Path) -> Path:
+    """A copy of the ``tiny`` checkpoint, to damage."""
+    return Path(shutil.copytree(checkpoint("tiny"), tmp_path / "checkpoint"))
+
+
+@pytest.fixture(scope="session")
+def reranker(artifacts: Path) -> Iterator[Reranker]:
+    with Reranker.load(artifacts / "tiny") as loaded:
+        yield loaded
