@@ -73,15 +73,16 @@ class Artifact:
             remedy = "copy the artifact again, or export it again"
             if not path.is_file():
                 raise ArtifactError(f"{path} is missing; {remedy}")
-            if path.stat().st_size != record.size:
+            size = path.stat().st_size
+            if size != record.size:
                 raise ArtifactError(
-                    f"{path} has {path.stat().st_size} bytes, the manifest says {record.size}: it was truncated or replaced; {remedy}"
+                    f"{path} has {size} bytes, the manifest says {record.size}: it was truncated or replaced; {remedy}"
                 )
             found = sha256_of(path)
             if found != record.sha256:
                 raise ArtifactError(
-                    f"{path} does not match its SHA-256 hash in the manifest (found {found[:12]}.., recorded {record.sha256[:12]}..): "
-                    f"it was damaged or changed; {remedy}"
+                    f"{path} does not match its SHA-256 hash in the manifest (found {found[:12]}.., "
+                    f"recorded {record.sha256[:12]}..): it was damaged or changed; {remedy}"
                 )
 
     def files_of(self, graph: Graph) -> list[str]:

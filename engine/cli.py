@@ -20,7 +20,7 @@ from . import __version__, jsonl
 from .activations import ACTIVATIONS
 from .artifact import Artifact
 from .encoding import TRUNCATIONS, check_text
-from .errors import InputError, ModernRankError
+from .errors import ModernRankError
 from .providers import PROVIDERS, installed_execution_providers
 from .reranker import RankedDocument, Reranker
 from .threads import available_threads
@@ -52,7 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         extra = EXTRAS.get((error.name or "").partition(".")[0])
         if extra is None:
             raise
-        return _fail(f"`modernrank {args.name}` needs {error.name}, which is not installed: pip install 'modernrank[{extra}]'")
+        return _fail(
+            f"`modernrank {args.name}` needs {error.name}, which is not installed: pip install 'modernrank[{extra}]'"
+        )
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except BrokenPipeError:  # the reader of our output has gone, as `| head` does
@@ -111,7 +113,12 @@ def _info(args: argparse.Namespace) -> int:
         rows.append(("parity", f"{precision}: {parity['verdict']} (against {parity['against']})"))
     if not manifest.parity:
         rows.append(("parity", "not measured yet: modernrank verify ARTIFACT --against CHECKPOINT"))
-    rows.append(("this machine", f"{available_threads()} threads; {', '.join(installed_execution_providers()) or 'no ONNX Runtime'}"))
+    rows.append(
+        (
+            "this machine",
+            f"{available_threads()} threads; {', '.join(installed_execution_providers()) or 'no ONNX Runtime'}",
+        )
+    )
     for name, text in rows:
         print(f"{name:>13}  {text}")
     return 0
@@ -142,7 +149,11 @@ def _rank(args: argparse.Namespace) -> int:
     if args.json:
         for place in ranking:
             cut = {"tokens_cut": place.tokens_cut} if place.tokens_cut else {}
-            print(json.dumps({"index": place.index, "score": place.score, "document": place.document, **cut}, ensure_ascii=False))
+            print(
+                json.dumps(
+                    {"index": place.index, "score": place.score, "document": place.document, **cut}, ensure_ascii=False
+                )
+            )
     else:
         _print_ranking(ranking)
     return 0
@@ -183,17 +194,28 @@ def _parser() -> argparse.ArgumentParser:
         return sub
 
     export = command("export", _export, "Write the artifact of a checkpoint.")
-    export.add_argument("checkpoint", nargs="?", default="Alibaba-NLP/gte-reranker-modernbert-base", help="a folder or a hub id (%(default)s)")
+    export.add_argument(
+        "checkpoint",
+        nargs="?",
+        default="Alibaba-NLP/gte-reranker-modernbert-base",
+        help="a folder or a hub id (%(default)s)",
+    )
     export.add_argument("--out", type=Path, required=True, help="the artifact's folder")
     export.add_argument("--precision", default="fp32", help="fp32 (%(default)s)")
-    export.add_argument("--graph", default="ort-cpu", help="ort-cpu, standard, or reference for optimum's (%(default)s)")
+    export.add_argument(
+        "--graph", default="ort-cpu", help="ort-cpu, standard, or reference for optimum's (%(default)s)"
+    )
     export.add_argument("--revision", help="of a hub id: a commit, tag or branch")
     export.add_argument("--force", action="store_true", help="replace an artifact that is there")
 
-    verify = command("verify", _verify, "Compare an artifact's logits with those of transformers, and record the result.")
+    verify = command(
+        "verify", _verify, "Compare an artifact's logits with those of transformers, and record the result."
+    )
     verify.add_argument("artifact", type=Path)
     verify.add_argument("--against", required=True, metavar="CHECKPOINT", help="the checkpoint that it was made from")
-    verify.add_argument("--longest", type=_positive, default=8192, metavar="TOKENS", help="leave out longer pairs (%(default)s)")
+    verify.add_argument(
+        "--longest", type=_positive, default=8192, metavar="TOKENS", help="leave out longer pairs (%(default)s)"
+    )
 
     info = command("info", _info, "Show what an artifact is and what this machine would run it on.")
     info.add_argument("artifact", type=Path)
@@ -203,12 +225,19 @@ def _parser() -> argparse.ArgumentParser:
     _add_load_options(score)
     score.add_argument("--input", default="-", help="a file, or - for standard input (%(default)s)")
     score.add_argument("--output", default="-", help="a file, or - for standard output (%(default)s)")
-    score.add_argument("--window", type=_positive, default=1024, help="pairs read ahead and scored together (%(default)s)")
+    score.add_argument(
+        "--window", type=_positive, default=1024, help="pairs read ahead and scored together (%(default)s)"
+    )
 
     rank = command("rank", _rank, "Sort documents by their score for a query, best first.")
     _add_load_options(rank)
     rank.add_argument("--query", required=True)
-    rank.add_argument("--documents", required=True, metavar="FILE", help='one a line, or .jsonl with {"document": ..}; - for standard input')
+    rank.add_argument(
+        "--documents",
+        required=True,
+        metavar="FILE",
+        help='one a line, or .jsonl with {"document": ..}; - for standard input',
+    )
     rank.add_argument("--top-k", type=_positive, metavar="K", help="show the best K")
     rank.add_argument("--json", action="store_true", help="print JSON lines")
     return parser
@@ -219,7 +248,9 @@ def _add_load_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--provider", default="auto", help=f"auto, {', '.join(PROVIDERS)} (%(default)s)")
     parser.add_argument("--precision", default="auto", help="auto or fp32 (%(default)s)")
     parser.add_argument("--threads", type=_positive, help="threads of one run (the cores that are granted)")
-    parser.add_argument("--max-length", type=_positive, metavar="TOKENS", help="longest pair (all that the model allows)")
+    parser.add_argument(
+        "--max-length", type=_positive, metavar="TOKENS", help="longest pair (all that the model allows)"
+    )
     parser.add_argument("--truncation", default="longest_first", help=f"{', '.join(TRUNCATIONS)} (%(default)s)")
     parser.add_argument("--activation", default="none", help=f"{', '.join(ACTIVATIONS)} (%(default)s)")
 

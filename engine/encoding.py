@@ -71,7 +71,8 @@ class PairEncoder:
             raise InputError(f"truncation {truncation!r} is unknown; choose one of {', '.join(TRUNCATIONS)}")
         if max_length < len(self._template):
             raise InputError(
-                f"max_length {max_length} leaves no room for the {len(self._template)} special tokens of a pair; raise it"
+                f"max_length {max_length} leaves no room for the {len(self._template)} special tokens of a pair; "
+                "raise it"
             )
         self.max_length = max_length
         self.truncation = truncation
@@ -209,7 +210,9 @@ def _find_template(tokenizer: Tokenizer) -> _Template:
     first, second = (tokenizer.encode(mark, add_special_tokens=False) for mark in ("a", "b"))
     ids = tokenizer.encode("a", "b").ids
     if len(first.ids) != 1 or len(second.ids) != 1 or ids.count(first.ids[0]) != 1 or ids.count(second.ids[0]) != 1:
-        raise ArtifactError("the tokenizer does not encode a pair as special tokens around two texts; modernrank cannot use it")
+        raise ArtifactError(
+            "the tokenizer does not encode a pair as special tokens around two texts; modernrank cannot use it"
+        )
     at_first, at_second = ids.index(first.ids[0]), ids.index(second.ids[0])
     if at_first > at_second:
         raise ArtifactError("the tokenizer puts a pair's second text first; modernrank cannot use it")

@@ -52,15 +52,13 @@ class PairReader:
         self._others: deque[tuple[int, dict[str, Any]]] = deque()
 
     def __iter__(self) -> Iterator[Pair]:
-        index = 0
-        for record, where in _objects(self._lines, self._source):
+        for index, (record, where) in enumerate(_objects(self._lines, self._source)):
             missing = [name for name in ("query", "document") if name not in record]
             if missing:
                 raise InputError(f'{where} has no "{missing[0]}"; a line is {{"query": .., "document": ..}}')
             pair = (record.pop("query"), record.pop("document"))
             check_pair(pair, where)
             self._others.append((index, record))
-            index += 1
             yield pair
 
     def other_fields(self, index: int) -> dict[str, Any]:

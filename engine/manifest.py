@@ -112,7 +112,8 @@ class Manifest:
         path = folder / FILE_NAME
         if not path.is_file():
             raise ArtifactError(
-                f"{folder} is not an artifact: it has no {FILE_NAME}; make one with `modernrank export CHECKPOINT --out {folder}`"
+                f"{folder} is not an artifact: it has no {FILE_NAME}; "
+                f"make one with `modernrank export CHECKPOINT --out {folder}`"
             )
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
@@ -129,7 +130,9 @@ def _parse(data: Any, path: Path) -> Manifest:
             "upgrade modernrank, or export the artifact again with this version"
         )
     if version != SCHEMA_VERSION:
-        raise ArtifactError(f"{path} has no schema_version {SCHEMA_VERSION} (found {version!r}); export the artifact again")
+        raise ArtifactError(
+            f"{path} has no schema_version {SCHEMA_VERSION} (found {version!r}); export the artifact again"
+        )
     try:
         fields = {
             **data,
@@ -141,7 +144,9 @@ def _parse(data: Any, path: Path) -> Manifest:
         }
         manifest = _record(Manifest, fields)
     except (KeyError, TypeError, AttributeError) as error:
-        raise ArtifactError(f"{path} is incomplete ({type(error).__name__}: {error}); export the artifact again") from error
+        raise ArtifactError(
+            f"{path} is incomplete ({type(error).__name__}: {error}); export the artifact again"
+        ) from error
     for name in (*manifest.files, manifest.tokenizer.file, *(graph.file for graph in manifest.graphs)):
         if Path(name).name != name:
             raise ArtifactError(f"{path} names a file outside its folder: {name!r}; do not load this artifact")

@@ -107,4 +107,11 @@ def _shrink_after_run(ort: Any) -> Any:
 def _load_errors(ort: Any) -> tuple[type[Exception], ...]:
     """What InferenceSession raises for a graph that it cannot load."""
     state: Any = ort.capi.onnxruntime_pybind11_state
-    return (state.Fail, state.InvalidGraph, state.InvalidProtobuf, state.NoSuchFile, state.NotImplemented, state.InvalidArgument)
+    return (
+        state.Fail,
+        state.InvalidGraph,
+        state.InvalidProtobuf,
+        state.NoSuchFile,
+        state.NotImplemented,
+        state.InvalidArgument,
+    )

@@ -58,7 +58,9 @@ def choose_provider(name: str, usable: set[str]) -> Provider:
     if name != "auto":
         provider = PROVIDERS[name]
         if provider.execution_provider not in installed:
-            raise ProviderError(f"provider {name!r} needs {provider.execution_provider}; {there}. To get it: {provider.install}")
+            raise ProviderError(
+                f"provider {name!r} needs {provider.execution_provider}; {there}. To get it: {provider.install}"
+            )
         return provider
     for provider in PROVIDERS.values():
         if provider.name in usable and provider.execution_provider in installed:

@@ -1,6 +1,6 @@
 """``Reranker``: load an artifact, score pairs, rank documents.
 
-    pairs ──encode──▶ token ids ──plan──▶ runs of rows ──assemble──▶ batch ──session──▶ logits ──unpack──▶ scores
+pairs ──encode──▶ token ids ──plan──▶ runs of rows ──assemble──▶ batch ──session──▶ logits ──unpack──▶ scores
 """
 
 from __future__ import annotations
@@ -104,7 +104,9 @@ class Reranker:
         limit = min(manifest.model.max_length, manifest.tokenizer.max_length)
         max_length = limit if max_length is None else _positive("max_length", max_length)
         if max_length > limit:
-            raise InputError(f"max_length {max_length} is above the {limit} tokens that {manifest.name} allows; lower it")
+            raise InputError(
+                f"max_length {max_length} is above the {limit} tokens that {manifest.name} allows; lower it"
+            )
         artifact.check_files(artifact.files_of(graph))
         encoder = PairEncoder(
             artifact.folder / manifest.tokenizer.file, max_length, truncation, manifest.tokenizer.truncation_side
@@ -268,13 +270,17 @@ class Reranker:
             first_index += len(chunk)
 
     def _run(self, encoded: list[EncodedPair]) -> FloatArray:
+        """Logits ``[pairs, labels]``. Pairs of equal tokens are scored once, so that they tie to the last bit."""
         session = self._open_session()
-        ids = [pair.ids for pair in encoded]
+        distinct: dict[bytes, int] = {}
+        which = [distinct.setdefault(pair.ids.tobytes(), len(distinct)) for pair in encoded]
+        ids = [np.frombuffer(tokens, np.int64) for tokens in distinct]
         logits = np.empty((len(ids), len(self.labels)), np.float32)
         for run in packing.plan([len(i) for i in ids], session.limits).runs:
             batch = packing.assemble(run, ids, self.manifest.tokenizer.pad_token_id)
             packing.unpack(run, session.run(batch), out=logits)
-        return logits
+        every: FloatArray = logits[which]
+        return every
 
     def _open_session(self) -> Session:
         if self._session is None:

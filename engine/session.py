@@ -32,7 +32,9 @@ class Session(Protocol):
     """A loaded graph. ``run`` may be called from several threads at once."""
 
     @property
-    def info(self) -> SessionInfo: ...
+    def info(self) -> SessionInfo:
+        """What is running."""
+        ...
 
     @property
     def limits(self) -> PackingLimits:

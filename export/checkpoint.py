@@ -26,7 +26,15 @@ DEFAULT_REVISION = "f7481e6055501a30fb19d090657df9ec1f79ab2c"
 
 WEIGHTS = "model.safetensors"
 WEIGHTS_INDEX = "model.safetensors.index.json"
-NEEDED = ["config.json", "tokenizer.json", "tokenizer_config.json", "README.md", WEIGHTS, WEIGHTS_INDEX, "model-*.safetensors"]
+NEEDED = [
+    "config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "README.md",
+    WEIGHTS,
+    WEIGHTS_INDEX,
+    "model-*.safetensors",
+]
 PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "model.bin", "model.pt", "model.pth")
 
 
@@ -65,7 +73,9 @@ def locate(checkpoint: str, revision: str | None = None) -> Origin:
             "connect, or give a folder that holds the checkpoint"
         ) from error
     except (RepositoryNotFoundError, HfHubHTTPError) as error:
-        raise ArtifactError(f"the hub does not serve {checkpoint} at revision {revision or 'main'} ({error})") from error
+        raise ArtifactError(
+            f"the hub does not serve {checkpoint} at revision {revision or 'main'} ({error})"
+        ) from error
     return Origin(folder, checkpoint, folder.name)  # the cache names a snapshot's folder by its commit
 
 
@@ -84,7 +94,9 @@ class Checkpoint:
             try:
                 reader = self._open.enter_context(safe_open(file, framework="numpy"))
             except SafetensorError as error:
-                raise ArtifactError(f"{file} is not a readable safetensors file ({error}); download it again") from error
+                raise ArtifactError(
+                    f"{file} is not a readable safetensors file ({error}); download it again"
+                ) from error
             self._reader_of.update(dict.fromkeys(reader.keys(), reader))
         self._check_shapes(expected_shapes(config))
 
@@ -96,7 +108,9 @@ class Checkpoint:
         """
         values: FloatArray = self._reader_of[name].get_tensor(name).astype(np.float32)
         if not np.isfinite(values).all():
-            raise ArtifactError(f"tensor {name} in {self.folder} holds NaN or infinite values; the checkpoint is damaged")
+            raise ArtifactError(
+                f"tensor {name} in {self.folder} holds NaN or infinite values; the checkpoint is damaged"
+            )
         return values
 
     def __enter__(self) -> Checkpoint:
@@ -111,16 +125,23 @@ class Checkpoint:
         missing = sorted(expected.keys() - self._reader_of.keys())
         extra = sorted(self._reader_of.keys() - expected.keys())
         if missing or extra:
-            found = [f"{what} {_first(names)}" for what, names in (("lacks", missing), ("has an unexpected", extra)) if names]
+            found = [
+                f"{what} {_first(names)}" for what, names in (("lacks", missing), ("has an unexpected", extra)) if names
+            ]
             raise ArtifactError(
-                f"the checkpoint in {self.folder} {' and '.join(found)}; its config.json describes another model than its weights"
+                f"the checkpoint in {self.folder} {' and '.join(found)}; "
+                "its config.json describes another model than its weights"
             )
         for name, shape in expected.items():
             stored = self._reader_of[name].get_slice(name)
             if tuple(stored.get_shape()) != shape:
-                raise ArtifactError(f"tensor {name} in {self.folder} has shape {stored.get_shape()}, config.json asks for {list(shape)}")
+                raise ArtifactError(
+                    f"tensor {name} in {self.folder} has shape {stored.get_shape()}, config.json asks for {list(shape)}"
+                )
             if stored.get_dtype() not in ("F64", "F32", "F16", "BF16"):
-                raise ArtifactError(f"tensor {name} in {self.folder} is stored as {stored.get_dtype()}; expected a float type")
+                raise ArtifactError(
+                    f"tensor {name} in {self.folder} is stored as {stored.get_dtype()}; expected a float type"
+                )
 
 
 def _first(names: list[str]) -> str:

@@ -15,12 +15,45 @@ ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "silu", "swish", "relu")
 
 # Fields that exist in checkpoints and change nothing about the logits of inference.
 WITHOUT_EFFECT = frozenset(
-    """_name_or_path architectures attention_dropout bos_token_id classifier_dropout cls_token_id decoder_bias
-    deterministic_flash_attn dtype embedding_dropout eos_token_id gradient_checkpointing id2label
-    initializer_cutoff_factor initializer_range label2id layer_norm_eps mlp_dropout model_type num_labels
-    position_embedding_type problem_type reference_compile repad_logits_with_grad sep_token_id sentence_transformers
-    sparse_pred_ignore_index sparse_prediction tie_word_embeddings torch_dtype transformers_version unpad_inputs
-    output_attentions output_hidden_states return_dict use_cache chunk_size_feed_forward""".split()
+    [
+        "_name_or_path",
+        "architectures",
+        "attention_dropout",
+        "bos_token_id",
+        "classifier_dropout",
+        "cls_token_id",
+        "decoder_bias",
+        "deterministic_flash_attn",
+        "dtype",
+        "embedding_dropout",
+        "eos_token_id",
+        "gradient_checkpointing",
+        "id2label",
+        "initializer_cutoff_factor",
+        "initializer_range",
+        "label2id",
+        "layer_norm_eps",
+        "mlp_dropout",
+        "model_type",
+        "num_labels",
+        "position_embedding_type",
+        "problem_type",
+        "reference_compile",
+        "repad_logits_with_grad",
+        "sep_token_id",
+        "sentence_transformers",
+        "sparse_pred_ignore_index",
+        "sparse_prediction",
+        "tie_word_embeddings",
+        "torch_dtype",
+        "transformers_version",
+        "unpad_inputs",
+        "output_attentions",
+        "output_hidden_states",
+        "return_dict",
+        "use_cache",
+        "chunk_size_feed_forward",
+    ]
 )
 
 
@@ -105,9 +138,15 @@ class _Reader:
             pad_token_id=int(self._take("pad_token_id", 50283)),
         )
         if config.hidden_size % config.num_attention_heads or config.head_size % 2:
-            self._refuse("num_attention_heads", config.num_attention_heads, f"does not divide hidden_size {config.hidden_size} evenly")
+            self._refuse(
+                "num_attention_heads",
+                config.num_attention_heads,
+                f"does not divide hidden_size {config.hidden_size} evenly",
+            )
         if self._take("head_dim", config.head_size) != config.head_size:
-            self._refuse("head_dim", self._raw["head_dim"], f"must be hidden_size / num_attention_heads = {config.head_size}")
+            self._refuse(
+                "head_dim", self._raw["head_dim"], f"must be hidden_size / num_attention_heads = {config.head_size}"
+            )
         self._check_the_rest()
         return config
 
@@ -146,7 +185,9 @@ class _Reader:
         for kind, theta in older.items():
             given = dict(parameters.get(kind) or {})
             if given.pop("rope_type", "default") != "default" or set(given) - {"rope_theta"}:
-                self._refuse("rope_parameters", parameters, "is not implemented: only unscaled RoPE with a rope_theta is")
+                self._refuse(
+                    "rope_parameters", parameters, "is not implemented: only unscaled RoPE with a rope_theta is"
+                )
             theta = given.get("rope_theta", theta)
             if not isinstance(theta, int | float) or theta <= 0:
                 self._refuse(f"rope theta of {kind}", theta, "must be a positive number")

@@ -132,7 +132,9 @@ def _installed(packages: tuple[str, ...]) -> dict[str, str]:
 def _read_tokenizer(folder: Path, config: ModernBertConfig) -> Tokenizer:
     file = folder / "tokenizer.json"
     if not file.is_file():
-        raise ArtifactError(f"{folder} has no tokenizer.json; save one with `AutoTokenizer.from_pretrained(..).save_pretrained(..)`")
+        raise ArtifactError(
+            f"{folder} has no tokenizer.json; save one with `AutoTokenizer.from_pretrained(..).save_pretrained(..)`"
+        )
     load_tokenizer(file, vocabulary=config.vocab_size)
     settings_file = folder / "tokenizer_config.json"
     settings = json.loads(settings_file.read_text(encoding="utf-8")) if settings_file.is_file() else {}

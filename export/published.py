@@ -1,6 +1,6 @@
 """Logits of ``Alibaba-NLP/gte-reranker-modernbert-base`` that others published: a check that needs no second runtime.
 
-They hold for the real weights at this revision only. What each source prints is float16 or float32, hence the tolerances.
+They hold for the real weights at this revision only. Each source says float16 or float32, hence the tolerances.
 """
 
 from __future__ import annotations

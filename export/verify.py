@@ -31,7 +31,29 @@ from .config import ModernBertConfig
 from .exporter import rewrite_manifest
 from .published import published_for
 
-LENGTHS = (3, 16, 63, 64, 65, 66, 127, 128, 129, 130, 191, 192, 193, 255, 256, 257, 512, 1000, 2048, 4096, 8192)  # tokens
+LENGTHS = (
+    3,
+    16,
+    63,
+    64,
+    65,
+    66,
+    127,
+    128,
+    129,
+    130,
+    191,
+    192,
+    193,
+    255,
+    256,
+    257,
+    512,
+    1000,
+    2048,
+    4096,
+    8192,
+)  # tokens
 TOLERANCE = {"fp32": 1e-4}  # largest difference of a logit
 ARRANGEMENTS = ("alone", "packed", "rows")
 # Longest pair that is tried beside others. The runtime never puts longer ones in a shared row or batch: their
@@ -74,14 +96,17 @@ class Parity:
 
     @property
     def largest(self) -> float:
+        """Largest difference of a logit."""
         return max(row.largest for row in self.rows)
 
     @property
     def rms(self) -> float:
+        """Root mean square of the differences."""
         return float(np.sqrt(np.mean([row.rms**2 for row in self.rows])))
 
     @property
     def passed(self) -> bool:
+        """Whether every difference is within its tolerance."""
         return self.largest <= self.tolerance and all(found <= allowed for _, found, allowed in self.published)
 
     def verdict(self) -> str:
@@ -175,7 +200,7 @@ def _check_tokenizer(artifact: Artifact, checkpoint: Path) -> None:
 
     theirs = AutoTokenizer.from_pretrained(checkpoint)
     settings = artifact.manifest.tokenizer
-    pairs = list(itertools.product(TEXTS, repeat=2))
+    pairs = [(query, document) for query in TEXTS for document in TEXTS]
     for max_length in (8, 64, artifact.manifest.model.max_length):
         ours = PairEncoder(artifact.folder / settings.file, max_length, truncation_side=settings.truncation_side)
         # A list of pairs, as rerankers are called: given two strings, transformers takes an empty second one for none.
@@ -247,8 +272,13 @@ def _arrangements(lengths: list[int], packs: bool) -> Iterator[tuple[str, list[R
     shared = [pair for pair, length in enumerate(lengths) if length <= LONGEST_SHARED]
     if packs:
         triples = [tuple(shared[(i + step) % len(shared)] for step in (0, 1, 2)) for i in range(len(shared))]
-        orders = {order for triple in triples for order in itertools.permutations(triple) if len(set(order)) == len(order)}
-        yield "packed", [Run((order,), sum(lengths[pair] for pair in order) + 5) for order in sorted(orders)]  # 5 of padding
+        orders = {
+            order for triple in triples for order in itertools.permutations(triple) if len(set(order)) == len(order)
+        }
+        yield (
+            "packed",
+            [Run((order,), sum(lengths[pair] for pair in order) + 5) for order in sorted(orders)],
+        )  # 5 of padding
     batches = np.array_split(shared, max(1, len(shared) // 5))  # five or more rows each
     yield "rows", [Run(tuple((int(pair),) for pair in batch), max(lengths[p] for p in batch)) for batch in batches]
 

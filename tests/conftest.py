@@ -9,9 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from modernrank import Reranker
 from modernrank.export import export_checkpoint
+
+# The same examples in every run, and no deadline: these machines are shared and noisy.
+settings.register_profile("modernrank", deadline=None, derandomize=True)
+settings.load_profile("modernrank")
 
 DATA = Path(__file__).parent / "data"
 NAMES = ("tiny", "tiny-cls")

@@ -115,8 +115,13 @@ def golden_pairs() -> list[tuple[str, str]]:
     """Pairs of about 3 to 1,100 tokens, cut from the licence's text, and some odd ones."""
     query = "You may reproduce and distribute copies of the Work"
     lengths = (0, 1, 20, 90, 110, 130, 150, 170, 190, 210, 240, 270, 300, 350, 400, 450, 600, 900, 1500, 2500)
-    cut = [(query, TEXT[start : start + n]) for start, n in zip(range(0, 4000, 190), lengths)]
-    odd = [("", ""), ("", "a document without a query"), ("Größe 北京 \U0001f600", "NUL \0 and e\u0301"), (TEXT[:700], "short")]
+    cut = [(query, TEXT[start : start + n]) for start, n in zip(range(0, 4000, 190), lengths, strict=False)]
+    odd = [
+        ("", ""),
+        ("", "a document without a query"),
+        ("Größe 北京 \U0001f600", "NUL \0 and e\u0301"),
+        (TEXT[:700], "short"),
+    ]
     return cut + odd
 
 

@@ -2,14 +2,15 @@
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 
 import pytest
-from conftest import checkpoint, golden
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
+from conftest import checkpoint, golden
 from modernrank import ArtifactError, InputError
 from modernrank.encoding import PairEncoder
 
@@ -18,6 +19,7 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
 SPECIAL_TOKENS = 3
 
 
+@cache
 def reference(max_length: int | None = None, side: str = "right") -> Tokenizer:
     """What ``transformers`` runs: the library's own truncation."""
     tokenizer = Tokenizer.from_file(str(FILE))
@@ -117,7 +119,9 @@ def test_nul_and_empty_texts_are_encoded() -> None:
 
 
 def test_unknown_truncation_and_hopeless_length_are_refused() -> None:
-    with pytest.raises(InputError, match="truncation 'middle' is unknown; choose one of longest_first, document, error"):
+    with pytest.raises(
+        InputError, match="truncation 'middle' is unknown; choose one of longest_first, document, error"
+    ):
         PairEncoder(FILE, 100, "middle")
     with pytest.raises(InputError, match="max_length 2 leaves no room for the 3 special tokens"):
         PairEncoder(FILE, 2)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import NAMES, golden
 
+from conftest import NAMES, golden
 from modernrank import Reranker
 
 TOLERANCE = 1e-5

@@ -69,6 +69,7 @@ class StandardAttention(PackedAttention):
             self._make_masks()
 
     def global_attention(self, q: Value, k: Value, v: Value) -> Value:
+        """Attend over whole rows under the mask of segments."""
         return self.attend(q, k, v, self.global_mask)
 
     def sliding_attention(self, q: Value, k: Value, v: Value) -> Value:
@@ -82,9 +83,7 @@ class StandardAttention(PackedAttention):
 
     def attend(self, q: Value, k: Value, v: Value, mask: Value) -> Value:
         """Softmax attention under a mask ``[batch, 1, queries, keys]``."""
-        return self.g.op(
-            "Attention", q, k, v, mask, q_num_heads=self.heads, kv_num_heads=self.heads, scale=self.scale
-        )
+        return self.g.op("Attention", q, k, v, mask, q_num_heads=self.heads, kv_num_heads=self.heads, scale=self.scale)
 
     def _make_masks(self) -> None:
         self.global_mask = self._same_segment_mask()
@@ -120,7 +119,9 @@ class StandardAttention(PackedAttention):
             query_segment = g.op("Unsqueeze", g.op("Gather", self.segment_ids, self.query_inside, axis=1), g.ints(3))
             key_segment = g.op("Unsqueeze", g.op("Gather", self.segment_ids, self.key_inside, axis=1), g.ints(2))
             same = g.op("Equal", query_segment, key_segment)  # [rows, blocks, BLOCK, window]
-            near = self._within_reach(g.op("Unsqueeze", self.query_inside, g.ints(2)), g.op("Unsqueeze", self.key_position, g.ints(1)))
+            near = self._within_reach(
+                g.op("Unsqueeze", self.query_inside, g.ints(2)), g.op("Unsqueeze", self.key_position, g.ints(1))
+            )
             inside = g.op("Unsqueeze", g.op("Equal", self.key_position, self.key_inside), g.ints(1))
             allowed = g.op("And", same, g.op("And", near, inside))
             return self.as_mask(g.op("Reshape", allowed, g.ints(-1, 1, BLOCK, BLOCK + 2 * self.reach)))
@@ -131,9 +132,13 @@ class StandardAttention(PackedAttention):
             return self.as_mask(self.same_segment())
 
     def same_segment(self) -> Value:
-        """bool ``[rows, 1, tokens, tokens]``."""
+        """Bool ``[rows, 1, tokens, tokens]``."""
         g = self.g
-        return g.op("Equal", g.op("Unsqueeze", self.segment_ids, g.ints(1, 3)), g.op("Unsqueeze", self.segment_ids, g.ints(1, 2)))
+        return g.op(
+            "Equal",
+            g.op("Unsqueeze", self.segment_ids, g.ints(1, 3)),
+            g.op("Unsqueeze", self.segment_ids, g.ints(1, 2)),
+        )
 
     def _within_reach(self, query_position: Value, key_position: Value) -> Value:
         """|i - j| <= reach."""
@@ -169,6 +174,7 @@ class OrtCpuAttention(StandardAttention):
         self.sliding_mask = g.branch(self.short_rows, self._band_mask, self._block_mask)
 
     def global_attention(self, q: Value, k: Value, v: Value) -> Value:
+        """Fused and without a mask where every row is one whole pair."""
         g = self.g
 
         def fused() -> Value:
@@ -177,6 +183,7 @@ class OrtCpuAttention(StandardAttention):
         return g.branch(self.one_pair_rows, fused, lambda: self.attend(q, k, v, self.global_mask))
 
     def sliding_attention(self, q: Value, k: Value, v: Value) -> Value:
+        """Short rows at once under the band mask, others in blocks."""
         in_blocks = super().sliding_attention
         return self.g.branch(
             self.short_rows, lambda: self.attend(q, k, v, self.sliding_mask), lambda: in_blocks(q, k, v)
@@ -191,6 +198,7 @@ class OrtCpuAttention(StandardAttention):
             return self.as_mask(g.op("And", self.same_segment(), near))
 
     def as_mask(self, allowed: Value) -> Value:
+        """0 where allowed, FORBIDDEN elsewhere."""
         g = self.g
         return g.op("Where", allowed, g.scalar(0.0), g.scalar(FORBIDDEN))
 

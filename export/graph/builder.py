@@ -59,7 +59,9 @@ class GraphBuilder:
 
     def scalar(self, value: int | float) -> Value:
         """An int64 or float32 scalar, shared by all that ask for the same."""
-        return self._shared(f"{type(value).__name__}_{value}", np.array(value, np.int64 if isinstance(value, int) else np.float32))
+        return self._shared(
+            f"{type(value).__name__}_{value}", np.array(value, np.int64 if isinstance(value, int) else np.float32)
+        )
 
     def branch(self, condition: Value, then: Callable[[], Value], otherwise: Callable[[], Value]) -> Value:
         """Run ``then`` where the bool ``condition`` holds, else ``otherwise``; each makes a float tensor by a node."""
@@ -80,7 +82,9 @@ class GraphBuilder:
         self._data.close()
         for value, info in outputs.items():
             self._nodes.append(helper.make_node("Identity", [value], [info.name], name=f"/{info.name}"))
-        graph = helper.make_graph(self._nodes, "modernbert", inputs, list(outputs.values()), list(self._constants.values()))
+        graph = helper.make_graph(
+            self._nodes, "modernbert", inputs, list(outputs.values()), list(self._constants.values())
+        )
         domains = [helper.make_opsetid("", opset), helper.make_opsetid(CONTRIB, 1)]
         used = {node.domain for node in _all_nodes(graph)}
         return helper.make_model(

@@ -1,10 +1,10 @@
 """ModernBertForSequenceClassification as an ONNX graph, module by module as in ``transformers``.
 
-    input_ids      int64 [rows, tokens]    token ids; padding is pad_token_id
-    position_ids   int64 [rows, tokens]    position within the pair, from 0
-    segment_ids    int64 [rows, tokens]    1, 2, .. for the row's pairs in order, 0 for padding
-    slots          int64 [slots]           1, 2, .. slots
-    logits         float32 [rows, slots, labels]; a slot without tokens gives 0
+input_ids      int64 [rows, tokens]    token ids; padding is pad_token_id
+position_ids   int64 [rows, tokens]    position within the pair, from 0
+segment_ids    int64 [rows, tokens]    1, 2, .. for the row's pairs in order, 0 for padding
+slots          int64 [slots]           1, 2, .. slots
+logits         float32 [rows, slots, labels]; a slot without tokens gives 0
 """
 
 from __future__ import annotations
@@ -77,7 +77,9 @@ class ModernBert:
     def attention(self, x: Value, layer: Layer, weights: str) -> Value:
         """Q, K and V are products of their own: splitting one product would copy its result."""
         with self.g.scope("attn"):
-            q, k, v = self.split_linear(x, ("q_proj", "k_proj", "v_proj"), f"{weights}.Wqkv", self.config.attention_bias)
+            q, k, v = self.split_linear(
+                x, ("q_proj", "k_proj", "v_proj"), f"{weights}.Wqkv", self.config.attention_bias
+            )
             q, k = self.rotate(q, layer, "q_rope"), self.rotate(k, layer, "k_rope")
             mix = self.attend.global_attention if layer.is_global else self.attend.sliding_attention
             return self.linear(mix(q, k, v), "Wo", f"{weights}.Wo", self.config.attention_bias)
@@ -160,7 +162,7 @@ class ModernBert:
         return g.op("Relu", x)  # the config admits no other
 
     def _rope_tables(self, theta: float) -> tuple[Value, Value]:
-        """cos and sin of every position's angles, ``[max_position_embeddings, head_size / 2]``.
+        """Cos and sin of every position's angles, ``[max_position_embeddings, head_size / 2]``.
 
         In float64 before they are rounded: an angle of thousands of radians has few digits left otherwise.
         """
@@ -168,5 +170,7 @@ class ModernBert:
         frequencies = theta ** (-np.arange(0, head, 2) / head)
         angles = np.arange(self.config.max_position_embeddings)[:, None] * frequencies
         tables = (f(angles).astype(np.float32) for f in (np.cos, np.sin))
-        cos, sin = (self.g.constant(f"rope_{theta:g}.{name}", t) for name, t in zip(("cos", "sin"), tables, strict=True))
+        cos, sin = (
+            self.g.constant(f"rope_{theta:g}.{name}", t) for name, t in zip(("cos", "sin"), tables, strict=True)
+        )
         return cos, sin

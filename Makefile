@@ -1,0 +1,77 @@
+# Everything runs in virtual environments of its own, made when first needed:
+#   .venv            the package (editable), its tests, lint and types
+#   .venv-parity     the same with torch and transformers
+#   .venv-reference  optimum's exporter, which needs an older transformers
+PYTHON ?= python3
+# On Linux, plain `torch` from PyPI brings gigabytes of CUDA; TORCH="torch --index-url .../whl/cpu" takes the CPU build.
+TORCH ?= torch==2.13.0
+MODEL ?= Alibaba-NLP/gte-reranker-modernbert-base
+OUT ?= artifacts/gte-reranker-modernbert-base
+
+.PHONY: setup demo export test lint typecheck check parity reference packaging golden clean
+
+setup: .venv/ready
+
+.venv/ready: pyproject.toml
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --upgrade pip
+	.venv/bin/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+.venv-parity/ready: pyproject.toml
+	$(PYTHON) -m venv .venv-parity
+	.venv-parity/bin/python -m pip install --quiet --upgrade pip
+	.venv-parity/bin/python -m pip install --quiet $(TORCH)
+	.venv-parity/bin/python -m pip install --quiet --editable '.[dev,verify]'
+	touch $@
+
+.venv-reference/ready: pyproject.toml
+	$(PYTHON) -m venv .venv-reference
+	.venv-reference/bin/python -m pip install --quiet --upgrade pip
+	.venv-reference/bin/python -m pip install --quiet $(TORCH)
+	.venv-reference/bin/python -m pip install --quiet --editable '.[cpu,export,reference]' pytest hypothesis
+	touch $@
+
+# Export a tiny model of random weights and rank with it: shows that the machine is set up, not what the model can do.
+demo: setup
+	.venv/bin/modernrank export tests/data/tiny --out artifacts/tiny --force
+	.venv/bin/modernrank info artifacts/tiny
+	.venv/bin/modernrank rank artifacts/tiny --query "may I change the work?" --documents tests/data/documents.txt
+	@echo "These weights are random: the order means nothing. With the real model: make export"
+
+export: setup
+	.venv/bin/modernrank export $(MODEL) --out $(OUT)
+
+test: setup
+	.venv/bin/python -m pytest
+
+lint: setup
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+
+# On an installed copy: mypy cannot follow the editable install's mapping of folders to packages.
+typecheck: setup
+	rm -rf build
+	.venv/bin/python -m pip install --quiet --no-deps --target build/types .
+	cd build/types && ../../.venv/bin/mypy --config-file ../../pyproject.toml -p modernrank
+
+# Live, against transformers: tiny models of every kind, and the shapes of ModernBERT-base and -large.
+parity: .venv-parity/ready
+	.venv-parity/bin/python -m pytest tests/parity
+
+# The same checkpoint through optimum's exporter.
+reference: .venv-reference/ready
+	.venv-reference/bin/python -m pytest tests/reference
+
+# What is in the wheel and the sdist, and that they work when installed.
+packaging: setup
+	.venv/bin/python -m pytest tests/packaging
+
+check: lint typecheck test
+
+golden: .venv-parity/ready
+	.venv-parity/bin/python tests/make_test_data.py
+
+clean:
+	rm -rf .venv .venv-parity .venv-reference build dist artifacts *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,150 @@
+"""Live, against transformers: the verification grid on models of every kind, and on the real models' shapes.
+
+Run by ``make parity``; needs torch and transformers.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import ModernBertConfig, ModernBertForSequenceClassification
+
+from conftest import checkpoint
+from modernrank import ArtifactError, Reranker
+from modernrank.export import export_checkpoint
+from modernrank.export.checkpoint import DEFAULT_MODEL, DEFAULT_REVISION
+from modernrank.export.verify import verify_artifact
+from modernrank.manifest import Manifest
+
+SMALL: dict[str, Any] = {
+    "vocab_size": 512,
+    "hidden_size": 48,
+    "intermediate_size": 64,
+    "num_hidden_layers": 5,
+    "num_attention_heads": 4,
+    "pad_token_id": 510,
+    "classifier_pooling": "mean",
+    "id2label": {0: "LABEL_0"},
+}
+BIASES = dict.fromkeys(("norm_bias", "attention_bias", "mlp_bias", "classifier_bias"), True)
+
+
+def rope(full: float, sliding: float) -> dict[str, Any]:
+    thetas = {"full_attention": full, "sliding_attention": sliding}
+    return {kind: {"rope_type": "default", "rope_theta": theta} for kind, theta in thetas.items()}
+
+
+KINDS: dict[str, dict[str, Any]] = {
+    "as the target": {},
+    "biases, cls, three labels": {**BIASES, "classifier_pooling": "cls", "id2label": {0: "a", 1: "b", 2: "c"}},
+    "narrow window": {"local_attention": 16},
+    "odd window": {"local_attention": 33},
+    "wide window": {"local_attention": 300},
+    "all global": {"layer_types": ["full_attention"] * 5},
+    "all sliding": {"layer_types": ["sliding_attention"] * 5},
+    "other pattern and thetas": {
+        "layer_types": ["sliding_attention", "full_attention"] * 2 + ["sliding_attention"],
+        "rope_parameters": rope(5_000.0, 99_999.0),
+    },
+    "one head": {"num_attention_heads": 1},
+    "silu and relu": {"hidden_activation": "silu", "classifier_activation": "relu"},
+    "tanh gelu": {"hidden_activation": "gelu_new", "classifier_activation": "gelu_pytorch_tanh"},
+    "large norm_eps": {"norm_eps": 0.1},
+}
+# Full depth and width of the published models, with a small vocabulary.
+SHAPES: dict[str, dict[str, Any]] = {
+    "ModernBERT-base": {
+        "hidden_size": 768,
+        "intermediate_size": 1152,
+        "num_hidden_layers": 22,
+        "num_attention_heads": 12,
+    },
+    "ModernBERT-large": {
+        "hidden_size": 1024,
+        "intermediate_size": 2624,
+        "num_hidden_layers": 28,
+        "num_attention_heads": 16,
+    },
+}
+
+
+def make_checkpoint(folder: Path, spread: float = 1.5, **settings: Any) -> Path:
+    """Random weights; ``spread`` over the usual deviation makes every token and layer move the logits."""
+    torch.manual_seed(0)
+    config = ModernBertConfig(**{**SMALL, **settings})
+    model = ModernBertForSequenceClassification(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim == 1:
+                parameter.add_(0.1 * torch.randn_like(parameter))
+            else:
+                parameter.normal_(0.0, spread * parameter.shape[1] ** -0.5)
+    model.save_pretrained(folder)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(checkpoint("tiny") / name, folder / name)
+    return folder
+
+
+@pytest.mark.parametrize("graph", ["ort-cpu", "standard"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_model(tmp_path: Path, kind: str, graph: str) -> None:
+    source = make_checkpoint(tmp_path / "checkpoint", **KINDS[kind])
+    export_checkpoint(source, tmp_path / "artifact", graph=graph)
+    parity = verify_artifact(tmp_path / "artifact", source, longest=1000)
+    print(parity.table())
+    assert parity.passed
+    assert parity.scores_std > 0.01  # else anything would agree
+    assert Manifest.read(tmp_path / "artifact").parity["fp32"]["passed"] is True
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_published_shapes(tmp_path: Path, shape: str) -> None:
+    source = make_checkpoint(tmp_path / "checkpoint", spread=0.6, **SHAPES[shape])
+    export_checkpoint(source, tmp_path / "artifact")
+    parity = verify_artifact(tmp_path / "artifact", source, longest=257)
+    print(parity.table())
+    assert parity.passed
+
+
+def test_long_pairs(tmp_path: Path) -> None:
+    source = checkpoint("tiny")
+    export_checkpoint(source, tmp_path / "artifact")
+    parity = verify_artifact(tmp_path / "artifact", source)
+    assert parity.passed
+    assert max(row.length for row in parity.rows) == 8192
+
+
+def test_another_checkpoint_is_refused(tmp_path: Path) -> None:
+    export_checkpoint(checkpoint("tiny"), tmp_path / "artifact")
+    with pytest.raises(ArtifactError, match=r"was not made from .*: .*model\.safetensors.* differ"):
+        verify_artifact(tmp_path / "artifact", checkpoint("tiny-cls"))
+
+
+def test_the_command_prints_the_table_and_fails_where_scores_differ(tmp_path: Path) -> None:
+    export_checkpoint(checkpoint("tiny"), tmp_path / "artifact")
+    command = [sys.executable, "-m", "modernrank", "verify", str(tmp_path / "artifact"), "--longest", "64", "--against"]
+    done = subprocess.run([*command, str(checkpoint("tiny"))], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "agrees: largest difference" in done.stdout
+    info = subprocess.run([*command[:3], "info", command[4]], capture_output=True, text=True)
+    assert "fp32: agrees: largest difference" in info.stdout
+
+
+def test_the_real_model_gives_its_published_logits(tmp_path: Path) -> None:
+    """Where the real weights are in the hub cache, or the hub can be reached."""
+    from huggingface_hub import try_to_load_from_cache
+
+    if not isinstance(try_to_load_from_cache(DEFAULT_MODEL, "model.safetensors", revision=DEFAULT_REVISION), str):
+        pytest.skip(f"{DEFAULT_MODEL} at {DEFAULT_REVISION} is not in the hub cache")
+    export_checkpoint(DEFAULT_MODEL, tmp_path / "artifact")
+    parity = verify_artifact(tmp_path / "artifact", DEFAULT_MODEL, longest=512)
+    assert len(parity.published) == 3
+    assert parity.passed, parity.verdict()
+    with Reranker.load(tmp_path / "artifact") as reranker:
+        assert reranker.rank("what is the capital of China?", ["Paris", "Beijing"])[0].document == "Beijing"

@@ -1,0 +1,82 @@
+"""The package as a whole: its public names, its examples, and which module may import which."""
+
+import ast
+import doctest
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import modernrank
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = {"engine": "modernrank", "export": "modernrank.export", "benchmarks": "modernrank.benchmarks"}
+# benchmarks -> export -> engine; the command line alone joins them.
+MAY_IMPORT = {"engine": set(), "export": {"engine"}, "benchmarks": {"engine", "export"}}
+EXCEPTIONS = {"engine/cli.py"}
+
+
+def modules(folder: str) -> list[Path]:
+    return sorted((ROOT / folder).rglob("*.py"))
+
+
+def imported(path: Path) -> list[str]:
+    """The absolute names that a module imports, also inside functions."""
+    names = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            names.append(node.module or "")
+    return names
+
+
+def folder_of(name: str) -> str | None:
+    """Which of our folders a module's name belongs to."""
+    if name.split(".")[0] != "modernrank":
+        return None
+    return next((folder for folder in ("export", "benchmarks") if name.startswith(PACKAGES[folder])), "engine")
+
+
+def test_the_public_names_are_these() -> None:
+    assert sorted(modernrank.__all__) == [
+        *("ArtifactError", "InputError", "ModernRankError", "ProviderError", "RankedDocument", "Reranker"),
+        *("SessionInfo", "Truncation", "TruncationWarning", "__version__"),
+    ]
+    assert all(hasattr(modernrank, name) for name in modernrank.__all__)
+
+
+@pytest.mark.parametrize("folder", PACKAGES)
+def test_imports_follow_the_direction_of_the_design(folder: str) -> None:
+    for path in modules(folder):
+        for name in imported(path):
+            assert name.split(".")[0] not in PACKAGES, f"{path} imports {name}: the packages are called modernrank.*"
+            if str(path.relative_to(ROOT)) not in EXCEPTIONS and folder_of(name) not in (None, folder):
+                assert folder_of(name) in MAY_IMPORT[folder], f"{path} imports {name}"
+
+
+def test_importing_the_package_brings_in_no_runtime_and_no_torch() -> None:
+    heavy = ("onnx", "onnxruntime", "torch", "transformers", "safetensors", "huggingface_hub", "tqdm")
+    code = f"import modernrank, sys; print([name for name in {heavy} if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("module", ["activations", "encoding", "packing", "reranker", "threads"])
+def test_the_examples_in_docstrings_run(module: str, artifacts: Path) -> None:
+    loaded = importlib.import_module(f"modernrank.{module}")
+    found = doctest.testmod(loaded, extraglobs={"TINY": artifacts / "tiny"})
+    assert found.attempted > 0
+    assert found.failed == 0
+
+
+@pytest.mark.parametrize("folder", PACKAGES)
+def test_files_stay_readable(folder: str) -> None:
+    """At most 400 lines a file and 60 a function, docstring included: past that, think again."""
+    for path in modules(folder):
+        text = path.read_text()
+        assert len(text.splitlines()) <= 400, path
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef):
+                assert (node.end_lineno or 0) - node.lineno < 60, f"{path}: {node.name}"
