@@ -157,6 +157,7 @@ def test_ctrl_c_ends_it_quietly(artifacts: Path) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job's children ignore it
     )
     assert process.stdin is not None and process.stdout is not None
     process.stdin.write(PAIRS.encode())
