@@ -10,6 +10,7 @@ too. Raw samples go to the result. Needs ``modernrank[cpu,verify]``.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import platform
 import statistics
@@ -28,6 +29,7 @@ from modernrank.threads import available_threads
 
 Pairs = list[tuple[str, str]]
 Scorer = Callable[[Pairs], FloatArray]
+PACKAGES = ("onnxruntime", "onnxruntime-gpu", "torch", "transformers", "tokenizers", "numpy")
 BATCH = 32  # the default of sentence-transformers
 
 
@@ -73,7 +75,8 @@ def result(
 ) -> dict[str, Any]:
     """The figures, their raw samples and all that they depend on."""
     medians = {name: statistics.median(samples) for name, samples in seconds.items()}
-    packages = ("onnxruntime", "torch", "transformers", "tokenizers", "numpy")
+    there = {entry.metadata["Name"]: entry.version for entry in metadata.distributions()}
+    versions = {name: there[name] for name in PACKAGES if name in there}
     return {
         "command": " ".join(["python", "-m", "modernrank.benchmarks.against_transformers", *sys.argv[1:]]),
         "pairs": pairs,
@@ -89,9 +92,9 @@ def result(
         "times_transformers": medians["transformers"] / medians["modernrank"],
         "largest_score_difference": difference,
         "machine": {"processor": processor(), "threads": available_threads()},
-        "session": reranker.info.__dict__,
+        "session": dataclasses.asdict(reranker.info),
         "source": reranker.manifest.source.files,
-        "versions": {"modernrank": __version__, **{name: metadata.version(name) for name in packages}},
+        "versions": {"modernrank": __version__, **versions},
     }
 
 
@@ -116,7 +119,11 @@ def main() -> None:
     args = parser.parse_args()
     with jsonl.reading(args.pairs) as lines:
         pairs = list(jsonl.PairReader(lines, args.pairs))
+    if not pairs:
+        parser.error(f"{args.pairs} holds no pairs")
     with Reranker.load(args.artifact) as reranker:
+        if len(reranker.labels) != 1:
+            parser.error(f"{args.artifact} has {len(reranker.labels)} labels; only one is compared")
         contenders = {
             "modernrank": reranker.score,
             "transformers": transformers_scorer(args.checkpoint, available_threads()),

@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import ArtifactError
+from .files import sha256_of
 from .manifest import Graph, Manifest
 
 # What `precision="auto"` takes, first to last. Only precisions whose scores are proven equal belong here.
 AUTO_PRECISIONS = ("fp32",)
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file's content, in hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb", buffering=0) as stream:
-        buffer = memoryview(bytearray(1 << 20))
-        while read := stream.readinto(buffer):
-            digest.update(buffer[:read])
-    return digest.hexdigest()
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from . import __version__, jsonl
 from .activations import ACTIVATIONS
 from .artifact import Artifact
 from .encoding import TRUNCATIONS, check_text
-from .errors import ModernRankError
+from .errors import InputError, ModernRankError
 from .providers import PROVIDERS, installed_execution_providers
 from .reranker import RankedDocument, Reranker
 from .threads import available_threads
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(arguments)
     try:
         sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr]  # JSON lines are, in every locale
-        code = int(args.command(args))
+        code = int(args.run(args))
         sys.stdout.flush()  # here, where a closed pipe is still ours to handle
         return code
     except ModernRankError as error:
@@ -53,13 +53,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if extra is None:
             raise
         return _fail(
-            f"`modernrank {args.name}` needs {error.name}, which is not installed: pip install 'modernrank[{extra}]'"
+            f"`modernrank {args.command}` needs {error.name}, which is not installed: pip install 'modernrank[{extra}]'"
         )
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except BrokenPipeError:  # the reader of our output has gone, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + 13  # SIGPIPE, which Windows has no name for
+    except OSError as error:
+        return _fail(f"{error.filename or 'input or output'}: {error.strerror}")
 
 
 def _fail(message: str) -> int:
@@ -68,10 +70,10 @@ def _fail(message: str) -> int:
 
 
 def _export(args: argparse.Namespace) -> int:
-    from modernrank.export import export_checkpoint
+    from modernrank.export import DEFAULT_MODEL, export_checkpoint
 
     manifest = export_checkpoint(
-        args.checkpoint,
+        args.checkpoint or DEFAULT_MODEL,
         args.out,
         graph=args.graph,
         precision=args.precision,
@@ -110,7 +112,7 @@ def _info(args: argparse.Namespace) -> int:
         size = sum(manifest.files[name].size for name in (graph.file, graph.data) if name) / 1e6
         rows.append(("graph", f"{graph.precision}, {graph.dialect}, for {', '.join(graph.providers)}: {size:,.0f} MB"))
     for precision, parity in manifest.parity.items():
-        rows.append(("parity", f"{precision}: {parity['verdict']} (against {parity['against']})"))
+        rows.append(("parity", f"{precision}: {parity.get('verdict')} (against {parity.get('against')})"))
     if not manifest.parity:
         rows.append(("parity", "not measured yet: modernrank verify ARTIFACT --against CHECKPOINT"))
     rows.append(
@@ -125,6 +127,8 @@ def _info(args: argparse.Namespace) -> int:
 
 
 def _score(args: argparse.Namespace) -> int:
+    if args.output != jsonl.STANDARD and os.path.realpath(args.output) == os.path.realpath(args.input):
+        raise InputError(f"--output {args.output} is the input; give it another name")
     with _load(args) as reranker, jsonl.reading(args.input) as lines, jsonl.writing(args.output) as write:
         records = jsonl.PairReader(lines, args.input)
         cuts: dict[int, dict[str, int]] = {}
@@ -186,24 +190,26 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="modernrank", description="Score (query, document) pairs with ModernBERT rerankers.")
     parser.add_argument("--version", action="version", version=f"modernrank {__version__}")
-    commands = parser.add_subparsers(dest="name", required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def command(name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=text)
-        sub.set_defaults(command=run)
+        sub.set_defaults(run=run)
         return sub
 
     export = command("export", _export, "Write the artifact of a checkpoint.")
     export.add_argument(
         "checkpoint",
         nargs="?",
-        default="Alibaba-NLP/gte-reranker-modernbert-base",
-        help="a folder or a hub id (%(default)s)",
+        help="a folder or a hub id (Alibaba-NLP/gte-reranker-modernbert-base at its pinned revision)",
     )
     export.add_argument("--out", type=Path, required=True, help="the artifact's folder")
-    export.add_argument("--precision", default="fp32", help="fp32 (%(default)s)")
+    export.add_argument("--precision", default="fp32", choices=("fp32",), help="(%(default)s)")
     export.add_argument(
-        "--graph", default="ort-cpu", help="ort-cpu, standard, or reference for optimum's (%(default)s)"
+        "--graph",
+        default="ort-cpu",
+        choices=("ort-cpu", "standard", "reference"),
+        help="for ONNX Runtime on CPUs, of pure ONNX operators, or as optimum exports it (%(default)s)",
     )
     export.add_argument("--revision", help="of a hub id: a commit, tag or branch")
     export.add_argument("--force", action="store_true", help="replace an artifact that is there")
@@ -245,14 +251,14 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_load_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("artifact", type=Path)
-    parser.add_argument("--provider", default="auto", help=f"auto, {', '.join(PROVIDERS)} (%(default)s)")
+    parser.add_argument("--provider", default="auto", choices=("auto", *PROVIDERS), help="(%(default)s)")
     parser.add_argument("--precision", default="auto", help="auto or fp32 (%(default)s)")
     parser.add_argument("--threads", type=_positive, help="threads of one run (the cores that are granted)")
     parser.add_argument(
         "--max-length", type=_positive, metavar="TOKENS", help="longest pair (all that the model allows)"
     )
-    parser.add_argument("--truncation", default="longest_first", help=f"{', '.join(TRUNCATIONS)} (%(default)s)")
-    parser.add_argument("--activation", default="none", help=f"{', '.join(ACTIVATIONS)} (%(default)s)")
+    parser.add_argument("--truncation", default="longest_first", choices=TRUNCATIONS, help="(%(default)s)")
+    parser.add_argument("--activation", default="none", choices=tuple(ACTIVATIONS), help="(%(default)s)")
 
 
 def _positive(text: str) -> int:

@@ -20,6 +20,7 @@ from .errors import ArtifactError, InputError
 from .packing import IntArray
 
 TRUNCATIONS = ("longest_first", "document", "error")
+SIDES = ("right", "left")
 
 Pair = tuple[str, str]
 
@@ -54,7 +55,7 @@ class PairEncoder:
         truncation: ``"longest_first"`` cuts the longer part first, token by token, as ``transformers`` does by
             default; ``"document"`` never cuts the query; ``"error"`` refuses a pair that is too long.
         truncation_side: ``"right"`` cuts a part's end, ``"left"`` its beginning.
-        vocabulary: rows of the model's embedding table; an id beyond it would read another model's memory.
+        vocabulary: rows of the model's embedding table; a tokenizer with ids beyond it is refused.
     """
 
     def __init__(
@@ -69,6 +70,8 @@ class PairEncoder:
         self._template = _find_template(self._tokenizer)
         if truncation not in TRUNCATIONS:
             raise InputError(f"truncation {truncation!r} is unknown; choose one of {', '.join(TRUNCATIONS)}")
+        if truncation_side not in SIDES:
+            raise InputError(f"truncation side {truncation_side!r} is unknown; choose one of {', '.join(SIDES)}")
         if max_length < len(self._template):
             raise InputError(
                 f"max_length {max_length} leaves no room for the {len(self._template)} special tokens of a pair; "

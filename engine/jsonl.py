@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 from .encoding import Pair, check_pair, check_text
 from .errors import InputError
@@ -33,14 +32,14 @@ def reading(name: str) -> Iterator[Iterable[bytes]]:
 def writing(name: str) -> Iterator[Callable[[dict[str, Any]], None]]:
     """A function that writes one object a line, to a file or to standard output for ``"-"``."""
     if name == STANDARD:
-        yield lambda record: print(json.dumps(record, ensure_ascii=False))
+        yield lambda record: print(json.dumps(record))
         return
     try:
         stream = open(name, "w", encoding="utf-8")  # noqa: SIM115 - as above
     except OSError as error:
         raise InputError(f"cannot write {name}: {error.strerror}") from error
     with stream:
-        yield lambda record: print(json.dumps(record, ensure_ascii=False), file=stream)
+        yield lambda record: print(json.dumps(record), file=stream)
 
 
 class PairReader:
@@ -49,7 +48,7 @@ class PairReader:
     def __init__(self, lines: Iterable[bytes], source: str) -> None:
         self._lines = lines
         self._source = source
-        self._others: deque[tuple[int, dict[str, Any]]] = deque()
+        self._others: dict[int, dict[str, Any]] = {}
 
     def __iter__(self) -> Iterator[Pair]:
         for index, (record, where) in enumerate(_objects(self._lines, self._source)):
@@ -58,14 +57,14 @@ class PairReader:
                 raise InputError(f'{where} has no "{missing[0]}"; a line is {{"query": .., "document": ..}}')
             pair = (record.pop("query"), record.pop("document"))
             check_pair(pair, where)
-            self._others.append((index, record))
+            if "score" in record:
+                raise InputError(f'{where} has a field "score" already, which the result would replace; rename it')
+            self._others[index] = record
             yield pair
 
     def other_fields(self, index: int) -> dict[str, Any]:
-        """The fields of pair ``index`` besides query and document; to be asked for once each, in order."""
-        at, fields = self._others.popleft()
-        assert at == index
-        return fields
+        """The fields of pair ``index`` besides query and document; to be asked for once each."""
+        return self._others.pop(index)
 
 
 def read_documents(lines: Iterable[bytes], source: str) -> list[str]:
@@ -93,19 +92,24 @@ def _objects(lines: Iterable[bytes], source: str) -> Iterator[tuple[dict[str, An
         if not text.strip():
             continue
         try:
-            record = json.loads(text)
-        except json.JSONDecodeError as error:
+            record = json.loads(text, parse_constant=_refuse_constant)
+        except (ValueError, RecursionError) as error:
             raise InputError(f"{where} is not JSON: {error}") from error
         if not isinstance(record, dict):
             raise InputError(f"{where} is not a JSON object but {type(record).__name__}")
         yield record, where
 
 
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a JSON value")
+
+
 def _texts(lines: Iterable[bytes], source: str) -> Iterator[tuple[str, str]]:
     for number, line in enumerate(lines, start=1):
         where = f"line {number} of {_shown(source)}"
         try:
-            yield line.decode("utf-8"), where
+            # Windows editors begin a file with a byte order mark, which is no part of the text.
+            yield line.decode("utf-8-sig" if number == 1 else "utf-8"), where
         except UnicodeDecodeError as error:
             raise InputError(f"{where} is not UTF-8 ({error.reason} at byte {error.start})") from error
 

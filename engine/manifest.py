@@ -1,6 +1,6 @@
 """``manifest.json``: the only hand-over between ``export`` and the runtime.
 
-Schema version 1, every field (``docs/manifest.md`` shows one in full):
+Schema version 1 (``docs/manifest.md`` says more of each field):
 
     schema_version   1
     name             the artifact's name, by default its folder's
@@ -21,12 +21,15 @@ import dataclasses
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from types import UnionType
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from .errors import ArtifactError
+from .files import read_json_object
 
 SCHEMA_VERSION = 1
 FILE_NAME = "manifest.json"
+LAYOUTS = ("packed", "padded")
 
 
 @dataclass(frozen=True)
@@ -115,15 +118,11 @@ class Manifest:
                 f"{folder} is not an artifact: it has no {FILE_NAME}; "
                 f"make one with `modernrank export CHECKPOINT --out {folder}`"
             )
-        try:
-            data = json.loads(path.read_text(encoding="utf-8"))
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise ArtifactError(f"{path} is not valid JSON ({error}); export the artifact again") from error
-        return _parse(data, path)
+        return _parse(read_json_object(path), path)
 
 
-def _parse(data: Any, path: Path) -> Manifest:
-    version = data.get("schema_version") if isinstance(data, dict) else None
+def _parse(data: dict[str, Any], path: Path) -> Manifest:
+    version = data.get("schema_version")
     if isinstance(version, int) and version > SCHEMA_VERSION:
         raise ArtifactError(
             f"{path} has schema version {version}, this modernrank reads up to {SCHEMA_VERSION}: "
@@ -145,20 +144,48 @@ def _parse(data: Any, path: Path) -> Manifest:
         manifest = _record(Manifest, fields)
     except (KeyError, TypeError, AttributeError) as error:
         raise ArtifactError(
-            f"{path} is incomplete ({type(error).__name__}: {error}); export the artifact again"
+            f"{path} is incomplete or has a field of the wrong type ({type(error).__name__}: {error}); "
+            "export the artifact again"
         ) from error
-    for name in (*manifest.files, manifest.tokenizer.file, *(graph.file for graph in manifest.graphs)):
+    _check_files(manifest, path)
+    for graph in manifest.graphs:
+        if graph.layout not in LAYOUTS:
+            raise ArtifactError(f"{path}: layout {graph.layout!r} is none of {', '.join(LAYOUTS)}; export again")
+    return manifest
+
+
+def _check_files(manifest: Manifest, path: Path) -> None:
+    """Every file that is used has a recorded hash, and none lies outside the folder."""
+    used = [manifest.tokenizer.file, *(name for graph in manifest.graphs for name in (graph.file, graph.data) if name)]
+    for name in (*manifest.files, *used):
         if Path(name).name != name:
             raise ArtifactError(f"{path} names a file outside its folder: {name!r}; do not load this artifact")
         if name not in manifest.files:
             raise ArtifactError(f"{path} uses {name!r} but records no hash of it; export the artifact again")
-    return manifest
 
 
 T = TypeVar("T")
 
 
 def _record(kind: type[T], data: dict[str, Any]) -> T:
-    """Build a dataclass from JSON; unknown fields are a later minor addition and are passed over."""
-    known = {f.name for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    return kind(**{name: value for name, value in data.items() if name in known})
+    """Build a dataclass from JSON, its types checked; unknown fields are a later minor addition and passed over."""
+    types = get_type_hints(kind)
+    known = {name: value for name, value in data.items() if name in types}
+    for name, value in known.items():
+        if not _is(value, types[name]):
+            raise TypeError(f"{kind.__name__}.{name} is {value!r}")
+    return kind(**known)
+
+
+def _is(value: Any, hint: Any) -> bool:
+    """Whether a value is of an annotated type, of those that the manifest's fields have."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if hint is Any:
+        return True
+    if origin is list:
+        return isinstance(value, list) and all(_is(item, arguments[0]) for item in value)
+    if origin is dict:
+        return isinstance(value, dict) and all(_is(item, arguments[1]) for item in value.values())
+    if origin is UnionType:
+        return any(_is(value, argument) for argument in arguments)
+    return isinstance(value, hint) and not (hint is int and isinstance(value, bool))

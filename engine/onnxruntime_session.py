@@ -22,27 +22,37 @@ class OnnxRuntimeSession:
         graph: which of its graphs.
         provider: what to run it on.
         threads: threads of one run.
+        labels: how many the model has, by the manifest.
 
     Raises:
         ProviderError: ONNX Runtime put the graph on another execution provider than ``provider``.
-        ArtifactError: ONNX Runtime cannot load the graph.
+        ArtifactError: ONNX Runtime cannot load the graph, or it has another number of labels.
     """
 
-    def __init__(self, folder: Path, graph: Graph, provider: Provider, threads: int) -> None:
-        import onnxruntime as ort  # here, so that `import modernrank` needs no ONNX Runtime
+    def __init__(self, folder: Path, graph: Graph, provider: Provider, threads: int, labels: int) -> None:
+        try:
+            import onnxruntime as ort  # here, so that `import modernrank` needs no ONNX Runtime
+        except ImportError as error:  # its shared libraries may fail to load
+            raise ProviderError(f"ONNX Runtime cannot be imported ({error}). To get it: {provider.install}") from error
 
         self._session: Any = None
+        self._run_errors = _runtime_errors(ort)
         try:
             self._session = ort.InferenceSession(
                 str(folder / graph.file), _session_options(ort, threads), providers=[provider.execution_provider]
             )
-        except _load_errors(ort) as error:
+        except self._run_errors as error:
             raise ArtifactError(f"ONNX Runtime {ort.__version__} cannot load {folder / graph.file}: {error}") from error
         running = self._session.get_providers()[0]
         if running != provider.execution_provider:
             raise ProviderError(
                 f"provider {provider.name!r} was asked for, but ONNX Runtime {ort.__version__} would run on {running}, "
                 f"without {provider.execution_provider}. To get it: {provider.install}"
+            )
+        found = self._session.get_outputs()[0].shape[-1]
+        if isinstance(found, int) and found != labels:
+            raise ArtifactError(
+                f"{folder / graph.file} gives {found} labels, the manifest names {labels}; export again"
             )
         self._feeds = _packed_feeds if graph.layout == "packed" else _padded_feeds
         self._large_run_options = _shrink_after_run(ort)
@@ -62,7 +72,11 @@ class OnnxRuntimeSession:
         if session is None:
             raise ModernRankError("this session is closed; load the artifact again")
         large = batch.input_ids.size > self.limits.tokens_per_run
-        (logits,) = session.run(None, self._feeds(batch), self._large_run_options if large else None)
+        try:
+            (logits,) = session.run(None, self._feeds(batch), self._large_run_options if large else None)
+        except self._run_errors as error:
+            rows, tokens = batch.input_ids.shape
+            raise ModernRankError(f"ONNX Runtime failed on a batch of {rows} x {tokens} tokens: {error}") from error
         return np.asarray(logits, np.float32).reshape(len(batch.input_ids), batch.slots, -1)
 
     def close(self) -> None:
@@ -75,7 +89,7 @@ def _packed_feeds(batch: Batch) -> dict[str, Any]:
         "input_ids": batch.input_ids,
         "position_ids": batch.position_ids,
         "segment_ids": batch.segment_ids,
-        "slots": np.arange(1, batch.slots + 1),
+        "slots": np.arange(1, batch.slots + 1, dtype=np.int64),
     }
 
 
@@ -104,14 +118,10 @@ def _shrink_after_run(ort: Any) -> Any:
     return options
 
 
-def _load_errors(ort: Any) -> tuple[type[Exception], ...]:
-    """What InferenceSession raises for a graph that it cannot load."""
+def _runtime_errors(ort: Any) -> tuple[type[Exception], ...]:
+    """What ONNX Runtime raises for a graph that it cannot load or run."""
     state: Any = ort.capi.onnxruntime_pybind11_state
-    return (
-        state.Fail,
-        state.InvalidGraph,
-        state.InvalidProtobuf,
-        state.NoSuchFile,
-        state.NotImplemented,
-        state.InvalidArgument,
+    names = (
+        "Fail InvalidGraph InvalidProtobuf NoSuchFile NotImplemented InvalidArgument RuntimeException EPFail NoModel"
     )
+    return tuple(getattr(state, name) for name in names.split())

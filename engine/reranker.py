@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -43,7 +43,10 @@ class Truncation:
 
 @dataclass(frozen=True)
 class RankedDocument:
-    """A document in ``Reranker.rank``'s answer: where it stood, its score and text, and the tokens cut off it."""
+    """A document in ``Reranker.rank``'s answer: where it stood, its score and its text.
+
+    ``tokens_cut`` counts what its pair lost to ``max_length``, of the query and of the document.
+    """
 
     index: int
     score: float
@@ -113,7 +116,8 @@ class Reranker:
         )
         from .onnxruntime_session import OnnxRuntimeSession
 
-        return Reranker(manifest, encoder, OnnxRuntimeSession(artifact.folder, graph, chosen, threads))
+        session = OnnxRuntimeSession(artifact.folder, graph, chosen, threads, labels=len(manifest.model.labels))
+        return Reranker(manifest, encoder, session)
 
     @property
     def info(self) -> SessionInfo:
@@ -156,6 +160,7 @@ class Reranker:
             InputError: a pair is not two strings, or is too long for ``truncation``.
         """
         self._check_activation(activation)
+        _check_iterable(pairs)
         notify = on_truncate or _TruncationSummary(self.max_length)
         windows = self._score_windows(pairs, PROGRESS_WINDOW if show_progress else WINDOW, notify)
         if show_progress:
@@ -181,17 +186,24 @@ class Reranker:
             window: pairs that are read ahead, planned and scored together. Larger windows pad less, smaller ones
                 answer sooner.
 
-        Yields:
-            ``np.float32``, or float32 ``[labels]`` for a model of several labels.
+        Returns:
+            An iterator of ``np.float32``, or float32 ``[labels]`` for a model of several labels.
         """
         self._check_activation(activation)
         _positive("window", window)
-        notify = on_truncate or _TruncationSummary(self.max_length)
-        for scores in self._score_windows(pairs, window, notify):
-            activated = activate(activation, scores)
-            yield from activated[:, 0] if len(self.labels) == 1 else activated
-        if isinstance(notify, _TruncationSummary):
-            notify.warn()
+        _check_iterable(pairs)
+        return self._score_stream(pairs, activation, on_truncate or _TruncationSummary(self.max_length), window)
+
+    def _score_stream(
+        self, pairs: Iterable[Pair], activation: str, notify: Callable[[Truncation], None], window: int
+    ) -> Iterator[Any]:
+        try:
+            for scores in self._score_windows(pairs, window, notify):
+                activated = activate(activation, scores)
+                yield from activated[:, 0] if len(self.labels) == 1 else activated
+        finally:  # also where the caller stops early
+            if isinstance(notify, _TruncationSummary):
+                notify.warn()
 
     def rank(
         self,
@@ -205,8 +217,8 @@ class Reranker:
         """Sort ``documents`` by their score for ``query``, best first, ties by index.
 
         Args:
-            query: tokenised once for all documents.
-            documents: strings.
+            query: tokenised once, not once for each document.
+            documents: strings. Equal ones are scored once, and so tie to the last bit.
             top_k: how many to return; all by default.
             activation, show_progress: as in ``score``.
 
@@ -222,30 +234,28 @@ class Reranker:
             _positive("top_k", top_k)
         check_text(query, "the query")
         checked = check_texts(documents, "document")
-        cut: dict[int, int] = {}
+        distinct = list(dict.fromkeys(checked))
+        cuts: dict[str, int] = {}
 
         def remember(truncation: Truncation) -> None:
-            cut[truncation.index] = truncation.query_tokens_cut + truncation.document_tokens_cut
+            cuts[distinct[truncation.index]] = truncation.query_tokens_cut + truncation.document_tokens_cut
 
-        scores = self.score(
-            ((query, document) for document in checked),
-            activation=activation,
-            on_truncate=remember,
-            show_progress=show_progress,
-        )
-        order = np.argsort(-scores, kind="stable")[:top_k]
-        return [RankedDocument(int(i), float(scores[i]), checked[i], cut.get(int(i), 0)) for i in order]
+        pairs = [(query, document) for document in distinct]
+        found = self.score(pairs, activation=activation, on_truncate=remember, show_progress=show_progress)
+        score_of = dict(zip(distinct, found.tolist(), strict=True))
+        order = sorted(range(len(checked)), key=lambda i: (-score_of[checked[i]], i))[:top_k]
+        return [RankedDocument(i, score_of[checked[i]], checked[i], cuts.get(checked[i], 0)) for i in order]
 
     def plan(self, pairs: Iterable[Pair]) -> Plan:
-        """How ``pairs`` would be placed in rows and runs, without running them."""
+        """How ``pairs`` would be placed in rows and runs as one window, without running them."""
         encoded = self._encoder.encode(list(pairs))
         return packing.plan([len(pair.ids) for pair in encoded], self._open_session().limits)
 
     def close(self) -> None:
         """Free the model. Scoring after it is an error; closing twice is not."""
-        if self._session is not None:
-            self._session.close()
-            self._session = None
+        session, self._session = self._session, None
+        if session is not None:
+            session.close()
 
     def __enter__(self) -> Reranker:
         return self
@@ -270,7 +280,7 @@ class Reranker:
             first_index += len(chunk)
 
     def _run(self, encoded: list[EncodedPair]) -> FloatArray:
-        """Logits ``[pairs, labels]``. Pairs of equal tokens are scored once, so that they tie to the last bit."""
+        """Logits ``[pairs, labels]`` of one window. Pairs of equal tokens are scored once."""
         session = self._open_session()
         distinct: dict[bytes, int] = {}
         which = [distinct.setdefault(pair.ids.tobytes(), len(distinct)) for pair in encoded]
@@ -283,9 +293,10 @@ class Reranker:
         return every
 
     def _open_session(self) -> Session:
-        if self._session is None:
+        session = self._session
+        if session is None:
             raise ModernRankError("this Reranker is closed; load it again, or score inside its `with` block")
-        return self._session
+        return session
 
     def _check_activation(self, activation: str) -> None:
         if activation not in ACTIVATIONS:
@@ -315,6 +326,11 @@ class _TruncationSummary:
                 TruncationWarning,
                 stacklevel=3,
             )
+
+
+def _check_iterable(pairs: object) -> None:
+    if not isinstance(pairs, Iterable) or isinstance(pairs, str | bytes | Mapping):
+        raise InputError(f"pairs is {type(pairs).__name__}; a list or another iterable of (query, document) is needed")
 
 
 def _positive(name: str, value: int) -> int:

@@ -3,6 +3,7 @@
 Needs ``pip install 'modernrank[export]'``; verification needs ``modernrank[verify]`` as well.
 """
 
+from .checkpoint import DEFAULT_MODEL
 from .exporter import export_checkpoint
 
-__all__ = ["export_checkpoint"]
+__all__ = ["DEFAULT_MODEL", "export_checkpoint"]

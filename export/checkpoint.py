@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -15,8 +14,8 @@ import ml_dtypes  # noqa: F401 - teaches numpy bfloat16, in which safetensors th
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from modernrank.artifact import sha256_of
 from modernrank.errors import ArtifactError
+from modernrank.files import read_json_object, sha256_of
 from modernrank.packing import FloatArray
 
 from .config import ModernBertConfig
@@ -57,13 +56,15 @@ def locate(checkpoint: str, revision: str | None = None) -> Origin:
         ArtifactError: neither a folder nor a hub id, or the hub does not have it.
     """
     if Path(checkpoint).is_dir():
+        if revision is not None:
+            raise ArtifactError(f"{checkpoint} is a folder, which has no revision {revision}; leave --revision out")
         return Origin(Path(checkpoint))
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", checkpoint) or checkpoint.startswith("."):
         raise ArtifactError(f"{checkpoint} is neither a folder nor a hub id such as {DEFAULT_MODEL}")
     if revision is None and checkpoint == DEFAULT_MODEL:
         revision = DEFAULT_REVISION
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
         folder = Path(snapshot_download(checkpoint, revision=revision, allow_patterns=NEEDED))
@@ -72,7 +73,7 @@ def locate(checkpoint: str, revision: str | None = None) -> Origin:
             f"{checkpoint} at revision {revision or 'main'} is not in the local cache and the hub cannot be reached; "
             "connect, or give a folder that holds the checkpoint"
         ) from error
-    except (RepositoryNotFoundError, HfHubHTTPError) as error:
+    except (HfHubHTTPError, HFValidationError) as error:
         raise ArtifactError(
             f"the hub does not serve {checkpoint} at revision {revision or 'main'} ({error})"
         ) from error
@@ -88,17 +89,21 @@ class Checkpoint:
     def __init__(self, folder: Path, config: ModernBertConfig) -> None:
         self.folder = folder
         self.files = _weight_files(folder)
-        self._open = ExitStack()
         self._reader_of: dict[str, Any] = {}
-        for file in self.files:
-            try:
-                reader = self._open.enter_context(safe_open(file, framework="numpy"))
-            except SafetensorError as error:
-                raise ArtifactError(
-                    f"{file} is not a readable safetensors file ({error}); download it again"
-                ) from error
-            self._reader_of.update(dict.fromkeys(reader.keys(), reader))
-        self._check_shapes(expected_shapes(config))
+        with ExitStack() as opened:  # closed again if a check fails
+            for file in self.files:
+                try:
+                    reader = opened.enter_context(safe_open(file, framework="numpy"))
+                except (SafetensorError, OSError) as error:
+                    raise ArtifactError(
+                        f"{file} is not a readable safetensors file ({error}); download it again"
+                    ) from error
+                for name in reader.keys():  # noqa: SIM118 - not a dict
+                    if name in self._reader_of:
+                        raise ArtifactError(f"tensor {name} is in two files of {folder}; download it again")
+                    self._reader_of[name] = reader
+            self._check_shapes(expected_shapes(config))
+            self._open = opened.pop_all()
 
     def tensor(self, name: str) -> FloatArray:
         """One tensor as float32, whatever type it is stored in.
@@ -154,7 +159,10 @@ def _weight_files(folder: Path) -> list[Path]:
         return [folder / WEIGHTS]
     index = folder / WEIGHTS_INDEX
     if index.is_file():
-        files = sorted({folder / name for name in json.loads(index.read_text())["weight_map"].values()})
+        names = read_json_object(index).get("weight_map")
+        if not isinstance(names, dict) or not all(isinstance(n, str) and Path(n).name == n for n in names.values()):
+            raise ArtifactError(f"{index} has no weight_map of tensors to files beside it; download it again")
+        files = sorted({folder / name for name in names.values()})
         for file in files:
             if not file.is_file():
                 raise ArtifactError(f"{index} names {file.name}, which is missing; download it again")
@@ -205,8 +213,9 @@ def _expected(config: ModernBertConfig) -> Iterator[tuple[str, tuple[int, ...]]]
 
 def origin_hashes(origin: Origin, files: list[Path]) -> dict[str, str]:
     """SHA-256 of the checkpoint files that decide a score."""
-    names = ["config.json", "tokenizer.json"]
-    return {path.name: sha256_of(path) for path in [*(origin.folder / name for name in names), *files]}
+    names = ["config.json", "tokenizer.json", "tokenizer_config.json"]
+    there = [origin.folder / name for name in names if (origin.folder / name).is_file()]
+    return {path.name: sha256_of(path) for path in [*there, *files]}
 
 
 def license_of(folder: Path) -> str:

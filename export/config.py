@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from modernrank.errors import ArtifactError
+from modernrank.files import read_json_object
 
 ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "silu", "swish", "relu")
 
@@ -99,13 +99,9 @@ class ModernBertConfig:
         Raises:
             ArtifactError: another architecture, or a field whose effect this exporter does not implement.
         """
-        try:
-            raw = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError as error:
-            raise ArtifactError(f"{path.parent} is not a checkpoint: it has no {path.name}") from error
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise ArtifactError(f"{path} is not valid JSON ({error})") from error
-        return _Reader(raw, path).config()
+        if not path.is_file():
+            raise ArtifactError(f"{path.parent} is not a checkpoint: it has no {path.name}")
+        return _Reader(read_json_object(path), path).config()
 
 
 class _Reader:
@@ -126,16 +122,16 @@ class _Reader:
             layers=self._layers(),
             reach=self._count("local_attention", 128) // 2,
             max_position_embeddings=self._count("max_position_embeddings", 8192),
-            norm_eps=float(self._take("norm_eps", 1e-5)),
-            norm_bias=bool(self._take("norm_bias", False)),
-            attention_bias=bool(self._take("attention_bias", False)),
-            mlp_bias=bool(self._take("mlp_bias", False)),
-            classifier_bias=bool(self._take("classifier_bias", False)),
+            norm_eps=self._positive("norm_eps", 1e-5),
+            norm_bias=self._flag("norm_bias"),
+            attention_bias=self._flag("attention_bias"),
+            mlp_bias=self._flag("mlp_bias"),
+            classifier_bias=self._flag("classifier_bias"),
             hidden_activation=self._one_of("hidden_activation", "gelu", ACTIVATIONS),
             classifier_activation=self._one_of("classifier_activation", "gelu", ACTIVATIONS),
             classifier_pooling=self._one_of("classifier_pooling", "cls", ("cls", "mean")),
             labels=self._labels(),
-            pad_token_id=int(self._take("pad_token_id", 50283)),
+            pad_token_id=self._pad_token_id(),
         )
         if config.hidden_size % config.num_attention_heads or config.head_size % 2:
             self._refuse(
@@ -151,7 +147,8 @@ class _Reader:
         return config
 
     def _check_architecture(self) -> None:
-        model_type, architectures = self._raw.get("model_type"), self._raw.get("architectures") or []
+        model_type, architectures = self._raw.get("model_type"), self._raw.get("architectures")
+        architectures = [str(name) for name in architectures] if isinstance(architectures, list) else []
         if model_type != "modernbert" or "ModernBertForSequenceClassification" not in architectures:
             raise ArtifactError(
                 f"{self._path} describes {', '.join(architectures) or 'no architecture'} (model_type {model_type!r}); "
@@ -161,20 +158,20 @@ class _Reader:
     def _layers(self) -> tuple[Layer, ...]:
         count = self._count("num_hidden_layers", 22)
         every = self._count("global_attn_every_n_layers", 3)
-        types = self._take("layer_types", None) or [
-            "sliding_attention" if i % every else "full_attention" for i in range(count)
-        ]
+        types = self._take("layer_types", None)
+        if types is None:
+            types = ["sliding_attention" if i % every else "full_attention" for i in range(count)]
         thetas = self._rope_thetas()
-        if len(types) != count or not set(types) <= set(thetas):
+        if not isinstance(types, list) or len(types) != count or not all(kind in list(thetas) for kind in types):
             self._refuse("layer_types", types, f"must be {count} of {', '.join(thetas)}")
         return tuple(Layer(kind == "full_attention", thetas[kind]) for kind in types)
 
     def _rope_thetas(self) -> dict[str, float]:
         """RoPE's base by layer type: ``rope_parameters`` (transformers 5), else the two older fields."""
-        scaling = self._take("rope_scaling", None)
+        scaling = self._mapping("rope_scaling")
         if scaling and scaling.get("rope_type", scaling.get("type")) != "default":
             self._refuse("rope_scaling", scaling, "is not implemented: only unscaled RoPE is")
-        parameters = self._take("rope_parameters", None) or {}
+        parameters = self._mapping("rope_parameters")
         older = {
             "full_attention": self._take("global_rope_theta", 160_000.0),
             "sliding_attention": self._take("local_rope_theta", 10_000.0),
@@ -183,20 +180,21 @@ class _Reader:
             self._refuse("rope_parameters", parameters, f"must be keyed by {' and '.join(older)}")
         thetas = {}
         for kind, theta in older.items():
-            given = dict(parameters.get(kind) or {})
+            given = parameters.get(kind) or {}
+            if not isinstance(given, dict):
+                self._refuse("rope_parameters", parameters, "must map layer types to their parameters")
+            given = dict(given)
             if given.pop("rope_type", "default") != "default" or set(given) - {"rope_theta"}:
                 self._refuse(
                     "rope_parameters", parameters, "is not implemented: only unscaled RoPE with a rope_theta is"
                 )
-            theta = given.get("rope_theta", theta)
-            if not isinstance(theta, int | float) or theta <= 0:
-                self._refuse(f"rope theta of {kind}", theta, "must be a positive number")
-            thetas[kind] = float(theta)
+            thetas[kind] = self._check_positive(f"rope theta of {kind}", given.get("rope_theta", theta))
         return thetas
 
     def _labels(self) -> tuple[str, ...]:
-        names = self._raw.get("id2label") or {str(i): f"LABEL_{i}" for i in range(self._raw.get("num_labels", 2))}
-        if sorted(map(int, names)) != list(range(len(names))):
+        count = self._count("num_labels", 2)
+        names = self._mapping("id2label") or {str(i): f"LABEL_{i}" for i in range(count)}
+        if not all(key.isdecimal() for key in names) or sorted(map(int, names)) != list(range(len(names))):
             self._refuse("id2label", names, "must number the labels from 0 without a gap")
         return tuple(str(names[key]) for key in sorted(names, key=int))
 
@@ -218,8 +216,34 @@ class _Reader:
 
     def _count(self, name: str, default: int) -> int:
         value = self._take(name, default)
-        if not isinstance(value, int) or value < 1:
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             self._refuse(name, value, "must be a whole number of at least 1")
+        return int(value)
+
+    def _flag(self, name: str) -> bool:
+        value = self._take(name, False)
+        if not isinstance(value, bool):
+            self._refuse(name, value, "must be true or false")
+        return bool(value)
+
+    def _positive(self, name: str, default: float) -> float:
+        return self._check_positive(name, self._take(name, default))
+
+    def _check_positive(self, name: str, value: Any) -> float:
+        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < float("inf"):
+            self._refuse(name, value, "must be a positive number")
+        return float(value)
+
+    def _mapping(self, name: str) -> dict[str, Any]:
+        value = self._take(name, None)
+        if value is not None and not isinstance(value, dict):
+            self._refuse(name, value, "must be an object")
+        return value or {}
+
+    def _pad_token_id(self) -> int:
+        value, vocabulary = self._take("pad_token_id", 50283), self._raw.get("vocab_size", 50368)
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < vocabulary:
+            self._refuse("pad_token_id", value, f"must be a token id below vocab_size {vocabulary}")
         return int(value)
 
     def _one_of(self, name: str, default: str, choices: tuple[str, ...]) -> str:

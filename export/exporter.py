@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import tempfile
@@ -13,9 +12,9 @@ from importlib import metadata
 from pathlib import Path
 
 from modernrank import __version__
-from modernrank.artifact import sha256_of
-from modernrank.encoding import load_tokenizer
+from modernrank.encoding import PairEncoder
 from modernrank.errors import ArtifactError, InputError
+from modernrank.files import read_json_object, sha256_of
 from modernrank.manifest import FILE_NAME, FileRecord, Graph, Manifest, Model, Source, Tokenizer
 
 from .checkpoint import DEFAULT_MODEL, Checkpoint, Origin, license_of, locate, origin_hashes
@@ -58,7 +57,7 @@ def export_checkpoint(
         raise InputError(f"graph {graph!r} is unknown; choose one of {', '.join(GRAPHS)}")
     if precision not in PRECISIONS:
         raise InputError(f"precision {precision!r} is unknown; choose one of {', '.join(PRECISIONS)}")
-    out = Path(out)
+    out = Path(out).resolve()
     _check_target(out, force)
     origin = locate(str(checkpoint), revision)
     config = ModernBertConfig.read(origin.folder / "config.json")
@@ -135,20 +134,38 @@ def _read_tokenizer(folder: Path, config: ModernBertConfig) -> Tokenizer:
         raise ArtifactError(
             f"{folder} has no tokenizer.json; save one with `AutoTokenizer.from_pretrained(..).save_pretrained(..)`"
         )
-    load_tokenizer(file, vocabulary=config.vocab_size)
     settings_file = folder / "tokenizer_config.json"
-    settings = json.loads(settings_file.read_text(encoding="utf-8")) if settings_file.is_file() else {}
-    limit = min(settings.get("model_max_length", config.max_position_embeddings), config.max_position_embeddings)
-    return Tokenizer(file.name, config.pad_token_id, settings.get("truncation_side", "right"), int(limit))
+    settings = read_json_object(settings_file) if settings_file.is_file() else {}
+    limit, side = settings.get("model_max_length"), settings.get("truncation_side", "right")
+    if limit is None:
+        limit = config.max_position_embeddings
+    if not isinstance(limit, int | float) or limit < 1:
+        raise ArtifactError(f"{settings_file}: model_max_length = {limit!r} must be a number of tokens")
+    limit = int(min(limit, config.max_position_embeddings))  # "no limit" is written as 1e30
+    try:
+        PairEncoder(file, limit, truncation_side=side, vocabulary=config.vocab_size)
+    except InputError as error:
+        raise ArtifactError(f"{settings_file}: {error}") from error
+    return Tokenizer(file.name, config.pad_token_id, side, limit)
 
 
 def _check_target(out: Path, force: bool) -> None:
-    """Refuse to overwrite, and never delete a folder that is not an artifact."""
+    """Refuse to overwrite, and never delete what no export has written."""
     if not out.exists():
         return
-    if not out.is_dir() or (any(out.iterdir()) and not (out / FILE_NAME).is_file()):
+    if not out.is_dir():
+        raise ArtifactError(f"{out} exists and is not a folder; choose another --out")
+    names = {path.name for path in out.iterdir()}
+    if not names:
+        return
+    if FILE_NAME not in names:
         raise ArtifactError(f"{out} exists and is not an artifact; choose another --out")
-    if any(out.iterdir()) and not force:
+    foreign = sorted(names - set(Manifest.read(out).files) - {FILE_NAME})
+    if foreign:
+        raise ArtifactError(
+            f"{out} holds {foreign[0]}, which is no part of its artifact; move it, or choose another --out"
+        )
+    if not force:
         raise ArtifactError(f"{out} holds an artifact already; give --force to replace it, or choose another --out")
 
 
@@ -172,14 +189,8 @@ def _replacing(out: Path, force: bool) -> Iterator[Path]:
     try:
         yield partial
         _share(partial)
-        if out.exists():
-            _check_target(out, force)
-            old = partial.with_suffix(".replaced")
-            out.rename(old)
-            partial.rename(out)
-            shutil.rmtree(old)
-        else:
-            partial.rename(out)
+        _check_target(out, force)
+        _swap(partial, out)
     except OSError as error:
         free = shutil.disk_usage(out.parent).free
         raise ArtifactError(
@@ -188,3 +199,17 @@ def _replacing(out: Path, force: bool) -> Iterator[Path]:
         ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _swap(partial: Path, out: Path) -> None:
+    """Put ``partial`` at the place of ``out``; what was there comes back if that fails."""
+    old = partial.with_suffix(".replaced")
+    if out.exists():
+        out.rename(old)
+    try:
+        partial.rename(out)
+    except OSError:
+        if old.exists():
+            old.rename(out)
+        raise
+    shutil.rmtree(old, ignore_errors=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ import numpy as np
 from modernrank import Reranker, packing
 from modernrank.artifact import Artifact
 from modernrank.encoding import PairEncoder
-from modernrank.errors import ArtifactError
+from modernrank.errors import ArtifactError, InputError
 from modernrank.manifest import Graph
 from modernrank.onnxruntime_session import OnnxRuntimeSession
 from modernrank.packing import FloatArray, IntArray, Run
@@ -59,6 +60,7 @@ ARRANGEMENTS = ("alone", "packed", "rows")
 # Longest pair that is tried beside others. The runtime never puts longer ones in a shared row or batch: their
 # masks alone would take hundreds of megabytes.
 LONGEST_SHARED = 2048
+MINIMUM_LONGEST = 63  # three lengths of the grid: with fewer, pairs are not packed in every order
 SEED = 20240
 
 # Texts for the check of the tokenizer: languages, code, empty and odd strings.
@@ -97,7 +99,7 @@ class Parity:
     @property
     def largest(self) -> float:
         """Largest difference of a logit."""
-        return max(row.largest for row in self.rows)
+        return float(np.max([row.largest for row in self.rows]))  # unlike max(), NaN if any is
 
     @property
     def rms(self) -> float:
@@ -111,7 +113,9 @@ class Parity:
 
     def verdict(self) -> str:
         """One line: the figures and what they had to be."""
-        text = f"largest difference {self.largest:.1e}, RMS {self.rms:.1e}, at most {self.tolerance:.0e} allowed"
+        longest = max(row.length for row in self.rows)
+        text = f"largest difference {self.largest:.1e}, RMS {self.rms:.1e}, at most {self.tolerance:.0e} allowed, "
+        text += f"pairs of up to {longest:,} tokens {', '.join(dict.fromkeys(row.arrangement for row in self.rows))}"
         for source, found, allowed in self.published:
             text += f"; {found:.1e} from {source}, at most {allowed:.0e} allowed"
         return f"{'agrees' if self.passed else 'DIFFERS'}: {text}"
@@ -161,18 +165,21 @@ def verify_artifact(
     Raises:
         ArtifactError: ``against`` is not the checkpoint of this artifact, or the tokenizers disagree.
     """
+    if longest < MINIMUM_LONGEST:
+        raise InputError(f"longest is {longest}; it must be at least {MINIMUM_LONGEST}, or nothing is packed")
     artifact = Artifact.open(folder)
     graph = artifact.graph(precision, "cpu")
-    origin = locate(str(against), artifact.manifest.source.revision)
+    origin = locate(str(against), None if Path(against).is_dir() else artifact.manifest.source.revision)
     _check_same_checkpoint(artifact, origin)
     _check_tokenizer(artifact, origin.folder)
     artifact.check_files(artifact.files_of(graph))
     limit = min(longest, artifact.manifest.model.max_length)
     pairs = _random_pairs(artifact, [length for length in LENGTHS if length <= limit])
     expected, runtime = _transformers_logits(origin.folder, pairs, report)
-    session = OnnxRuntimeSession(artifact.folder, graph, PROVIDERS["cpu"], available_threads())
-    rows = list(_compare(session, graph, artifact.manifest.tokenizer.pad_token_id, pairs, expected, report))
-    session.close()
+    labels = len(artifact.manifest.model.labels)
+    session = OnnxRuntimeSession(artifact.folder, graph, PROVIDERS["cpu"], available_threads(), labels)
+    with closing(session):
+        rows = list(_compare(session, graph, artifact.manifest.tokenizer.pad_token_id, pairs, expected, report))
     parity = Parity(
         graph.precision, TOLERANCE[graph.precision], tuple(rows), float(expected.std()), _published(artifact), runtime
     )

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from modernrank import ArtifactError, Reranker
-from modernrank.artifact import Artifact, sha256_of
+from modernrank import ArtifactError, ModernRankError, Reranker
+from modernrank.artifact import Artifact
+from modernrank.files import sha256_of
 from modernrank.manifest import SCHEMA_VERSION, Manifest
 
 GRAPH, DATA = "model.fp32.onnx", "model.fp32.onnx.data"
@@ -52,12 +53,39 @@ def test_fields_of_a_later_minor_version_are_passed_over(artifact: Path) -> None
         ({"model": {}}, "is incomplete"),
         ({"graphs": 3}, "is incomplete"),
         ({"files": {}}, "records no hash of it"),
+        ({"name": 3}, "wrong type .*Manifest.name is 3"),
+        ({"license": None}, "Manifest.license is None"),
+        ({"parity": []}, r"Manifest.parity is \[\]"),
         ({"files": {"../secret": {"size": 1, "sha256": ""}}}, "names a file outside its folder: '../secret'"),
     ],
 )
 def test_a_manifest_that_cannot_be_used_is_refused(artifact: Path, changes: dict[str, Any], message: str) -> None:
     change_manifest(artifact, **changes)
     with pytest.raises(ArtifactError, match=message):
+        Reranker.load(artifact)
+
+
+@pytest.mark.parametrize(
+    ("section", "changes", "message"),
+    [
+        ("tokenizer", {"max_length": "8192"}, "Tokenizer.max_length is '8192'"),
+        ("tokenizer", {"file": 3}, "Tokenizer.file is 3"),
+        ("tokenizer", {"truncation_side": "up"}, "truncation side 'up' is unknown"),
+        ("model", {"labels": 3}, "Model.labels is 3"),
+        ("model", {"labels": ["a", "b"]}, "gives 1 labels, the manifest names 2"),
+        ("graphs", {"layout": "Packed"}, "layout 'Packed' is none of packed, padded"),
+        ("graphs", {"data": "../weights"}, "names a file outside its folder: '../weights'"),
+        ("graphs", {"providers": "cpu"}, "Graph.providers is 'cpu'"),
+    ],
+)
+def test_fields_that_cannot_be_used_are_named(
+    artifact: Path, section: str, changes: dict[str, Any], message: str
+) -> None:
+    data = json.loads((artifact / "manifest.json").read_text())
+    part = data[section][0] if section == "graphs" else data[section]
+    part.update(changes)
+    (artifact / "manifest.json").write_text(json.dumps(data))
+    with pytest.raises(ModernRankError, match=message):
         Reranker.load(artifact)
 
 

@@ -104,7 +104,7 @@ def test_pickles_are_refused(broken_checkpoint: Path, tmp_path: Path) -> None:
 
 def test_a_tokenizer_beyond_the_embedding_is_refused(broken_checkpoint: Path, tmp_path: Path) -> None:
     config = json.loads((broken_checkpoint / "config.json").read_text())
-    (broken_checkpoint / "config.json").write_text(json.dumps({**config, "vocab_size": 500}))
+    (broken_checkpoint / "config.json").write_text(json.dumps({**config, "vocab_size": 500, "pad_token_id": 1}))
     with pytest.raises(ArtifactError, match="token ids up to 511, but the model's embedding table has only 500 rows"):
         export_checkpoint(broken_checkpoint, tmp_path / "out")
 
@@ -118,6 +118,60 @@ def test_a_missing_tokenizer_is_refused(broken_checkpoint: Path, tmp_path: Path)
 def test_what_is_neither_folder_nor_hub_id_is_refused() -> None:
     with pytest.raises(ArtifactError, match="/no/such/folder is neither a folder nor a hub id"):
         locate("/no/such/folder")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ("{", "tokenizer_config.json is not valid JSON"),
+        ("[]", "tokenizer_config.json holds no JSON object but list"),
+        ('{"model_max_length": "512"}', "model_max_length = '512' must be a number of tokens"),
+        ('{"model_max_length": 2}', "max_length 2 leaves no room"),
+        ('{"truncation_side": "Right"}', "truncation side 'Right' is unknown; choose one of right, left"),
+        ('{"truncation_side": null}', "truncation side None is unknown"),
+    ],
+)
+def test_tokenizer_settings_that_cannot_be_used_are_refused(
+    broken_checkpoint: Path, tmp_path: Path, settings: str, message: str
+) -> None:
+    (broken_checkpoint / "tokenizer_config.json").write_text(settings)
+    with pytest.raises(ArtifactError, match=message):
+        export_checkpoint(broken_checkpoint, tmp_path / "out")
+
+
+def test_the_truncation_side_reaches_the_score(broken_checkpoint: Path, tmp_path: Path) -> None:
+    (broken_checkpoint / "tokenizer_config.json").write_text('{"truncation_side": "left", "model_max_length": 1e30}')
+    export_checkpoint(broken_checkpoint, tmp_path / "out")
+    end = "and so the long story ends"
+    texts = ["x " * 30 + end, "y " * 30 + end, "x " * 30 + "another end"]
+    with Reranker.load(tmp_path / "out", max_length=10, truncation="document") as cut_left:
+        assert cut_left.max_length == 10
+        first, second, third = cut_left.score([("q", text) for text in texts], on_truncate=lambda cut: None)
+    assert first == second != third
+
+
+@pytest.mark.parametrize("index", ["{", "[]", "{}", '{"weight_map": {"x": 3}}', '{"weight_map": {"x": "../other"}}'])
+def test_a_weights_index_that_cannot_be_used_is_refused(broken_checkpoint: Path, tmp_path: Path, index: str) -> None:
+    (broken_checkpoint / "model.safetensors").unlink()
+    (broken_checkpoint / "model.safetensors.index.json").write_text(index)
+    with pytest.raises(ArtifactError, match="model.safetensors.index.json"):
+        export_checkpoint(broken_checkpoint, tmp_path / "out")
+
+
+def test_a_tensor_in_two_shards_is_refused(broken_checkpoint: Path, tmp_path: Path) -> None:
+    tensors = load_file(broken_checkpoint / "model.safetensors")
+    (broken_checkpoint / "model.safetensors").unlink()
+    save_file(tensors, broken_checkpoint / "model-1.safetensors")
+    save_file({"head.norm.weight": tensors["head.norm.weight"]}, broken_checkpoint / "model-2.safetensors")
+    weight_map = {"head.norm.weight": "model-2.safetensors", "classifier.bias": "model-1.safetensors"}
+    (broken_checkpoint / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    with pytest.raises(ArtifactError, match="tensor head.norm.weight is in two files"):
+        export_checkpoint(broken_checkpoint, tmp_path / "out")
+
+
+def test_a_folder_has_no_revision(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="is a folder, which has no revision v1"):
+        export_checkpoint(checkpoint("tiny"), tmp_path / "out", revision="v1")
 
 
 def test_the_license_comes_from_the_model_card(tmp_path: Path) -> None:

@@ -100,6 +100,11 @@ def test_export_and_info(tmp_path: Path) -> None:
             '{"query": "a", "document": null}\n',
             "line 1 of standard input is not a (query, document) tuple of two strings but (str, NoneType)",
         ),
+        ('{"query": "a", "document": "b", "score": 1}\n', 'line 1 of standard input has a field "score" already'),
+        (
+            '{"query": "a", "document": "b", "x": NaN}\n',
+            "line 1 of standard input is not JSON: NaN is not a JSON value",
+        ),
         ('{"query": "a", "document": "\\ud800"}\n', "line 1 of standard input: its document holds a lone surrogate"),
     ],
 )
@@ -108,6 +113,37 @@ def test_bad_lines_end_with_one_line_and_code_1(artifacts: Path, stdin: str, mes
     assert done.returncode == 1
     assert message in done.stderr and len(done.stderr.splitlines()) == 1
     assert done.stdout == ""
+
+
+def test_other_fields_come_through_whatever_they_hold(artifacts: Path) -> None:
+    fields = {"id": "\ud800", "more": {"x": [1, None, "größe"]}, "long": 10**30}
+    done = run("score", artifacts / "tiny", stdin=lines([{"query": "a", "document": "b", **fields}]))
+    record = json.loads(done.stdout)
+    assert record.pop("score") is not None
+    assert record == fields
+
+
+def test_a_byte_order_mark_is_no_part_of_the_text(artifacts: Path, tmp_path: Path) -> None:
+    (tmp_path / "marked.txt").write_bytes(b"\xef\xbb\xbfof the license\n")
+    done = run("rank", artifacts / "tiny", "--query", QUERY, "--documents", tmp_path / "marked.txt", "--json")
+    record = json.loads(done.stdout)
+    assert record["document"] == "of the license"
+    assert record["score"] == pytest.approx(expected(artifacts / "tiny")[0], abs=1e-6)
+
+
+def test_the_input_is_never_overwritten(artifacts: Path, tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text(PAIRS)
+    done = run("score", artifacts / "tiny", "--input", tmp_path / "in.jsonl", "--output", tmp_path / "in.jsonl")
+    assert done.returncode == 1
+    assert "is the input; give it another name" in done.stderr
+    assert (tmp_path / "in.jsonl").read_text() == PAIRS
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
+def test_a_full_disk_is_one_line(artifacts: Path) -> None:
+    done = run("score", artifacts / "tiny", "--output", "/dev/full", stdin=PAIRS)
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+    assert "No space left on device" in done.stderr
 
 
 def test_bytes_that_are_no_utf8_are_refused(artifacts: Path, tmp_path: Path) -> None:
@@ -123,7 +159,6 @@ def test_bytes_that_are_no_utf8_are_refused(artifacts: Path, tmp_path: Path) -> 
         (["score", "ARTIFACT", "--input", "/no/file"], "cannot read /no/file: No such file or directory"),
         (["score", "ARTIFACT", "--output", "/no/folder/out"], "cannot write /no/folder/out"),
         (["score", "ARTIFACT", "--max-length", "9000"], "max_length 9000 is above the 8192 tokens"),
-        (["score", "ARTIFACT", "--provider", "npu"], "provider 'npu' is unknown"),
         (["rank", "ARTIFACT", "--query", "q", "--documents", "/dev/null"], "/dev/null holds no documents"),
         (["export", "/no/checkpoint", "--out", "/tmp/never"], "neither a folder nor a hub id"),
         (["info", "/"], "is not an artifact"),
@@ -135,7 +170,10 @@ def test_refusals_are_one_line_and_code_1(artifacts: Path, arguments: list[str],
     assert done.stderr.startswith("modernrank: ") and message in done.stderr and len(done.stderr.splitlines()) == 1
 
 
-@pytest.mark.parametrize("arguments", [[], ["fly"], ["score"], ["rank", "x"], ["score", "x", "--threads", "0"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["fly"], ["score"], ["rank", "x"], ["score", "x", "--threads", "0"], ["score", "x", "--provider", "npu"]],
+)
 def test_wrong_usage_is_one_line_and_code_2(arguments: list[str]) -> None:
     done = run(*arguments)
     assert done.returncode == 2

@@ -75,12 +75,53 @@ def test_new_rope_parameters_win_over_the_old_fields(tmp_path: Path) -> None:
         ({"num_hidden_layers": 0}, "num_hidden_layers = 0 must be a whole number"),
         ({"id2label": {"0": "a", "2": "b"}}, "id2label .* without a gap"),
         ({"quantization_config": {"bits": 8}}, "quantization_config .* is not implemented"),
+        ({"pad_token_id": None}, "pad_token_id = None must be a token id below vocab_size 512"),
+        ({"pad_token_id": 512}, "pad_token_id = 512 must be a token id below vocab_size 512"),
+        ({"norm_eps": -1}, "norm_eps = -1 must be a positive number"),
+        ({"norm_bias": "false"}, "norm_bias = 'false' must be true or false"),
+        ({"hidden_size": True}, "hidden_size = True must be a whole number"),
         ({"is_decoder": True}, "is_decoder = True is not implemented"),
     ],
 )
 def test_what_is_not_implemented_is_refused_by_name(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ArtifactError, match=message):
         read(tmp_path, **changes)
+
+
+WITH_EFFECT = [
+    "architectures",
+    "attention_bias",
+    "classifier_activation",
+    "classifier_bias",
+    "classifier_pooling",
+    "global_attn_every_n_layers",
+    "global_rope_theta",
+    "hidden_activation",
+    "hidden_size",
+    "id2label",
+    "intermediate_size",
+    "layer_types",
+    "local_attention",
+    "local_rope_theta",
+    "max_position_embeddings",
+    "mlp_bias",
+    "model_type",
+    "norm_bias",
+    "norm_eps",
+    "num_attention_heads",
+    "num_hidden_layers",
+    "pad_token_id",
+    "rope_parameters",
+    "rope_scaling",
+    "vocab_size",
+]
+
+
+@pytest.mark.parametrize("wrong", ["text", [[1]], {"a": "b"}], ids=["string", "list", "object"])
+@pytest.mark.parametrize("field", WITH_EFFECT)
+def test_a_field_of_the_wrong_type_is_refused(tmp_path: Path, field: str, wrong: object) -> None:
+    with pytest.raises(ArtifactError):
+        read(tmp_path, **{field: wrong})
 
 
 def test_unknown_fields_are_named_in_a_warning(tmp_path: Path) -> None:

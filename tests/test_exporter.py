@@ -38,6 +38,26 @@ def test_what_is_no_artifact_is_never_replaced(tmp_path: Path) -> None:
     export_checkpoint(TINY, tmp_path / "empty")
 
 
+def test_a_manifest_of_something_else_is_no_licence_to_delete(tmp_path: Path, artifact: Path) -> None:
+    site = tmp_path / "site"
+    site.mkdir()
+    (site / "manifest.json").write_text('{"name": "a web page"}')
+    with pytest.raises(ArtifactError, match="has no schema_version 1"):
+        export_checkpoint(TINY, site, force=True)
+    (artifact / "notes.txt").write_text("mine")
+    with pytest.raises(ArtifactError, match=r"holds notes\.txt, which is no part of its artifact"):
+        export_checkpoint(TINY, artifact, force=True)
+    assert (site / "manifest.json").exists()
+    assert (artifact / "notes.txt").read_text() == "mine"
+
+
+def test_a_link_to_an_artifact_is_followed(artifact: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(artifact)
+    export_checkpoint(TINY, tmp_path / "link", force=True)
+    assert (tmp_path / "link").is_symlink()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["artifact", "link"]
+
+
 def test_a_failed_replacement_keeps_the_old_artifact(artifact: Path, broken_checkpoint: Path) -> None:
     weights = broken_checkpoint / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
@@ -126,5 +146,7 @@ def test_a_parity_that_fails_says_by_how_much() -> None:
     assert not parity.passed
     assert parity.verdict().startswith("DIFFERS: largest difference 2.0e-04")
     assert "2.0e-04 / 1.0e-04" in parity.table()
+    unknown = Parity("fp32", 1e-4, (rows[1], Row(64, "rows", float("nan"), float("nan"))), 0.5, (), "transformers 5")
+    assert not unknown.passed
     good = Parity("fp32", 1e-4, rows[1:], 0.5, (("the card", 0.2, 0.01),), "transformers 5")
     assert not good.passed and "2.0e-01 from the card, at most 1e-02 allowed" in good.verdict()

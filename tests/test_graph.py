@@ -101,7 +101,7 @@ def test_constants_in_the_data_file_are_aligned_to_pages(artifacts: Path) -> Non
 def test_empty_slots_and_padding_give_zeros_and_no_nan(artifacts: Path, suffix: str) -> None:
     """A row of padding alone, a slot without tokens, and lengths that are multiples of 32."""
     artifact = Artifact.open(artifacts / f"tiny{suffix}")
-    session = OnnxRuntimeSession(artifact.folder, artifact.graph("fp32", "cpu"), PROVIDERS["cpu"], threads=1)
+    session = OnnxRuntimeSession(artifact.folder, artifact.graph("fp32", "cpu"), PROVIDERS["cpu"], threads=1, labels=1)
     for tokens in (32, 64, 96, 128, 192, 224, 256):
         segments = np.zeros((3, tokens), np.int64)
         segments[0, :] = 1

@@ -28,9 +28,19 @@ def imported(path: Path) -> list[str]:
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.level == 0:
-            names.append(node.module or "")
+        elif isinstance(node, ast.ImportFrom):
+            names.append(resolved(path, node))
     return names
+
+
+def resolved(path: Path, node: ast.ImportFrom) -> str:
+    """The absolute name that a `from` import reaches, relative ones too."""
+    if node.level == 0:
+        return node.module or ""
+    folder, *inner = path.relative_to(ROOT).parts[:-1]
+    parts = [*PACKAGES[folder].split("."), *inner]
+    base = parts[: len(parts) - (node.level - 1)]
+    return ".".join([*base, *([node.module] if node.module else [alias.name for alias in node.names[:1]])])
 
 
 def folder_of(name: str) -> str | None:

@@ -42,7 +42,7 @@ def test_a_provider_that_onnx_runtime_replaces_is_an_error(artifacts: Path) -> N
     with pytest.raises(
         ProviderError, match="'cuda' was asked for, but ONNX Runtime .* would run on CPUExecutionProvider"
     ):
-        OnnxRuntimeSession(artifact.folder, artifact.graph("fp32", "cpu"), PROVIDERS["cuda"], threads=1)
+        OnnxRuntimeSession(artifact.folder, artifact.graph("fp32", "cpu"), PROVIDERS["cuda"], threads=1, labels=1)
 
 
 def test_a_provider_without_a_graph_is_refused(artifacts: Path) -> None:

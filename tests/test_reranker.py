@@ -83,6 +83,30 @@ def test_rank_refuses_a_bad_query_and_top_k(reranker: Reranker) -> None:
         reranker.rank(QUERY, DOCUMENTS, top_k=0)
 
 
+def test_equal_documents_tie_however_many_there_are(reranker: Reranker) -> None:
+    documents = [f"document {i}" for i in range(300)] + ["same"] * 10
+    for show_progress in (False, True):
+        ranking = reranker.rank(QUERY, documents, show_progress=show_progress)
+        same = [place for place in ranking if place.document == "same"]
+        assert len({place.score for place in same}) == 1
+        assert [place.index for place in same] == list(range(300, 310))
+
+
+@pytest.mark.parametrize("pairs", [None, 3, "text", {"query": "a"}])
+def test_pairs_that_are_no_list_are_refused(reranker: Reranker, pairs: object) -> None:
+    with pytest.raises(InputError, match="a list or another iterable of"):
+        reranker.score(pairs)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="a list or another iterable of"):
+        reranker.score_iter(pairs)  # type: ignore[arg-type]
+
+
+def test_a_stream_checks_its_arguments_at_once(reranker: Reranker) -> None:
+    with pytest.raises(InputError, match="activation 'tanh' is unknown"):
+        reranker.score_iter(PAIRS, activation="tanh")
+    with pytest.raises(InputError, match="window is 0"):
+        reranker.score_iter(PAIRS, window=0)
+
+
 def test_a_bad_pair_is_named_by_its_index_in_the_whole_input(reranker: Reranker) -> None:
     pairs = [*[("a", "b")] * 5000, ("a", None)]
     with pytest.raises(InputError, match="pair 5000 is not"):
@@ -105,6 +129,10 @@ def test_cut_pairs_are_never_silent(artifacts: Path) -> None:
             reranker.score(PAIRS)
         with pytest.warns(TruncationWarning, match="2 pairs were cut"):
             list(reranker.score_iter(PAIRS))
+        stopped_early = reranker.score_iter(PAIRS)
+        next(stopped_early)
+        with pytest.warns(TruncationWarning, match="2 pairs were cut"):
+            stopped_early.close()  # type: ignore[attr-defined]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with Reranker.load(artifacts / "tiny") as reranker:

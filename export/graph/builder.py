@@ -23,7 +23,10 @@ ALIGNMENT = 4096  # bytes; lets a runtime map the data file into memory page by 
 
 
 class GraphBuilder:
-    """Collects the nodes and constants of one model. Its data file is written as constants come."""
+    """Collects the nodes and constants of one model. Its data file is written as constants come.
+
+    Use it as a context manager: leaving it closes the data file.
+    """
 
     def __init__(self, data_file: Path) -> None:
         self._data_name = data_file.name
@@ -32,6 +35,12 @@ class GraphBuilder:
         self._constants: dict[str, TensorProto] = {}
         self._scopes: list[str] = []
         self._used: dict[str, int] = {}
+
+    def __enter__(self) -> GraphBuilder:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._data.close()
 
     @contextmanager
     def scope(self, name: str) -> Iterator[None]:
@@ -78,8 +87,7 @@ class GraphBuilder:
     def model(
         self, inputs: list[onnx.ValueInfoProto], outputs: dict[Value, onnx.ValueInfoProto], opset: int, producer: str
     ) -> onnx.ModelProto:
-        """Close the data file and return the model. ``outputs`` maps values to the outputs that carry them."""
-        self._data.close()
+        """The finished model. ``outputs`` maps values to the outputs that carry them."""
         for value, info in outputs.items():
             self._nodes.append(helper.make_node("Identity", [value], [info.name], name=f"/{info.name}"))
         graph = helper.make_graph(

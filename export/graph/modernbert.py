@@ -32,8 +32,8 @@ def write_graph(checkpoint: Checkpoint, config: ModernBertConfig, dialect: str, 
     Args:
         dialect: one of ``DIALECTS``: how attention is spelled.
     """
-    g = GraphBuilder(path.with_name(path.name + ".data"))
-    logits = ModernBert(g, checkpoint, config, dialect).logits()
+    with GraphBuilder(path.with_name(path.name + ".data")) as g:
+        logits = ModernBert(g, checkpoint, config, dialect).logits()
     per_token = ("input_ids", "position_ids", "segment_ids")
     inputs = [helper.make_tensor_value_info(name, TensorProto.INT64, ["rows", "tokens"]) for name in per_token]
     inputs.append(helper.make_tensor_value_info("slots", TensorProto.INT64, ["slots"]))
