@@ -1,6 +1,6 @@
-"""Pairs and tokens per second of an artifact and of ``transformers`` on the same checkpoint, in one run.
+"""Pairs and tokens per second of artifacts and of ``transformers`` on the same checkpoint, in one run.
 
-    python -m modernrank.benchmarks.against_transformers ARTIFACT CHECKPOINT --pairs PAIRS.jsonl --out RESULT.json
+    python -m modernrank.benchmarks.against_transformers CHECKPOINT ARTIFACT.. --pairs PAIRS.jsonl --out RESULT.json
 
 The contenders take turns, so that a noisy machine is noisy for both; tokenising is part of the time. ``transformers``
 runs as sentence-transformers runs it: float32, SDPA, sorted by length, padded batches of 32. Their scores are compared
@@ -17,6 +17,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -55,11 +56,12 @@ def transformers_scorer(checkpoint: Path, threads: int) -> Scorer:
     return score
 
 
-def measure(contenders: dict[str, Scorer], pairs: Pairs, rounds: int) -> tuple[dict[str, list[float]], float]:
-    """Seconds of each round by contender, and the largest difference between their scores."""
+def measure(
+    contenders: dict[str, Scorer], pairs: Pairs, rounds: int
+) -> tuple[dict[str, list[float]], dict[str, float]]:
+    """By contender: the seconds of each round, and the largest difference of a score from transformers'."""
     warm = {name: score(pairs) for name, score in contenders.items()}
-    first, *others = warm.values()
-    difference = max(float(np.abs(first - other).max()) for other in others)
+    differences = {name: float(np.abs(scores - warm["transformers"]).max()) for name, scores in warm.items()}
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for turn in range(rounds):
         for name, score in contenders.items():
@@ -67,11 +69,11 @@ def measure(contenders: dict[str, Scorer], pairs: Pairs, rounds: int) -> tuple[d
             score(pairs)
             seconds[name].append(time.perf_counter() - start)
             print(f"round {turn + 1} of {rounds}: {name} {seconds[name][-1]:.2f} s", file=sys.stderr)
-    return seconds, difference
+    return seconds, differences
 
 
 def result(
-    seconds: dict[str, list[float]], difference: float, pairs: int, tokens: int, reranker: Reranker
+    seconds: dict[str, list[float]], differences: dict[str, float], pairs: int, tokens: int, reranker: Reranker
 ) -> dict[str, Any]:
     """The figures, their raw samples and all that they depend on."""
     medians = {name: statistics.median(samples) for name, samples in seconds.items()}
@@ -85,14 +87,14 @@ def result(
             name: {
                 "pairs_per_second": pairs / medians[name],
                 "tokens_per_second": tokens / medians[name],
+                "times_transformers": medians["transformers"] / medians[name],
+                "largest_score_difference": differences[name],
                 "seconds": samples,
             }
             for name, samples in seconds.items()
         },
-        "times_transformers": medians["transformers"] / medians["modernrank"],
-        "largest_score_difference": difference,
         "machine": {"processor": processor(), "threads": available_threads()},
-        "session": dataclasses.asdict(reranker.info),
+        "runtime": dataclasses.asdict(reranker.info)["runtime"],
         "source": reranker.manifest.source.files,
         "versions": {"modernrank": __version__, **versions},
     }
@@ -111,8 +113,8 @@ def processor() -> str:
 def main() -> None:
     """Measure and print; write the result where asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("artifact", type=Path)
     parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("artifacts", type=Path, nargs="+")
     parser.add_argument("--pairs", required=True, help='JSON lines {"query": .., "document": ..}')
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--out", type=Path)
@@ -121,18 +123,20 @@ def main() -> None:
         pairs = list(jsonl.PairReader(lines, args.pairs))
     if not pairs:
         parser.error(f"{args.pairs} holds no pairs")
-    with Reranker.load(args.artifact) as reranker:
-        if len(reranker.labels) != 1:
-            parser.error(f"{args.artifact} has {len(reranker.labels)} labels; only one is compared")
-        contenders = {
-            "modernrank": reranker.score,
-            "transformers": transformers_scorer(args.checkpoint, available_threads()),
-        }
-        seconds, difference = measure(contenders, pairs, args.rounds)
-        found = result(seconds, difference, len(pairs), reranker.plan(pairs).pair_tokens, reranker)
+    with ExitStack() as opened:
+        rerankers = [opened.enter_context(Reranker.load(folder)) for folder in args.artifacts]
+        if any(len(reranker.labels) != 1 for reranker in rerankers):
+            parser.error("a model of several labels is not compared")
+        contenders: dict[str, Scorer] = {f"modernrank {r.info.precision}": r.score for r in rerankers}
+        contenders["transformers"] = transformers_scorer(args.checkpoint, available_threads())
+        seconds, differences = measure(contenders, pairs, args.rounds)
+        found = result(seconds, differences, len(pairs), rerankers[0].plan(pairs).pair_tokens, rerankers[0])
     for name, figures in found["contenders"].items():
-        print(f"{name:>12}  {figures['pairs_per_second']:8.1f} pairs/s  {figures['tokens_per_second']:8.0f} tokens/s")
-    print(f"{found['times_transformers']:.2f} times transformers; scores differ by at most {difference:.1e}")
+        print(
+            f"{name:>16}  {figures['pairs_per_second']:7.1f} pairs/s  {figures['tokens_per_second']:7.0f} tokens/s  "
+            f"{figures['times_transformers']:5.2f} x transformers  "
+            f"scores within {figures['largest_score_difference']:.1e}"
+        )
     if args.out:
         args.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 

@@ -9,8 +9,8 @@ from .errors import ArtifactError
 from .files import sha256_of
 from .manifest import Graph, Manifest
 
-# What `precision="auto"` takes, first to last. Only precisions whose scores are proven equal belong here.
-AUTO_PRECISIONS = ("fp32",)
+# What `precision="auto"` takes, first to last: exact scores where the artifact has them.
+AUTO_PRECISIONS = ("fp32", "int8")
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -21,6 +21,7 @@ from .activations import ACTIVATIONS
 from .artifact import Artifact
 from .encoding import TRUNCATIONS, check_text
 from .errors import InputError, ModernRankError
+from .processor import int8_kernel
 from .providers import PROVIDERS, installed_execution_providers
 from .reranker import RankedDocument, Reranker
 from .threads import available_threads
@@ -32,6 +33,7 @@ EXTRAS = {
     "ml_dtypes": "export",
     "huggingface_hub": "export",
     "torch": "verify",
+    "scipy": "verify",
     "transformers": "verify",
     "optimum": "reference",
     "onnxruntime": "cpu",
@@ -78,6 +80,7 @@ def _export(args: argparse.Namespace) -> int:
         graph=args.graph,
         precision=args.precision,
         revision=args.revision,
+        calibration=args.calibration,
         force=args.force,
         report=_note,
     )
@@ -89,7 +92,7 @@ def _export(args: argparse.Namespace) -> int:
 def _verify(args: argparse.Namespace) -> int:
     from modernrank.export.verify import verify_artifact
 
-    result = verify_artifact(args.artifact, args.against, longest=args.longest, report=_note)
+    result = verify_artifact(args.artifact, args.against, longest=args.longest, pairs_file=args.pairs, report=_note)
     print(result.table())
     return 0 if result.passed else _fail(f"{args.artifact} does not agree with {args.against}: {result.verdict()}")
 
@@ -115,12 +118,10 @@ def _info(args: argparse.Namespace) -> int:
         rows.append(("parity", f"{precision}: {parity.get('verdict')} (against {parity.get('against')})"))
     if not manifest.parity:
         rows.append(("parity", "not measured yet: modernrank verify ARTIFACT --against CHECKPOINT"))
-    rows.append(
-        (
-            "this machine",
-            f"{available_threads()} threads; {', '.join(installed_execution_providers()) or 'no ONNX Runtime'}",
-        )
-    )
+    for precision, made in manifest.quantisation.items():
+        rows.append(("quantisation", f"{precision}: {made.get('summary')}"))
+    installed = ", ".join(installed_execution_providers()) or "no ONNX Runtime"
+    rows.append(("this machine", f"{available_threads()} threads, int8 kernel {int8_kernel()}; {installed}"))
     for name, text in rows:
         print(f"{name:>13}  {text}")
     return 0
@@ -191,68 +192,83 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="modernrank", description="Score (query, document) pairs with ModernBERT rerankers.")
     parser.add_argument("--version", action="version", version=f"modernrank {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, run, add_options, text in (
+        ("export", _export, _add_export_options, "Write the artifact of a checkpoint."),
+        ("verify", _verify, _add_verify_options, "Compare an artifact with transformers, and record the result."),
+        ("info", _info, _add_info_options, "Show what an artifact is and what this machine would run it on."),
+        ("score", _score, _add_score_options, 'Score JSON lines {"query", "document"}; other fields come through.'),
+        ("rank", _rank, _add_rank_options, "Sort documents by their score for a query, best first."),
+    ):
+        command = commands.add_parser(name, help=text, description=text)
+        command.set_defaults(run=run)
+        add_options(command)
+    return parser
 
-    def command(name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
-        sub = commands.add_parser(name, help=text, description=text)
-        sub.set_defaults(run=run)
-        return sub
 
-    export = command("export", _export, "Write the artifact of a checkpoint.")
-    export.add_argument(
+def _add_export_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
         "checkpoint",
         nargs="?",
         help="a folder or a hub id (Alibaba-NLP/gte-reranker-modernbert-base at its pinned revision)",
     )
-    export.add_argument("--out", type=Path, required=True, help="the artifact's folder")
-    export.add_argument("--precision", default="fp32", choices=("fp32",), help="(%(default)s)")
-    export.add_argument(
+    parser.add_argument("--out", type=Path, required=True, help="the artifact's folder")
+    parser.add_argument("--precision", default="fp32", choices=("fp32", "int8"), help="(%(default)s)")
+    parser.add_argument(
+        "--calibration",
+        type=Path,
+        metavar="FILE",
+        help="for int8: JSON lines of pairs like those to be scored (a small set that ships)",
+    )
+    parser.add_argument(
         "--graph",
         default="ort-cpu",
         choices=("ort-cpu", "standard", "reference"),
         help="for ONNX Runtime on CPUs, of pure ONNX operators, or as optimum exports it (%(default)s)",
     )
-    export.add_argument("--revision", help="of a hub id: a commit, tag or branch")
-    export.add_argument("--force", action="store_true", help="replace an artifact that is there")
+    parser.add_argument("--revision", help="of a hub id: a commit, tag or branch")
+    parser.add_argument("--force", action="store_true", help="replace an artifact that is there")
 
-    verify = command(
-        "verify", _verify, "Compare an artifact's logits with those of transformers, and record the result."
-    )
-    verify.add_argument("artifact", type=Path)
-    verify.add_argument("--against", required=True, metavar="CHECKPOINT", help="the checkpoint that it was made from")
-    verify.add_argument(
+
+def _add_verify_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("artifact", type=Path)
+    parser.add_argument("--against", required=True, metavar="CHECKPOINT", help="the checkpoint that it was made from")
+    parser.add_argument(
         "--longest", type=_positive, default=8192, metavar="TOKENS", help="leave out longer pairs (%(default)s)"
     )
+    parser.add_argument("--pairs", type=Path, metavar="FILE", help="for int8: JSON lines to measure the fidelity on")
 
-    info = command("info", _info, "Show what an artifact is and what this machine would run it on.")
-    info.add_argument("artifact", type=Path)
-    info.add_argument("--json", action="store_true", help="print the manifest")
 
-    score = command("score", _score, 'Score JSON lines {"query": .., "document": ..}; other fields are passed through.')
-    _add_load_options(score)
-    score.add_argument("--input", default="-", help="a file, or - for standard input (%(default)s)")
-    score.add_argument("--output", default="-", help="a file, or - for standard output (%(default)s)")
-    score.add_argument(
+def _add_info_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("artifact", type=Path)
+    parser.add_argument("--json", action="store_true", help="print the manifest")
+
+
+def _add_score_options(parser: argparse.ArgumentParser) -> None:
+    _add_load_options(parser)
+    parser.add_argument("--input", default="-", help="a file, or - for standard input (%(default)s)")
+    parser.add_argument("--output", default="-", help="a file, or - for standard output (%(default)s)")
+    parser.add_argument(
         "--window", type=_positive, default=1024, help="pairs read ahead and scored together (%(default)s)"
     )
 
-    rank = command("rank", _rank, "Sort documents by their score for a query, best first.")
-    _add_load_options(rank)
-    rank.add_argument("--query", required=True)
-    rank.add_argument(
+
+def _add_rank_options(parser: argparse.ArgumentParser) -> None:
+    _add_load_options(parser)
+    parser.add_argument("--query", required=True)
+    parser.add_argument(
         "--documents",
         required=True,
         metavar="FILE",
         help='one a line, or .jsonl with {"document": ..}; - for standard input',
     )
-    rank.add_argument("--top-k", type=_positive, metavar="K", help="show the best K")
-    rank.add_argument("--json", action="store_true", help="print JSON lines")
-    return parser
+    parser.add_argument("--top-k", type=_positive, metavar="K", help="show the best K")
+    parser.add_argument("--json", action="store_true", help="print JSON lines")
 
 
 def _add_load_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("artifact", type=Path)
     parser.add_argument("--provider", default="auto", choices=("auto", *PROVIDERS), help="(%(default)s)")
-    parser.add_argument("--precision", default="auto", help="auto or fp32 (%(default)s)")
+    parser.add_argument("--precision", default="auto", choices=("auto", "fp32", "int8"), help="(%(default)s)")
     parser.add_argument("--threads", type=_positive, help="threads of one run (the cores that are granted)")
     parser.add_argument(
         "--max-length", type=_positive, metavar="TOKENS", help="longest pair (all that the model allows)"

@@ -12,6 +12,7 @@ Schema version 1 (``docs/manifest.md`` says more of each field):
     graphs           a list: precision, dialect, layout ("packed" or "padded"), opset, file, data, providers
     files            {name: {size (bytes), sha256}} of every file but the manifest
     parity           {precision: figures of `modernrank verify`}, empty until it ran
+    quantisation     {precision: how it was made}: calibration pairs, what stayed in float32, errors by layer
     tools            {package: version} that the export ran with
 """
 
@@ -99,6 +100,7 @@ class Manifest:
     files: dict[str, FileRecord]
     tools: dict[str, str]
     parity: dict[str, dict[str, Any]] = field(default_factory=dict)
+    quantisation: dict[str, dict[str, Any]] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
 
     def to_json(self) -> str:

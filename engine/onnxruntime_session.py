@@ -10,6 +10,7 @@ import numpy as np
 from .errors import ArtifactError, ModernRankError, ProviderError
 from .manifest import Graph
 from .packing import Batch, FloatArray, PackingLimits
+from .processor import EXACT_EVERYWHERE, int8_kernel
 from .providers import Provider
 from .session import SessionInfo
 
@@ -23,23 +24,29 @@ class OnnxRuntimeSession:
         provider: what to run it on.
         threads: threads of one run.
         labels: how many the model has, by the manifest.
+        kernel: of int8 products, as in ``processor``; by default the fastest that is exact here.
 
     Raises:
         ProviderError: ONNX Runtime put the graph on another execution provider than ``provider``.
         ArtifactError: ONNX Runtime cannot load the graph, or it has another number of labels.
     """
 
-    def __init__(self, folder: Path, graph: Graph, provider: Provider, threads: int, labels: int) -> None:
+    def __init__(
+        self, folder: Path, graph: Graph, provider: Provider, threads: int, labels: int, kernel: str | None = None
+    ) -> None:
         try:
             import onnxruntime as ort  # here, so that `import modernrank` needs no ONNX Runtime
         except ImportError as error:  # its shared libraries may fail to load
             raise ProviderError(f"ONNX Runtime cannot be imported ({error}). To get it: {provider.install}") from error
 
         self._session: Any = None
+        kernel = (kernel or int8_kernel()) if graph.precision == "int8" else ""
         self._run_errors = _runtime_errors(ort)
         try:
             self._session = ort.InferenceSession(
-                str(folder / graph.file), _session_options(ort, threads), providers=[provider.execution_provider]
+                str(folder / graph.file),
+                _session_options(ort, threads, kernel),
+                providers=[provider.execution_provider],
             )
         except self._run_errors as error:
             raise ArtifactError(f"ONNX Runtime {ort.__version__} cannot load {folder / graph.file}: {error}") from error
@@ -64,6 +71,7 @@ class OnnxRuntimeSession:
             precision=graph.precision,
             graph=graph.dialect,
             threads=threads,
+            kernel=kernel,
         )
 
     def run(self, batch: Batch) -> FloatArray:
@@ -98,7 +106,7 @@ def _padded_feeds(batch: Batch) -> dict[str, Any]:
     return {"input_ids": batch.input_ids, "attention_mask": (batch.segment_ids > 0).astype(np.int64)}
 
 
-def _session_options(ort: Any, threads: int) -> Any:
+def _session_options(ort: Any, threads: int, kernel: str) -> Any:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -107,6 +115,8 @@ def _session_options(ort: Any, threads: int) -> Any:
     # Worker threads may spin for work within a run, where operators follow each other within microseconds,
     # and sleep as soon as it ends: an idle service burns no processor time.
     options.add_session_config_entry("session.force_spinning_stop", "1")
+    if kernel == EXACT_EVERYWHERE:
+        options.add_session_config_entry("session.x64quantprecision", "1")
     options.log_severity_level = 3  # errors; what matters is raised
     return options
 

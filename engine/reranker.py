@@ -87,7 +87,7 @@ class Reranker:
             path: a folder that ``modernrank export`` wrote.
             provider: ``"cpu"``, ``"cuda"``, ``"tensorrt"``, or ``"auto"`` for the best that is installed and that
                 the artifact has a graph for; ``info`` tells which one runs.
-            precision: ``"fp32"``, or ``"auto"`` for the fastest whose scores are proven equal.
+            precision: ``"fp32"``, ``"int8"``, or ``"auto"``: fp32 where the artifact has it, else what it has.
             threads: threads of one run; by default the cores that affinity and cgroup quota grant.
             max_length: most tokens in a pair, special tokens included; by default all that the model allows.
             truncation: what happens to a longer pair: ``"longest_first"`` (as ``transformers``), ``"document"``

@@ -18,6 +18,7 @@ class SessionInfo:
     precision: of the artifact's graph: ``"fp32"``.
     graph:     the graph's dialect: ``"ort-cpu"``, ``"standard"`` or ``"reference"``.
     threads:   threads that one run uses.
+    kernel:    of int8 products: ``"u8s8"``, or ``"u8u8"`` (slower) where the processor would saturate; else ``""``.
     """
 
     provider: str
@@ -26,6 +27,7 @@ class SessionInfo:
     precision: str
     graph: str
     threads: int
+    kernel: str = ""
 
 
 class Session(Protocol):

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 import ml_dtypes  # noqa: F401 - teaches numpy bfloat16, in which safetensors then reads such weights
 import numpy as np
@@ -80,6 +80,14 @@ def locate(checkpoint: str, revision: str | None = None) -> Origin:
     return Origin(folder, checkpoint, folder.name)  # the cache names a snapshot's folder by its commit
 
 
+class Weights(Protocol):
+    """Something that has the tensors of a model: a checkpoint, or a changed view of one."""
+
+    def tensor(self, name: str) -> FloatArray:
+        """One tensor as float32."""
+        ...
+
+
 class Checkpoint:
     """The tensors of a checkpoint, checked by name and shape when opened, read as float32 when asked for.
 
@@ -103,6 +111,7 @@ class Checkpoint:
                         raise ArtifactError(f"tensor {name} is in two files of {folder}; download it again")
                     self._reader_of[name] = reader
             self._check_shapes(expected_shapes(config))
+            self.names = frozenset(self._reader_of)
             self._open = opened.pop_all()
 
     def tensor(self, name: str) -> FloatArray:

@@ -7,9 +7,11 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from modernrank import __version__
 from modernrank.encoding import PairEncoder
@@ -21,7 +23,7 @@ from .checkpoint import DEFAULT_MODEL, Checkpoint, Origin, license_of, locate, o
 from .config import ModernBertConfig
 from .graph import DIALECTS, OPSET, write_graph
 
-PRECISIONS = ("fp32",)
+PRECISIONS = ("fp32", "int8")
 REFERENCE = "reference"
 GRAPHS = (*DIALECTS, REFERENCE)
 TOOLS = ("numpy", "onnx", "onnxruntime", "safetensors", "tokenizers", "transformers", "optimum", "optimum-onnx")
@@ -34,6 +36,7 @@ def export_checkpoint(
     graph: str = "ort-cpu",
     precision: str = "fp32",
     revision: str | None = None,
+    calibration: str | Path | None = None,
     force: bool = False,
     report: Callable[[str], None] = lambda message: None,
 ) -> Manifest:
@@ -44,8 +47,9 @@ def export_checkpoint(
         out: the artifact's folder. It appears when everything is written, and not before.
         graph: ``"ort-cpu"`` (fastest in ONNX Runtime on CPUs), ``"standard"`` (pure ONNX operators) or
             ``"reference"`` (what optimum exports; needs ``modernrank[reference]``).
-        precision: ``"fp32"``.
+        precision: ``"fp32"``, or ``"int8"`` for processors (needs ``modernrank[cpu]`` too, to calibrate).
         revision: of a hub id: a commit, tag or branch.
+        calibration: for int8, JSON lines of pairs like those that will be scored; by default a small set that ships.
         force: replace an artifact that is there.
         report: called with a line for each step.
 
@@ -57,6 +61,10 @@ def export_checkpoint(
         raise InputError(f"graph {graph!r} is unknown; choose one of {', '.join(GRAPHS)}")
     if precision not in PRECISIONS:
         raise InputError(f"precision {precision!r} is unknown; choose one of {', '.join(PRECISIONS)}")
+    if precision == "int8" and graph != "ort-cpu":
+        raise InputError(f"int8 is written as the ort-cpu graph only, not as {graph!r}; leave graph out")
+    if calibration is not None and precision != "int8":
+        raise InputError(f"calibration is for int8, not for {precision}; leave it out")
     out = Path(out).resolve()
     _check_target(out, force)
     origin = locate(str(checkpoint), revision)
@@ -64,22 +72,45 @@ def export_checkpoint(
     tokenizer = _read_tokenizer(origin.folder, config)
     with Checkpoint(origin.folder, config) as weights, _replacing(out, force) as folder:
         shutil.copyfile(origin.folder / tokenizer.file, folder / tokenizer.file)
-        report(f"writing the {graph} graph of {len(config.layers)} layers")
-        model_file = f"model.{precision}.onnx"
-        if graph == REFERENCE:
-            from .reference import write_reference_graph
-
-            opset = write_reference_graph(origin.folder, folder / model_file)
-        else:
-            write_graph(weights, config, graph, folder / model_file)
-            opset = OPSET
-        data = f"{model_file}.data" if (folder / f"{model_file}.data").is_file() else None
-        layout = "padded" if graph == REFERENCE else "packed"
-        record = Graph(precision, graph, layout, opset, model_file, data, ["cpu"])
+        record, quantisation = _write_model(
+            precision, graph, weights, config, folder, None if calibration is None else Path(calibration), report
+        )
         report("hashing")
         manifest = _manifest(out.name, origin, weights.files, config, tokenizer, record, folder)
+        manifest = replace(manifest, quantisation=quantisation)
         (folder / FILE_NAME).write_text(manifest.to_json(), encoding="utf-8")
     return manifest
+
+
+def _write_model(
+    precision: str,
+    graph: str,
+    weights: Checkpoint,
+    config: ModernBertConfig,
+    folder: Path,
+    calibration: Path | None,
+    report: Callable[[str], None],
+) -> tuple[Graph, dict[str, Any]]:
+    """Write the graph and its weights; returns their record, and of a quantised one how it was made."""
+    model = folder / f"model.{precision}.onnx"
+    opset, quantisation = OPSET, {}
+    if precision == "int8":
+        from .quantise import write_int8_graph
+
+        made = write_int8_graph(weights, config, folder / "tokenizer.json", model, calibration, report)
+        quantisation[precision] = made
+    elif graph == REFERENCE:
+        from .reference import write_reference_graph
+
+        report("exporting with optimum")
+        opset = write_reference_graph(weights.folder, model)
+    else:
+        report(f"writing the {graph} graph of {len(config.layers)} layers")
+        write_graph(weights, config, graph, model)
+    data = model.with_name(model.name + ".data")
+    layout = "padded" if graph == REFERENCE else "packed"
+    record = Graph(precision, graph, layout, opset, model.name, data.name if data.is_file() else None, ["cpu"])
+    return record, quantisation
 
 
 def rewrite_manifest(folder: Path, manifest: Manifest) -> None:

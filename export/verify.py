@@ -18,7 +18,7 @@ import numpy as np
 
 from modernrank import Reranker, packing
 from modernrank.artifact import Artifact
-from modernrank.encoding import PairEncoder
+from modernrank.encoding import Pair, PairEncoder
 from modernrank.errors import ArtifactError, InputError
 from modernrank.manifest import Graph
 from modernrank.onnxruntime_session import OnnxRuntimeSession
@@ -30,7 +30,9 @@ from modernrank.threads import available_threads
 from .checkpoint import Checkpoint, Origin, locate, origin_hashes
 from .config import ModernBertConfig
 from .exporter import rewrite_manifest
+from .fidelity import Fidelity, measure
 from .published import published_for
+from .quantise.calibration import read_calibration
 
 LENGTHS = (
     3,
@@ -55,7 +57,9 @@ LENGTHS = (
     4096,
     8192,
 )  # tokens
-TOLERANCE = {"fp32": 1e-4}  # largest difference of a logit
+TOLERANCE = 1e-4  # largest difference of a logit in fp32
+# Of int8: largest RMS difference over the standard deviation of the scores, and least share of the top ten kept.
+INT8_RMS, INT8_TOP10 = 0.05, 0.9
 ARRANGEMENTS = ("alone", "packed", "rows")
 # Longest pair that is tried beside others. The runtime never puts longer ones in a shared row or batch: their
 # masks alone would take hundreds of megabytes.
@@ -87,14 +91,17 @@ class Row:
 
 @dataclass(frozen=True)
 class Parity:
-    """What a verification found; ``as_json`` is what the manifest keeps."""
+    """What a verification found; ``as_json`` is what the manifest keeps.
+
+    In fp32 every logit must be within TOLERANCE. In int8 the fidelity decides, which fp32 has no need of.
+    """
 
     precision: str
-    tolerance: float
     rows: tuple[Row, ...]
     scores_std: float
     published: tuple[tuple[str, float, float], ...]  # source, largest difference, tolerance
     against: str
+    fidelity: Fidelity | None = None
 
     @property
     def largest(self) -> float:
@@ -109,12 +116,19 @@ class Parity:
     @property
     def passed(self) -> bool:
         """Whether every difference is within its tolerance."""
-        return self.largest <= self.tolerance and all(found <= allowed for _, found, allowed in self.published)
+        if self.fidelity is not None:
+            return (
+                self.fidelity.rms <= INT8_RMS and self.fidelity.top10 >= INT8_TOP10 and bool(np.isfinite(self.largest))
+            )
+        return self.largest <= TOLERANCE and all(found <= allowed for _, found, allowed in self.published)
 
     def verdict(self) -> str:
         """One line: the figures and what they had to be."""
         longest = max(row.length for row in self.rows)
-        text = f"largest difference {self.largest:.1e}, RMS {self.rms:.1e}, at most {self.tolerance:.0e} allowed, "
+        if self.fidelity is not None:
+            bounds = f"at most {INT8_RMS:.0%} and at least {INT8_TOP10:.0%} allowed"
+            return f"{'agrees' if self.passed else 'DIFFERS'}: {self.fidelity}; {bounds}"
+        text = f"largest difference {self.largest:.1e}, RMS {self.rms:.1e}, at most {TOLERANCE:.0e} allowed, "
         text += f"pairs of up to {longest:,} tokens {', '.join(dict.fromkeys(row.arrangement for row in self.rows))}"
         for source, found, allowed in self.published:
             text += f"; {found:.1e} from {source}, at most {allowed:.0e} allowed"
@@ -136,7 +150,7 @@ class Parity:
             "against": self.against,
             "largest_difference": self.largest,
             "rms_difference": self.rms,
-            "tolerance": self.tolerance,
+            "fidelity": self.fidelity and self.fidelity.as_json(),
             "scores_std": self.scores_std,
             "grid": [[row.length, row.arrangement, row.largest, row.rms] for row in self.rows],
             "published": [list(entry) for entry in self.published],
@@ -149,6 +163,7 @@ def verify_artifact(
     *,
     longest: int = max(LENGTHS),
     precision: str = "auto",
+    pairs_file: Path | None = None,
     report: Callable[[str], None] = lambda message: None,
 ) -> Parity:
     """Compare the artifact in ``folder`` with ``transformers`` on the checkpoint that it was made from.
@@ -160,6 +175,8 @@ def verify_artifact(
         against: the checkpoint, a folder or a hub id.
         longest: leave out longer pairs (tokens); 8,192 tokens take ``transformers`` a minute or more on a CPU.
         precision: which graph.
+        pairs_file: for int8, JSON lines of pairs to measure the fidelity on, best several for each query; by default
+            other pairs of the calibration set's texts.
         report: called with a line for each step.
 
     Raises:
@@ -174,15 +191,16 @@ def verify_artifact(
     _check_tokenizer(artifact, origin.folder)
     artifact.check_files(artifact.files_of(graph))
     limit = min(longest, artifact.manifest.model.max_length)
+    model, runtime = _transformers_model(origin.folder)
     pairs = _random_pairs(artifact, [length for length in LENGTHS if length <= limit])
-    expected, runtime = _transformers_logits(origin.folder, pairs, report)
+    expected = _transformers_logits(model, pairs, report)
     labels = len(artifact.manifest.model.labels)
     session = OnnxRuntimeSession(artifact.folder, graph, PROVIDERS["cpu"], available_threads(), labels)
     with closing(session):
         rows = list(_compare(session, graph, artifact.manifest.tokenizer.pad_token_id, pairs, expected, report))
-    parity = Parity(
-        graph.precision, TOLERANCE[graph.precision], tuple(rows), float(expected.std()), _published(artifact), runtime
-    )
+    fidelity = _fidelity(artifact, model, pairs_file, report) if graph.precision == "int8" else None
+    published = () if fidelity else _published(artifact)
+    parity = Parity(graph.precision, tuple(rows), float(expected.std()), published, runtime, fidelity)
     recorded = {**artifact.manifest.parity, graph.precision: parity.as_json()}
     rewrite_manifest(artifact.folder, replace(artifact.manifest, parity=recorded))
     return parity
@@ -233,22 +251,49 @@ def _random_pairs(artifact: Artifact, lengths: Sequence[int]) -> list[IntArray]:
     return pairs
 
 
-def _transformers_logits(
-    checkpoint: Path, pairs: list[IntArray], report: Callable[[str], None]
-) -> tuple[FloatArray, str]:
-    """Float32 logits ``[pairs, labels]``, each pair alone; and the versions that computed them."""
+def _transformers_model(checkpoint: Path) -> tuple[Any, str]:
+    """The model in float32, and the versions that run it."""
     import torch
     import transformers
 
     model = transformers.AutoModelForSequenceClassification.from_pretrained(
         checkpoint, dtype=torch.float32, attn_implementation="sdpa"
     ).eval()
+    return model, f"transformers {transformers.__version__}, torch {torch.__version__}, float32"
+
+
+def _transformers_logits(model: Any, pairs: list[IntArray], report: Callable[[str], None]) -> FloatArray:
+    """Float32 logits ``[pairs, labels]``, each pair alone."""
+    import torch
+
     logits = []
     with torch.inference_mode():
         for pair in pairs:
             report(f"transformers: a pair of {len(pair):,} tokens")
             logits.append(model(input_ids=torch.from_numpy(pair[None])).logits[0].float().numpy())
-    return np.stack(logits), f"transformers {transformers.__version__}, torch {torch.__version__}, float32"
+    return np.stack(logits)
+
+
+def _fidelity(artifact: Artifact, model: Any, pairs_file: Path | None, report: Callable[[str], None]) -> Fidelity:
+    """Scores and rankings of text pairs; of the first label where there are several."""
+    texts = read_calibration(pairs_file).pairs if pairs_file else _held_out_pairs()
+    settings = artifact.manifest.tokenizer
+    encoder = PairEncoder(
+        artifact.folder / settings.file, settings.max_length, truncation_side=settings.truncation_side
+    )
+    report(f"fidelity on {len(texts)} pairs")
+    exact = _transformers_logits(model, [pair.ids for pair in encoder.encode(texts)], lambda message: None)
+    with Reranker.load(artifact.folder, provider="cpu", precision="int8") as reranker:
+        found = reranker.score(texts)
+    return measure(texts, exact[:, 0], found if found.ndim == 1 else found[:, 0])
+
+
+def _held_out_pairs() -> list[Pair]:
+    """Each fourth query of the shipped set with every passage: pairs that, but for a few, calibration did not see."""
+    texts = read_calibration(None).pairs
+    queries = list(dict.fromkeys(query for query, _ in texts))[::4]
+    passages = list(dict.fromkeys(document for _, document in texts))
+    return list(itertools.product(queries, passages))
 
 
 def _compare(

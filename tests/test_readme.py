@@ -16,6 +16,9 @@ ELSEWHERE = {
     "make test": ".ci/run",
     "make export": "test_cli.py::test_export_and_info runs the same command on a folder",
     "modernrank export Alibaba-NLP/gte-reranker-modernbert-base --out artifacts/gte": "test_checkpoint.py, offline",
+    "modernrank export Alibaba-NLP/gte-reranker-modernbert-base --out artifacts/gte-int8 --precision int8": (
+        "test_int8.py, on folders"
+    ),
     "modernrank verify artifacts/gte --against Alibaba-NLP/gte-reranker-modernbert-base": "make parity, on folders",
 }
 

@@ -1,6 +1,5 @@
 """``Reranker``: arguments, results, order, truncation reports, streams, threads, memory, closing."""
 
-import gc
 import itertools
 import time
 import warnings
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from conftest import resident_after_rounds
 from modernrank import InputError, ModernRankError, Reranker, Truncation, TruncationWarning
 
 QUERY = "the terms of the license"
@@ -209,19 +209,11 @@ def test_an_idle_reranker_burns_no_processor_time(artifacts: Path) -> None:
         assert time.process_time() - before < 0.1
 
 
-def resident_bytes() -> int:
-    gc.collect()
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * 4096
-
-
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads resident memory from /proc")
 def test_memory_returns_after_long_pairs(artifacts: Path) -> None:
-    """Growing and shrinking inputs: each round ends within 20 % of the first."""
-    with Reranker.load(artifacts / "tiny") as reranker:
-        levels = []
-        for _ in range(4):
-            for words in (5, 200, 1000, 4000, 6500, 1000, 200, 5):
-                reranker.score([(QUERY, "x " * words)], on_truncate=lambda cut: None)
-            levels.append(resident_bytes())
-    assert all(abs(level - levels[0]) < 0.2 * levels[0] for level in levels)
+    """Growing and shrinking inputs; the tiny model is so small that the allocator's own noise counts.
+
+    ``make parity`` holds a model of full size to 20 %.
+    """
+    levels = resident_after_rounds(artifacts / "tiny", (5, 200, 1000, 4000, 6500, 1000, 200, 5), rounds=4)
+    assert max(levels) - levels[0] < 64e6

@@ -59,7 +59,7 @@ class GraphBuilder:
     def constant(self, name: str, value: np.ndarray[Any, Any]) -> Value:
         """A named constant, such as a weight."""
         path = self._unique(".".join([*self._scopes, name]))
-        self._constants[path] = self._tensor(path, np.ascontiguousarray(value))
+        self._constants[path] = self._tensor(path, np.asarray(value, order="C"))
         return Value(path)
 
     def ints(self, *values: int) -> Value:

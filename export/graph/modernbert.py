@@ -10,6 +10,7 @@ logits         float32 [rows, slots, labels]; a slot without tokens gives 0
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -18,36 +19,74 @@ from onnx import TensorProto, helper
 from modernrank import __version__
 from modernrank.packing import FloatArray
 
-from ..checkpoint import Checkpoint
+from ..checkpoint import Weights
 from ..config import Layer, ModernBertConfig
 from .attention import DIALECTS
 from .builder import GraphBuilder, Value
+from .linear import FloatLinear
 
 OPSET = 23
 
 
-def write_graph(checkpoint: Checkpoint, config: ModernBertConfig, dialect: str, path: Path) -> None:
+def write_graph(
+    weights: Weights,
+    config: ModernBertConfig,
+    dialect: str,
+    path: Path,
+    *,
+    linear: FloatLinear | None = None,
+    table_type: type[np.floating[Any]] = np.float32,
+    observe: bool = False,
+) -> dict[str, str]:
     """Write the graph to ``path`` and its weights to ``path`` + ``.data``, one tensor in memory at a time.
 
     Args:
+        weights: the model's tensors.
+        config: its shape.
         dialect: one of ``DIALECTS``: how attention is spelled.
+        path: of the ``.onnx`` file.
+        linear: how linear layers are spelled; float32 by default.
+        table_type: in which the table of embeddings is stored: float32 or float16.
+        observe: make the inputs of the encoder's linear layers outputs of the graph, to calibrate int8 by.
+
+    Returns:
+        With ``observe``, the output's name for each linear layer; else nothing.
     """
     with GraphBuilder(path.with_name(path.name + ".data")) as g:
-        logits = ModernBert(g, checkpoint, config, dialect).logits()
+        model = ModernBert(g, weights, config, dialect, linear or FloatLinear(), table_type)
+        logits = model.logits()
     per_token = ("input_ids", "position_ids", "segment_ids")
     inputs = [helper.make_tensor_value_info(name, TensorProto.INT64, ["rows", "tokens"]) for name in per_token]
     inputs.append(helper.make_tensor_value_info("slots", TensorProto.INT64, ["slots"]))
     output = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["rows", "slots", len(config.labels)])
-    onnx.save(g.model(inputs, {logits: output}, OPSET, __version__), path)
+    outputs = {logits: output}
+    names = {}
+    if observe:
+        for i, (layer, value) in enumerate(model.linear_inputs.items()):
+            names[layer] = f"linear_input_{i}"
+            outputs[value] = helper.make_tensor_value_info(names[layer], TensorProto.FLOAT, None)
+    onnx.save(g.model(inputs, outputs, OPSET, __version__), path)
+    return names
 
 
 class ModernBert:
     """Writes the model's nodes to ``g``; names of weights and scopes are those of ``transformers``."""
 
-    def __init__(self, g: GraphBuilder, checkpoint: Checkpoint, config: ModernBertConfig, dialect: str) -> None:
+    def __init__(
+        self,
+        g: GraphBuilder,
+        weights: Weights,
+        config: ModernBertConfig,
+        dialect: str,
+        linear: FloatLinear,
+        table_type: type[np.floating[Any]],
+    ) -> None:
         self.g = g
-        self.weights = checkpoint
+        self.weights = weights
         self.config = config
+        self.linear_kind = linear
+        self.linear_inputs: dict[str, Value] = {}
+        self.table_type = table_type
         self.attend = DIALECTS[dialect](g, config, Value("segment_ids"))
         self.rope_tables = {theta: self._rope_tables(theta) for theta in sorted({x.rope_theta for x in config.layers})}
 
@@ -61,10 +100,21 @@ class ModernBert:
         return self.classify(hidden)
 
     def embeddings(self) -> Value:
-        """``[rows, tokens, hidden_size]``."""
+        """``[rows, tokens, hidden_size]``. Their layer norm is applied to the whole table, once and for all."""
         with self.g.scope("embeddings"):
-            table = self.g.constant("tok_embeddings", self.weights.tensor("model.embeddings.tok_embeddings.weight"))
-            return self.norm(self.g.op("Gather", table, Value("input_ids")), "norm", "model.embeddings.norm")
+            table = self.normalised_table().astype(self.table_type)
+            rows = self.g.op("Gather", self.g.constant("normalised_table", table), Value("input_ids"))
+            return rows if table.dtype == np.float32 else self.g.op("Cast", rows, to=TensorProto.FLOAT)
+
+    def normalised_table(self) -> FloatArray:
+        """The layer norm of each row of the embedding table, float32 ``[vocab_size, hidden_size]``."""
+        table = self.weights.tensor("model.embeddings.tok_embeddings.weight")
+        table -= table.mean(axis=1, keepdims=True)
+        table /= np.sqrt(np.mean(table**2, axis=1, keepdims=True) + self.config.norm_eps)
+        table *= self.weights.tensor("model.embeddings.norm.weight")
+        if self.config.norm_bias:
+            table += self.weights.tensor("model.embeddings.norm.bias")
+        return table
 
     def encoder_layer(self, hidden: Value, layer: Layer, weights: str, is_first: bool) -> Value:
         """Pre-norm attention and MLP, each added to the residual stream."""
@@ -142,13 +192,13 @@ class ModernBert:
         """One product for each of ``names``, with its equal share of a linear layer's outputs, in order."""
         weight = np.split(self.weights.tensor(f"{weights}.weight"), len(names))
         bias = np.split(self.weights.tensor(f"{weights}.bias"), len(names)) if has_bias else [None] * len(names)
-        return [self._product(x, *part) for part in zip(names, weight, bias, strict=True)]
-
-    def _product(self, x: Value, name: str, weight: FloatArray, bias: FloatArray | None) -> Value:
-        g = self.g
-        with g.scope(name):
-            product = g.op("MatMul", x, g.constant("weight", weight.T))
-            return product if bias is None else g.op("Add", product, g.constant("bias", bias))
+        if weights.startswith("model.layers."):
+            self.linear_inputs[weights] = x
+        products = []
+        for name, part, part_bias in zip(names, weight, bias, strict=True):
+            with self.g.scope(name):
+                products.append(self.linear_kind.product(self.g, x, weights, part, part_bias))
+        return products
 
     def activation(self, x: Value, name: str) -> Value:
         """An activation function by its name in ``transformers``."""

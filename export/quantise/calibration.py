@@ -1,0 +1,43 @@
+"""Calibration pairs: what the activations of the graph are measured on."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from modernrank import jsonl
+from modernrank.encoding import Pair
+from modernrank.errors import InputError
+
+# Written for this project: 32 queries in five languages, each with a fitting passage and another one.
+SHIPPED = Path(__file__).with_name("calibration.jsonl")
+FEWEST = 8
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Pairs, and for the manifest where they came from: ``"shipped"`` or the user's file, and its SHA-256."""
+
+    pairs: list[Pair]
+    source: str
+    sha256: str
+
+
+def read_calibration(file: Path | None) -> Calibration:
+    """The pairs of a JSON lines file, or for None those that ship with the package.
+
+    Raises:
+        InputError: fewer than FEWEST different pairs, or a line that cannot be used.
+    """
+    path = SHIPPED if file is None else file
+    with jsonl.reading(str(path)) as lines:
+        pairs = list(jsonl.PairReader(lines, str(path)))
+    different = len(set(pairs))
+    if different < FEWEST:
+        raise InputError(
+            f"{path} holds {different} different pairs; calibration needs at least {FEWEST}, "
+            "of the kind that will be scored"
+        )
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return Calibration(pairs, "shipped" if file is None else path.name, digest)
