@@ -134,6 +134,18 @@ def test_outlier_channels_stay_exact(broken_checkpoint: Path, tmp_path: Path) ->
         assert correlation(quantised.score(PAIRS), exact.score(PAIRS)) > 0.8
 
 
+def test_a_layer_of_zeros_is_no_trouble(broken_checkpoint: Path, tmp_path: Path) -> None:
+    tensors = load_file(broken_checkpoint / "model.safetensors")
+    for name in ("attn.Wo", "mlp.Wi"):
+        tensors[f"model.layers.2.{name}.weight"][:] = 0
+    save_file(tensors, broken_checkpoint / "model.safetensors")
+    export_checkpoint(broken_checkpoint, tmp_path / "out", precision="int8")
+    errors = Artifact.open(tmp_path / "out").manifest.quantisation["int8"]["layer_errors"]
+    assert errors["model.layers.2.mlp.Wi"] == 0
+    with Reranker.load(tmp_path / "out") as reranker:
+        assert np.isfinite(reranker.score(PAIRS)).all()
+
+
 @given(st.integers(0, 2**32 - 1), st.integers(1, 20), st.integers(1, 20))
 def test_weights_are_within_half_a_step(seed: int, outputs: int, inputs: int) -> None:
     weight = np.random.default_rng(seed).normal(size=(outputs, inputs)).astype(np.float32)

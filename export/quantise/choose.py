@@ -24,6 +24,7 @@ LARGE_INPUT = 4.0  # an input channel stays float32 where its largest value is t
 MOST_LARGE_INPUTS = 16
 LARGE_OUTPUT = 8.0  # an output channel stays float32 where its weights are this many times the median's norm
 MOST_LARGE_OUTPUTS = 16
+TINY = 1e-30  # for a layer of zeros, whose error is 0 and not 0 / 0
 FRAGILE = 0.05  # a layer stays float32 where its relative error is above this
 
 
@@ -83,7 +84,7 @@ def choose(layer: str, weight: FloatArray, observation: Observation) -> LayerCho
         quantisation = input_quantisation(low * clip, high * clip, inputs, outputs)
         integers, scales = quantise_weight(rest * divisor)
         found = dequantised(samples / divisor, quantisation) @ (integers * scales[:, None]).T
-        error = float(np.sqrt(np.mean((found - exact) ** 2) / np.mean(exact**2)))
+        error = float(np.sqrt(np.mean((found - exact) ** 2) / max(np.mean(exact**2), TINY)))
         candidates.append(LayerChoice(scale, quantisation, error))
     return min(candidates, key=lambda choice: choice.error)
 
