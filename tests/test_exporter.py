@@ -13,8 +13,8 @@ import pytest
 from conftest import checkpoint
 from modernrank import ArtifactError, InputError, Reranker
 from modernrank.export import export_checkpoint
+from modernrank.export.parity import Parity, Row
 from modernrank.export.published import PUBLISHED, published_for
-from modernrank.export.verify import Parity, Row
 from modernrank.manifest import Manifest, Source
 
 TINY = checkpoint("tiny")
