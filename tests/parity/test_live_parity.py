@@ -96,7 +96,7 @@ def make_checkpoint(folder: Path, spread: float | None = 1.5, **settings: Any) -
 def test_every_kind_of_model(tmp_path: Path, kind: str, graph: str) -> None:
     source = make_checkpoint(tmp_path / "checkpoint", **KINDS[kind])
     export_checkpoint(source, tmp_path / "artifact", graph=graph)
-    parity = verify_artifact(tmp_path / "artifact", source, longest=257 if graph == "ort-cpu" else 193)
+    parity = verify_artifact(tmp_path / "artifact", source, longest=257 if graph == "ort-cpu" else 130)
     print(parity.table())
     assert parity.passed
     assert parity.scores_std > 0.01  # else anything would agree
