@@ -61,7 +61,7 @@ class OnnxRuntimeSession:
             raise ArtifactError(
                 f"{folder / graph.file} gives {found} labels, the manifest names {labels}; export again"
             )
-        self._feeds = _packed_feeds if graph.layout == "packed" else _padded_feeds
+        self._feeds = packed_feeds if graph.layout == "packed" else _padded_feeds
         self._large_run_options = _shrink_after_run(ort)
         self.limits = PackingLimits(pairs_per_row=None if graph.layout == "packed" else 1)
         self.info = SessionInfo(
@@ -92,7 +92,8 @@ class OnnxRuntimeSession:
         self._session = None
 
 
-def _packed_feeds(batch: Batch) -> dict[str, Any]:
+def packed_feeds(batch: Batch) -> dict[str, Any]:
+    """The inputs of a packed graph, by name."""
     return {
         "input_ids": batch.input_ids,
         "position_ids": batch.position_ids,

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from modernrank.encoding import PairEncoder
+from modernrank.onnxruntime_session import packed_feeds
 from modernrank.packing import FloatArray, IntArray, PackingLimits, assemble, plan
 from modernrank.threads import available_threads
 
@@ -73,8 +74,7 @@ def observe(weights: Weights, config: ModernBertConfig, ids: list[IntArray]) -> 
         for run in plan([len(i) for i in ids], PackingLimits(TOKENS_PER_RUN)).runs:
             batch = assemble(run, ids, config.pad_token_id)
             real = batch.segment_ids > 0
-            feeds = {"input_ids": batch.input_ids, "position_ids": batch.position_ids, "segment_ids": batch.segment_ids}
-            outputs = session.run(list(names.values()), {**feeds, "slots": np.arange(1, batch.slots + 1)})
+            outputs = session.run(list(names.values()), packed_feeds(batch))
             for name, values in zip(names, outputs, strict=True):
                 rows = values[real]
                 if name not in observations:
