@@ -1,4 +1,4 @@
-"""The command line: ``modernrank export | verify | info | score | rank``.
+"""The command line: ``modernrank export | verify | info | score | rank | plan``.
 
 Exit codes: 0; 1 for a refused input or a failed verification, with one line on standard error; 2 for usage.
 
@@ -164,6 +164,12 @@ def _rank(args: argparse.Namespace) -> int:
     return 0
 
 
+def _plan(args: argparse.Namespace) -> int:
+    with _load(args) as reranker, jsonl.reading(args.input) as lines:
+        print(reranker.plan(jsonl.PairReader(lines, args.input)))
+    return 0
+
+
 def _print_ranking(ranking: list[RankedDocument]) -> None:
     print(f"{'rank':>4}  {'score':>8}  {'index':>5}  document")
     for rank, place in enumerate(ranking, start=1):
@@ -174,7 +180,15 @@ def _print_ranking(ranking: list[RankedDocument]) -> None:
 
 
 def _load(args: argparse.Namespace) -> Reranker:
-    return Reranker.load(args.artifact, args.provider, args.precision, args.threads, args.max_length, args.truncation)
+    return Reranker.load(
+        args.artifact,
+        provider=args.provider,
+        precision=args.precision,
+        threads=args.threads,
+        streams=args.streams,
+        max_length=args.max_length,
+        truncation=args.truncation,
+    )
 
 
 def _note(message: str) -> None:
@@ -198,6 +212,7 @@ def _parser() -> argparse.ArgumentParser:
         ("info", _info, _add_info_options, "Show what an artifact is and what this machine would run it on."),
         ("score", _score, _add_score_options, 'Score JSON lines {"query", "document"}; other fields come through.'),
         ("rank", _rank, _add_rank_options, "Sort documents by their score for a query, best first."),
+        ("plan", _plan, _add_plan_options, "Show how pairs would be placed in runs, and what runs side by side."),
     ):
         command = commands.add_parser(name, help=text, description=text)
         command.set_defaults(run=run)
@@ -252,6 +267,11 @@ def _add_score_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_plan_options(parser: argparse.ArgumentParser) -> None:
+    _add_load_options(parser)
+    parser.add_argument("--input", default="-", help="a file, or - for standard input (%(default)s)")
+
+
 def _add_rank_options(parser: argparse.ArgumentParser) -> None:
     _add_load_options(parser)
     parser.add_argument("--query", required=True)
@@ -269,7 +289,8 @@ def _add_load_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("artifact", type=Path)
     parser.add_argument("--provider", default="auto", choices=("auto", *PROVIDERS), help="(%(default)s)")
     parser.add_argument("--precision", default="auto", choices=("auto", "fp32", "int8"), help="(%(default)s)")
-    parser.add_argument("--threads", type=_positive, help="threads of one run (the cores that are granted)")
+    parser.add_argument("--threads", type=_positive, help="threads in all (the cores that are granted)")
+    parser.add_argument("--streams", type=_positive, help="runs side by side on these threads (as many as threads)")
     parser.add_argument(
         "--max-length", type=_positive, metavar="TOKENS", help="longest pair (all that the model allows)"
     )

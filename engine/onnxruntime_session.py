@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,11 @@ from .processor import EXACT_EVERYWHERE, int8_kernel
 from .providers import Provider
 from .session import SessionInfo
 
+# Measured in int8: up to a fifth faster than one pair a run below 64 tokens a pair, no difference above.
+TOKENS_PER_RUN = 256
+# From here on the memory of a run goes back when it ends, which costs too much for a short one.
+LARGE_RUN_TOKENS = 512
+
 
 class OnnxRuntimeSession:
     """Runs one graph of an artifact in ONNX Runtime. ``run`` is safe to call from several threads.
@@ -22,7 +28,9 @@ class OnnxRuntimeSession:
         folder: the artifact's folder.
         graph: which of its graphs.
         provider: what to run it on.
-        threads: threads of one run.
+        threads: threads of a run that is alone.
+        streams: runs side by side, each on its share of the threads; 1 for one run at a time. Above 1 the weights are
+            held twice: ONNX Runtime binds a loaded graph to its number of threads.
         labels: how many the model has, by the manifest.
         kernel: of int8 products, as in ``processor``; by default the fastest that is exact here.
 
@@ -32,54 +40,71 @@ class OnnxRuntimeSession:
     """
 
     def __init__(
-        self, folder: Path, graph: Graph, provider: Provider, threads: int, labels: int, kernel: str | None = None
+        self,
+        folder: Path,
+        graph: Graph,
+        provider: Provider,
+        threads: int,
+        labels: int,
+        streams: int = 1,
+        kernel: str | None = None,
     ) -> None:
         try:
             import onnxruntime as ort  # here, so that `import modernrank` needs no ONNX Runtime
         except ImportError as error:  # its shared libraries may fail to load
             raise ProviderError(f"ONNX Runtime cannot be imported ({error}). To get it: {provider.install}") from error
 
-        self._session: Any = None
         kernel = (kernel or int8_kernel()) if graph.precision == "int8" else ""
         self._run_errors = _runtime_errors(ort)
-        try:
-            self._session = ort.InferenceSession(
-                str(folder / graph.file),
-                _session_options(ort, threads, kernel),
-                providers=[provider.execution_provider],
-            )
-        except self._run_errors as error:
-            raise ArtifactError(f"ONNX Runtime {ort.__version__} cannot load {folder / graph.file}: {error}") from error
-        running = self._session.get_providers()[0]
-        if running != provider.execution_provider:
-            raise ProviderError(
-                f"provider {provider.name!r} was asked for, but ONNX Runtime {ort.__version__} would run on {running}, "
-                f"without {provider.execution_provider}. To get it: {provider.install}"
-            )
-        found = self._session.get_outputs()[0].shape[-1]
+        self._alone, self._side_by_side = self._open(
+            ort, folder / graph.file, provider, sorted({threads, threads // streams}, reverse=True), kernel
+        )
+        found = self._alone.get_outputs()[0].shape[-1]
         if isinstance(found, int) and found != labels:
             raise ArtifactError(
                 f"{folder / graph.file} gives {found} labels, the manifest names {labels}; export again"
             )
         self._feeds = packed_feeds if graph.layout == "packed" else _padded_feeds
         self._large_run_options = _shrink_after_run(ort)
-        self.limits = PackingLimits(pairs_per_row=None if graph.layout == "packed" else 1)
+        # Rows of one length, one pair each: nothing is padded, and a score is the same in every company.
+        self.limits = PackingLimits(TOKENS_PER_RUN, pairs_per_row=1, minimum_fill=1.0, streams=streams)
         self.info = SessionInfo(
             provider=provider.name,
             runtime=f"onnxruntime {ort.__version__}",
-            execution_provider=running,
+            execution_provider=provider.execution_provider,
             precision=graph.precision,
             graph=graph.dialect,
             threads=threads,
+            streams=streams,
             kernel=kernel,
         )
 
-    def run(self, batch: Batch) -> FloatArray:
+    def _open(self, ort: Any, file: Path, provider: Provider, threads: list[int], kernel: str) -> tuple[Any, Any]:
+        """The graph loaded for the most and for the fewest of ``threads``, at the same time; once where they agree."""
+
+        def load(count: int) -> Any:
+            options = _session_options(ort, count, kernel)
+            return ort.InferenceSession(str(file), options, providers=[provider.execution_provider])
+
+        try:
+            with ThreadPoolExecutor(len(threads)) as pool:
+                sessions = list(pool.map(load, threads))
+        except self._run_errors as error:
+            raise ArtifactError(f"ONNX Runtime {ort.__version__} cannot load {file}: {error}") from error
+        running = sessions[0].get_providers()[0]
+        if running != provider.execution_provider:
+            raise ProviderError(
+                f"provider {provider.name!r} was asked for, but ONNX Runtime {ort.__version__} would run on {running}, "
+                f"without {provider.execution_provider}. To get it: {provider.install}"
+            )
+        return sessions[0], sessions[-1]
+
+    def run(self, batch: Batch, side_by_side: bool = False) -> FloatArray:
         """See ``Session.run``."""
-        session = self._session
+        session = self._side_by_side if side_by_side else self._alone
         if session is None:
             raise ModernRankError("this session is closed; load the artifact again")
-        large = batch.input_ids.size > self.limits.tokens_per_run
+        large = batch.input_ids.size > LARGE_RUN_TOKENS
         try:
             (logits,) = session.run(None, self._feeds(batch), self._large_run_options if large else None)
         except self._run_errors as error:
@@ -89,7 +114,7 @@ class OnnxRuntimeSession:
 
     def close(self) -> None:
         """See ``Session.close``."""
-        self._session = None
+        self._alone = self._side_by_side = None
 
 
 def packed_feeds(batch: Batch) -> dict[str, Any]:

@@ -1,7 +1,10 @@
 """Plan how pairs share the rows of a batch: pure functions, no model needed.
 
 A *row* holds one or more whole pairs end to end; a *run* is one call of the session, a batch of rows of
-one width. The graph keeps pairs apart by ``segment_ids``, so a pair's logits do not depend on its neighbours:
+one width. The session's ``PackingLimits`` say which rows it wants. On CPUs that is one pair a row, and rows of equal
+length only: small runs cost nothing there, nothing is padded, and a pair is computed by the same operations
+whatever shares its batch, so that its score is the same to the last bit. Where a run should be large and of a fixed
+shape, as on GPUs, a row takes several pairs, which the graph keeps apart by ``segment_ids``:
 
     pairs of 9, 4, 3 and 2 tokens, one run of two rows of 9:
 
@@ -12,7 +15,7 @@ one width. The graph keeps pairs apart by ``segment_ids``, so a pair's logits do
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import InputError
+from .schedule import Schedule, schedule
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float32]
@@ -30,14 +34,18 @@ class PackingLimits:
     """What a session wants of its batches.
 
     tokens_per_run: tokens (padding included) that a run aims at. A single longer pair is a run of its own.
-    pairs_per_row:  most pairs in a row; None for no limit, 1 for a graph that knows only padding.
+    pairs_per_row:  most pairs in a row; None for no limit.
     minimum_fill:   least share of a row that must be tokens of pairs, 0 to 1. It bounds the waste:
-                    a row that would be emptier starts a new, narrower run instead.
+                    a row that would be emptier starts a new, narrower run instead. 1 allows no padding.
+    streams:        runs that the session takes side by side, each on its share of the threads.
+    tokens_per_stream: a run of more tokens has all threads.
     """
 
     tokens_per_run: int = 512
     pairs_per_row: int | None = None
     minimum_fill: float = 0.75
+    streams: int = 1
+    tokens_per_stream: int = 1024
 
 
 @dataclass(frozen=True)
@@ -52,23 +60,52 @@ class Run:
         """Most pairs in one row: the second dimension of the logits."""
         return max(len(row) for row in self.rows)
 
+    @property
+    def tokens(self) -> int:
+        """Tokens that the model computes, padding included."""
+        return len(self.rows) * self.width
+
 
 @dataclass(frozen=True)
 class Plan:
-    """All runs for a list of pairs; together they hold every pair exactly once."""
+    """All runs for a list of pairs; together they hold every pair exactly once. ``print`` explains it."""
 
     runs: tuple[Run, ...]
+    schedule: Schedule
     pair_tokens: int
 
     @property
     def computed_tokens(self) -> int:
         """Tokens that the model computes: those of the pairs and the padding."""
-        return sum(len(run.rows) * run.width for run in self.runs)
+        return sum(run.tokens for run in self.runs)
 
     @property
     def waste(self) -> float:
         """Share of the computed tokens that is padding: 0 for none, never above ``1 - minimum_fill``."""
         return 1 - self.pair_tokens / self.computed_tokens if self.runs else 0.0
+
+    def __str__(self) -> str:
+        """What is run, widest first, and why.
+
+        >>> print(plan([9, 9, 4], PackingLimits(tokens_per_run=18, pairs_per_row=1, minimum_fill=1, streams=2)))
+        3 pairs of 22 tokens in 2 runs, 0.0 % padding
+              rows x width  pairs  threads
+         1 of    2 x     9      2      all
+         1 of    1 x     4      1      all
+        """
+        pairs = sum(len(row) for run in self.runs for row in run.rows)
+        lines = [f"{pairs} pairs of {self.pair_tokens:,} tokens in {len(self.runs)} runs, {self.waste:.1%} padding"]
+        lines[0] = lines[0].replace("%", " %")
+        alone = set(self.schedule.alone)
+        kinds = Counter(
+            (run.width, len(run.rows), sum(map(len, run.rows)), index in alone) for index, run in enumerate(self.runs)
+        )
+        if kinds:
+            lines.append(f"{'rows x width':>18}  pairs  threads")
+        for (width, rows, held, has_all), count in sorted(kinds.items(), reverse=True):
+            threads = "all" if has_all else "a share"
+            lines.append(f"{count:>2} of {rows:>4} x {width:>5}  {held:>5}  {threads:>7}")
+        return "\n".join(lines)
 
 
 @dataclass(frozen=True)
@@ -109,7 +146,8 @@ def plan(lengths: Sequence[int], limits: PackingLimits) -> Plan:
             waiting.remove(row)
             rows.append(row)
         runs.append(Run(tuple(rows), width))
-    return Plan(tuple(runs), sum(lengths))
+    scheduled = schedule([run.tokens for run in runs], limits.streams, limits.tokens_per_stream)
+    return Plan(tuple(runs), scheduled, sum(lengths))
 
 
 class _Waiting:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -21,9 +21,10 @@ from .artifact import Artifact
 from .encoding import EncodedPair, Pair, PairEncoder, check_text, check_texts
 from .errors import InputError, ModernRankError, TruncationWarning
 from .manifest import Manifest
-from .packing import FloatArray, Plan
+from .packing import FloatArray, Plan, Run
 from .providers import choose_provider
 from .session import Session, SessionInfo
+from .streams import Streams
 from .threads import available_threads
 
 # Pairs that are encoded, planned and scored together: enough to find rows of like length, little enough to hold.
@@ -71,6 +72,7 @@ class Reranker:
         self.manifest = manifest
         self._encoder = encoder
         self._session: Session | None = session
+        self._streams = Streams(session.limits.streams)
 
     @staticmethod
     def load(
@@ -78,6 +80,7 @@ class Reranker:
         provider: str = "auto",
         precision: str = "auto",
         threads: int | None = None,
+        streams: int | None = None,
         max_length: int | None = None,
         truncation: str = "longest_first",
     ) -> Reranker:
@@ -88,7 +91,9 @@ class Reranker:
             provider: ``"cpu"``, ``"cuda"``, ``"tensorrt"``, or ``"auto"`` for the best that is installed and that
                 the artifact has a graph for; ``info`` tells which one runs.
             precision: ``"fp32"``, ``"int8"``, or ``"auto"``: fp32 where the artifact has it, else what it has.
-            threads: threads of one run; by default the cores that affinity and cgroup quota grant.
+            threads: threads in all; by default the cores that affinity and cgroup quota grant.
+            streams: runs that go side by side, each on its share of ``threads``; by default one for each thread, which
+                is quickest for lists and for several callers. ``1`` holds the weights once, not twice.
             max_length: most tokens in a pair, special tokens included; by default all that the model allows.
             truncation: what happens to a longer pair: ``"longest_first"`` (as ``transformers``), ``"document"``
                 (the query is never cut) or ``"error"``.
@@ -104,6 +109,9 @@ class Reranker:
         chosen = choose_provider(provider, usable)
         graph = artifact.graph(precision, chosen.name)
         threads = available_threads() if threads is None else _positive("threads", threads)
+        streams = threads if streams is None else _positive("streams", streams)
+        if streams > threads:
+            raise InputError(f"streams {streams} is above the {threads} threads that they share; lower it")
         limit = min(manifest.model.max_length, manifest.tokenizer.max_length)
         max_length = limit if max_length is None else _positive("max_length", max_length)
         if max_length > limit:
@@ -116,7 +124,7 @@ class Reranker:
         )
         from .onnxruntime_session import OnnxRuntimeSession
 
-        session = OnnxRuntimeSession(artifact.folder, graph, chosen, threads, labels=len(manifest.model.labels))
+        session = OnnxRuntimeSession(artifact.folder, graph, chosen, threads, len(manifest.model.labels), streams)
         return Reranker(manifest, encoder, session)
 
     @property
@@ -247,15 +255,30 @@ class Reranker:
         return [RankedDocument(i, score_of[checked[i]], checked[i], cuts.get(checked[i], 0)) for i in order]
 
     def plan(self, pairs: Iterable[Pair]) -> Plan:
-        """How ``pairs`` would be placed in rows and runs as one window, without running them."""
+        """How ``pairs`` would be placed in rows and runs as one window, without running them; ``print`` explains it."""
         encoded = self._encoder.encode(list(pairs))
         return packing.plan([len(pair.ids) for pair in encoded], self._open_session().limits)
+
+    def warmup(self, lengths: Sequence[int] = (16, 128, 512)) -> None:
+        """Score a made-up pair of each of ``lengths`` (tokens, cut to ``max_length``), on all threads and side by side.
+
+        The first run of a kind pays for touching the weights and for memory; a service calls this before it takes
+        traffic. ``load`` and the first score are enough for a single call.
+        """
+        session = self._open_session()
+        pad = self.manifest.tokenizer.pad_token_id
+        for length in {min(_positive("a length", length), self.max_length) for length in lengths}:
+            run = Run(((0,),), length)
+            batch = packing.assemble(run, [np.full(length, pad, np.int64)], pad)
+            for side_by_side in (False, True):
+                session.run(batch, side_by_side)
 
     def close(self) -> None:
         """Free the model. Scoring after it is an error; closing twice is not."""
         session, self._session = self._session, None
         if session is not None:
-            session.close()
+            session.close()  # first: what is still queued then fails at once
+            self._streams.close()
 
     def __enter__(self) -> Reranker:
         return self
@@ -286,9 +309,12 @@ class Reranker:
         which = [distinct.setdefault(pair.ids.tobytes(), len(distinct)) for pair in encoded]
         ids = [np.frombuffer(tokens, np.int64) for tokens in distinct]
         logits = np.empty((len(ids), len(self.labels)), np.float32)
-        for run in packing.plan([len(i) for i in ids], session.limits).runs:
+
+        def run_one(run: Run, side_by_side: bool) -> None:
             batch = packing.assemble(run, ids, self.manifest.tokenizer.pad_token_id)
-            packing.unpack(run, session.run(batch), out=logits)
+            packing.unpack(run, session.run(batch, side_by_side), out=logits)
+
+        self._streams.carry_out(packing.plan([len(i) for i in ids], session.limits), run_one)
         every: FloatArray = logits[which]
         return every
 

@@ -17,7 +17,8 @@ class SessionInfo:
     execution_provider: the runtime's own name: ``"CPUExecutionProvider"``.
     precision: of the artifact's graph: ``"fp32"``.
     graph:     the graph's dialect: ``"ort-cpu"``, ``"standard"`` or ``"reference"``.
-    threads:   threads that one run uses.
+    threads:   threads that a run uses when it is alone.
+    streams:   runs that go side by side, each on its share of the threads.
     kernel:    of int8 products: ``"u8s8"``, or ``"u8u8"`` (slower) where the processor would saturate; else ``""``.
     """
 
@@ -27,6 +28,7 @@ class SessionInfo:
     precision: str
     graph: str
     threads: int
+    streams: int = 1
     kernel: str = ""
 
 
@@ -43,8 +45,11 @@ class Session(Protocol):
         """The batches that this session runs fastest and can take at all."""
         ...
 
-    def run(self, batch: Batch) -> FloatArray:
-        """Logits, float32 ``[rows, slots, labels]``. A slot without a pair holds zeros."""
+    def run(self, batch: Batch, side_by_side: bool = False) -> FloatArray:
+        """Logits, float32 ``[rows, slots, labels]``. A slot without a pair holds zeros.
+
+        ``side_by_side``: take one stream's share of the threads, as other runs are at work; else all of them.
+        """
         ...
 
     def close(self) -> None:

@@ -34,11 +34,12 @@ def golden(name: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with an artifact for each checkpoint and dialect: ``tiny``, ``tiny-cls``, ``tiny-standard``, .."""
+    """A folder of artifacts: each checkpoint in each dialect (``tiny``, ``tiny-standard``, ..), and ``tiny-int8``."""
     folder = tmp_path_factory.mktemp("artifacts")
     for name in NAMES:
         export_checkpoint(checkpoint(name), folder / name)
         export_checkpoint(checkpoint(name), folder / f"{name}-standard", graph="standard")
+    export_checkpoint(checkpoint("tiny"), folder / "tiny-int8", precision="int8")
     return folder
 
 

@@ -59,6 +59,12 @@ def test_score_of_several_labels_is_a_list(artifacts: Path) -> None:
     assert [len(json.loads(line)["score"]) for line in done.stdout.splitlines()] == [3, 3, 3]
 
 
+def test_plan_explains_itself(artifacts: Path) -> None:
+    done = run("plan", artifacts / "tiny", "--threads", 2, stdin=lines([{"query": QUERY, "document": "b"}] * 3))
+    assert done.returncode == 0
+    assert done.stdout.startswith("3 pairs of ") and "threads" in done.stdout
+
+
 def test_rank_prints_a_table_or_json(artifacts: Path, tmp_path: Path) -> None:
     (tmp_path / "docs.txt").write_text("\n".join(DOCUMENTS) + "\n", encoding="utf-8")
     table = run("rank", artifacts / "tiny", "--query", QUERY, "--documents", tmp_path / "docs.txt")

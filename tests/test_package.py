@@ -73,7 +73,7 @@ def test_importing_the_package_brings_in_no_runtime_and_no_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("module", ["activations", "encoding", "packing", "reranker", "threads"])
+@pytest.mark.parametrize("module", ["activations", "encoding", "packing", "reranker", "schedule", "threads"])
 def test_the_examples_in_docstrings_run(module: str, artifacts: Path) -> None:
     loaded = importlib.import_module(f"modernrank.{module}")
     found = doctest.testmod(loaded, extraglobs={"TINY": artifacts / "tiny"})
