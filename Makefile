@@ -8,7 +8,7 @@ TORCH ?= torch==2.13.0
 MODEL ?= Alibaba-NLP/gte-reranker-modernbert-base
 OUT ?= artifacts/gte-reranker-modernbert-base
 
-.PHONY: setup demo export test lint typecheck check parity reference packaging golden clean
+.PHONY: setup demo export test lint typecheck check parity reference packaging peers-check golden clean
 
 setup: .venv/ready
 
@@ -67,11 +67,17 @@ reference: .venv-reference/ready
 packaging: setup
 	.venv/bin/python -m pytest tests/packaging
 
+# Two peers beside us on a tiny model: that the harness works, not how fast anything is.
+peers-check: demo
+	.venv/bin/modernrank bench peers tests/data/tiny artifacts/tiny --torch '$(TORCH)' --length 64 --rounds 1 \
+		--peer 'transformers fp32' --peer 'sentence-transformers fp32' --out artifacts/peers.json
+	! grep --quiet '"error": "' artifacts/peers.json
+
 check: lint typecheck test
 
 golden: .venv-parity/ready
 	.venv-parity/bin/python tests/make_test_data.py
 
 clean:
-	rm -rf .venv .venv-parity .venv-reference build dist artifacts *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-parity .venv-reference .peers build dist artifacts *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

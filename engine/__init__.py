@@ -2,8 +2,10 @@
 
 from ._version import __version__
 from .errors import ArtifactError, InputError, ModernRankError, ProviderError, TruncationWarning
-from .reranker import RankedDocument, Reranker, Truncation
+from .reranker import RankedDocument, Reranker
 from .session import SessionInfo
+from .stages import Stages
+from .truncation import Truncation
 
 __all__ = [
     "ArtifactError",
@@ -13,6 +15,7 @@ __all__ = [
     "RankedDocument",
     "Reranker",
     "SessionInfo",
+    "Stages",
     "Truncation",
     "TruncationWarning",
     "__version__",

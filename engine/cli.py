@@ -1,8 +1,9 @@
-"""The command line: ``modernrank export | verify | info | score | rank | plan``.
+"""The command line: ``modernrank export | verify | info | score | rank | plan | bench``.
 
 Exit codes: 0; 1 for a refused input or a failed verification, with one line on standard error; 2 for usage.
 
-This module joins the packages: it alone in ``engine/`` imports ``modernrank.export``, inside the commands that need it.
+This module joins the packages: it alone in ``engine/`` imports ``modernrank.export`` and ``modernrank.benchmarks``,
+inside the commands that need them.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ EXTRAS = {
     "huggingface_hub": "export",
     "torch": "verify",
     "scipy": "verify",
+    "matplotlib": "bench",
     "transformers": "verify",
     "optimum": "reference",
     "onnxruntime": "cpu",
@@ -203,6 +205,8 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> argparse.ArgumentParser:
+    from modernrank.benchmarks.cli import add_options as add_bench_options  # light: it imports what it runs
+
     parser = _Parser(prog="modernrank", description="Score (query, document) pairs with ModernBERT rerankers.")
     parser.add_argument("--version", action="version", version=f"modernrank {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -213,6 +217,7 @@ def _parser() -> argparse.ArgumentParser:
         ("score", _score, _add_score_options, 'Score JSON lines {"query", "document"}; other fields come through.'),
         ("rank", _rank, _add_rank_options, "Sort documents by their score for a query, best first."),
         ("plan", _plan, _add_plan_options, "Show how pairs would be placed in runs, and what runs side by side."),
+        ("bench", None, add_bench_options, "Measure artifacts, alone or beside others, and show results."),
     ):
         command = commands.add_parser(name, help=text, description=text)
         command.set_defaults(run=run)

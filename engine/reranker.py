@@ -6,7 +6,6 @@ pairs ──encode──▶ token ids ──plan──▶ runs of rows ──ass
 from __future__ import annotations
 
 import itertools
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,27 +18,20 @@ from . import packing
 from .activations import ACTIVATIONS, activate
 from .artifact import Artifact
 from .encoding import EncodedPair, Pair, PairEncoder, check_text, check_texts
-from .errors import InputError, ModernRankError, TruncationWarning
+from .errors import InputError, ModernRankError
 from .manifest import Manifest
 from .packing import FloatArray, Plan, Run
 from .providers import choose_provider
 from .session import Session, SessionInfo
+from .stages import StageClock, Stages
 from .streams import Streams
 from .threads import available_threads
+from .truncation import Truncation, TruncationSummary
 
 # Pairs that are encoded, planned and scored together: enough to find rows of like length, little enough to hold.
 WINDOW = 4096
 # With a progress bar, smaller ones: the bar moves when a window is done.
 PROGRESS_WINDOW = 256
-
-
-@dataclass(frozen=True)
-class Truncation:
-    """A pair that was cut: its index in the input and the tokens that its query and its document lost."""
-
-    index: int
-    query_tokens_cut: int
-    document_tokens_cut: int
 
 
 @dataclass(frozen=True)
@@ -73,6 +65,7 @@ class Reranker:
         self._encoder = encoder
         self._session: Session | None = session
         self._streams = Streams(session.limits.streams)
+        self._clock = StageClock()
 
     @staticmethod
     def load(
@@ -133,6 +126,11 @@ class Reranker:
         return self._open_session().info
 
     @property
+    def stages(self) -> Stages:
+        """Seconds that all scoring since ``load`` has spent in each stage."""
+        return self._clock.read()
+
+    @property
     def labels(self) -> list[str]:
         """Names of the model's labels, in the order of the logits."""
         return self.manifest.model.labels
@@ -169,12 +167,12 @@ class Reranker:
         """
         self._check_activation(activation)
         _check_iterable(pairs)
-        notify = on_truncate or _TruncationSummary(self.max_length)
+        notify = on_truncate or TruncationSummary(self.max_length)
         windows = self._score_windows(pairs, PROGRESS_WINDOW if show_progress else WINDOW, notify)
         if show_progress:
             windows = _with_progress(windows, pairs)
         scores = [activate(activation, window) for window in windows]
-        if isinstance(notify, _TruncationSummary):
+        if isinstance(notify, TruncationSummary):
             notify.warn()
         every = np.concatenate(scores) if scores else np.empty((0, len(self.labels)), np.float32)
         return every[:, 0] if len(self.labels) == 1 else every
@@ -200,7 +198,7 @@ class Reranker:
         self._check_activation(activation)
         _positive("window", window)
         _check_iterable(pairs)
-        return self._score_stream(pairs, activation, on_truncate or _TruncationSummary(self.max_length), window)
+        return self._score_stream(pairs, activation, on_truncate or TruncationSummary(self.max_length), window)
 
     def _score_stream(
         self, pairs: Iterable[Pair], activation: str, notify: Callable[[Truncation], None], window: int
@@ -210,7 +208,7 @@ class Reranker:
                 activated = activate(activation, scores)
                 yield from activated[:, 0] if len(self.labels) == 1 else activated
         finally:  # also where the caller stops early
-            if isinstance(notify, _TruncationSummary):
+            if isinstance(notify, TruncationSummary):
                 notify.warn()
 
     def rank(
@@ -295,7 +293,8 @@ class Reranker:
         stream = iter(pairs)
         first_index = 0
         while chunk := list(itertools.islice(stream, window)):
-            encoded = self._encoder.encode(chunk, first_index)
+            with self._clock.stage("tokenise"):
+                encoded = self._encoder.encode(chunk, first_index)
             for index, pair in enumerate(encoded, start=first_index):
                 if pair.query_tokens_cut or pair.document_tokens_cut:
                     on_truncate(Truncation(index, pair.query_tokens_cut, pair.document_tokens_cut))
@@ -311,10 +310,16 @@ class Reranker:
         logits = np.empty((len(ids), len(self.labels)), np.float32)
 
         def run_one(run: Run, side_by_side: bool) -> None:
-            batch = packing.assemble(run, ids, self.manifest.tokenizer.pad_token_id)
-            packing.unpack(run, session.run(batch, side_by_side), out=logits)
+            with self._clock.stage("pack"):
+                batch = packing.assemble(run, ids, self.manifest.tokenizer.pad_token_id)
+            with self._clock.stage("run"):
+                found = session.run(batch, side_by_side)
+            with self._clock.stage("unpack"):
+                packing.unpack(run, found, out=logits)
 
-        self._streams.carry_out(packing.plan([len(i) for i in ids], session.limits), run_one)
+        with self._clock.stage("plan"):
+            plan = packing.plan([len(i) for i in ids], session.limits)
+        self._streams.carry_out(plan, run_one)
         every: FloatArray = logits[which]
         return every
 
@@ -329,29 +334,6 @@ class Reranker:
             raise InputError(f"activation {activation!r} is unknown; choose one of {', '.join(ACTIVATIONS)}")
         if activation == "softmax" and len(self.labels) == 1:
             raise InputError("softmax over one label is always 1; choose activation='sigmoid' or 'none'")
-
-
-class _TruncationSummary:
-    """Collects cut pairs, to tell of them in one warning."""
-
-    def __init__(self, max_length: int) -> None:
-        self._max_length = max_length
-        self._pairs = self._tokens = 0
-        self._first: Truncation | None = None
-
-    def __call__(self, truncation: Truncation) -> None:
-        self._first = self._first or truncation
-        self._pairs += 1
-        self._tokens += truncation.query_tokens_cut + truncation.document_tokens_cut
-
-    def warn(self) -> None:
-        if self._first is not None:
-            warnings.warn(
-                f"{self._pairs} pairs were cut to max_length={self._max_length} and lost {self._tokens} tokens "
-                f"(the first is pair {self._first.index}); pass on_truncate to learn of each",
-                TruncationWarning,
-                stacklevel=3,
-            )
 
 
 def _check_iterable(pairs: object) -> None:

@@ -53,7 +53,7 @@ def folder_of(name: str) -> str | None:
 def test_the_public_names_are_these() -> None:
     assert sorted(modernrank.__all__) == [
         *("ArtifactError", "InputError", "ModernRankError", "ProviderError", "RankedDocument", "Reranker"),
-        *("SessionInfo", "Truncation", "TruncationWarning", "__version__"),
+        *("SessionInfo", "Stages", "Truncation", "TruncationWarning", "__version__"),
     ]
     assert all(hasattr(modernrank, name) for name in modernrank.__all__)
 
@@ -73,7 +73,7 @@ def test_importing_the_package_brings_in_no_runtime_and_no_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("module", ["activations", "encoding", "packing", "reranker", "schedule", "threads"])
+@pytest.mark.parametrize("module", ["activations", "encoding", "packing", "reranker", "schedule", "stages", "threads"])
 def test_the_examples_in_docstrings_run(module: str, artifacts: Path) -> None:
     loaded = importlib.import_module(f"modernrank.{module}")
     found = doctest.testmod(loaded, extraglobs={"TINY": artifacts / "tiny"})

@@ -1,0 +1,26 @@
+"""modernrank under the same harness as its peers: a process of its own, the same requests and answers.
+
+python -m modernrank.benchmarks.peers.own ARTIFACT PRECISION THREADS
+"""
+
+from __future__ import annotations
+
+import sys
+
+from modernrank import Reranker
+
+from .worker import Pairs, Scorer, serve
+
+
+def load(artifact: str, precision: str, threads: int) -> Scorer:
+    """``Reranker.score``; the batch size of a request is the planner's business, and left out."""
+    reranker = Reranker.load(artifact, precision=precision, threads=threads)
+
+    def score(pairs: Pairs, batch: int) -> list[float]:
+        return [float(value) for value in reranker.score(pairs)]
+
+    return score
+
+
+if __name__ == "__main__":
+    serve(lambda: load(sys.argv[1], sys.argv[2], int(sys.argv[3])))
