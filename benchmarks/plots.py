@@ -17,7 +17,7 @@ def plot(result: Result, folder: Path, suffix: str) -> list[Path]:
     """Write every plot that ``result`` has the data for.
 
     Returns:
-        The files: ``throughput`` (pairs/s by contender), ``batch`` (pairs/s against batch size), ``length`` (tokens/s
+        The files: ``throughput`` (pairs/s by contender), ``batch`` (pairs/s against batch size), ``length`` (latency
         against tokens a pair) and ``load`` (latency against arrivals a second).
 
     Raises:
@@ -68,7 +68,7 @@ def _batch(measured: list[Measurement]) -> Any:
 def _length(measured: list[Measurement]) -> Any:
     fixed = [m for m in measured if m.workload.endswith(" tokens") and m.scenario in ("single", "query")]
     series = _series(fixed, lambda m: float(m.workload.split()[0]))
-    return _lines(series, "tokens in a pair", "tokens/s", lambda m: m.tokens_per_second)
+    return _lines(series, "tokens in a pair", "latency, s", lambda m: m.median, log=True)
 
 
 def _load(measured: list[Measurement]) -> Any:
@@ -97,7 +97,7 @@ def _series(measured: list[Measurement], place: Any) -> dict[str, list[tuple[flo
     return {name: sorted(points.items()) for name, points in found.items()}
 
 
-def _lines(series: dict[str, list[tuple[float, Measurement]]], x: str, y: str, height: Any) -> Any:
+def _lines(series: dict[str, list[tuple[float, Measurement]]], x: str, y: str, height: Any, log: bool = False) -> Any:
     if not any(len(points) > 1 for points in series.values()):
         return None
     figure, axes = _axes((6, 3.6))
@@ -106,7 +106,10 @@ def _lines(series: dict[str, list[tuple[float, Measurement]]], x: str, y: str, h
         axes.plot([p[0] for p in points], [height(p[1]) for p in points], marker="o", label=name, lw=2.5 if own else 1)
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter("{x:.0f}")
-    axes.set_ylim(bottom=0)
+    if log:
+        axes.set_yscale("log")
+    else:
+        axes.set_ylim(bottom=0)
     axes.set_xlabel(x)
     axes.set_ylabel(y)
     axes.legend(frameon=False, bbox_to_anchor=(1, 1), loc="upper left")

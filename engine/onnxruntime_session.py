@@ -141,10 +141,15 @@ def _session_options(ort: Any, threads: int, kernel: str) -> Any:
     # Worker threads may spin for work within a run, where operators follow each other within microseconds,
     # and sleep as soon as it ends: an idle service burns no processor time.
     options.add_session_config_entry("session.force_spinning_stop", "1")
-    if kernel == EXACT_EVERYWHERE:
-        options.add_session_config_entry("session.x64quantprecision", "1")
+    use_int8_kernel(options, kernel)
     options.log_severity_level = 3  # errors; what matters is raised
     return options
+
+
+def use_int8_kernel(options: Any, kernel: str) -> None:
+    """Have a session's int8 products run by ``kernel``, one of ``processor``'s."""
+    if kernel == EXACT_EVERYWHERE:
+        options.add_session_config_entry("session.x64quantprecision", "1")
 
 
 def _shrink_after_run(ort: Any) -> Any:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 README = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
+MEASURED = next((Path(__file__).resolve().parents[1] / "benchmarks" / "results").glob("peers-passages-*.json"))
 ARTIFACT = "artifacts/gte-reranker-modernbert-base"
 # Commands that this test cannot run, and what runs them (or their like) instead.
 ELSEWHERE = {
@@ -18,6 +19,9 @@ ELSEWHERE = {
     "modernrank export Alibaba-NLP/gte-reranker-modernbert-base --out artifacts/gte": "test_checkpoint.py, offline",
     "modernrank export Alibaba-NLP/gte-reranker-modernbert-base --out artifacts/gte-int8 --precision int8": (
         "test_int8.py, on folders"
+    ),
+    "modernrank bench peers CHECKPOINT artifacts/gte-reranker-modernbert-base --pairs pairs.jsonl --out peers.json": (
+        "make peers-check, in .ci/run"
     ),
     "modernrank verify artifacts/gte --against Alibaba-NLP/gte-reranker-modernbert-base": "make parity, on folders",
 }
@@ -37,6 +41,7 @@ def folder(artifacts: Path, tmp_path: Path) -> Path:
     shutil.copytree(artifacts / "tiny", tmp_path / ARTIFACT)
     (tmp_path / "documents.txt").write_text("Beijing\nParis\nRome\n")
     (tmp_path / "pairs.jsonl").write_text('{"query": "a", "document": "b", "id": 1}\n')
+    shutil.copyfile(MEASURED, tmp_path / "before.json")
     return tmp_path
 
 

@@ -10,7 +10,9 @@ from modernrank import jsonl
 from modernrank.encoding import Pair
 from modernrank.errors import InputError
 
-# Written for this project: 32 queries in five languages, each with a fitting passage and another one.
+# Written for this project: 32 queries in five languages, each with a fitting passage and another one; then what search
+# indexes hold besides sentences: dot leaders, tables, code, addresses, repeated words, nothing at all. Ranges set
+# without these cut the activations of such documents (one of 128 MS MARCO pairs was off by 9 % of the deviation).
 SHIPPED = Path(__file__).with_name("calibration.jsonl")
 FEWEST = 8
 

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from transformers import ModernBertConfig, ModernBertForSequenceClassification
@@ -134,6 +135,21 @@ def test_int8_is_faithful(wide: Path, tmp_path: Path) -> None:
     assert parity.fidelity is not None
     assert parity.fidelity.rms < 0.01
     assert Manifest.read(tmp_path / "artifact").parity["int8"]["fidelity"]["top10"] >= 0.9
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_company_changes_no_bit_at_full_width(wide: Path, tmp_path: Path, precision: str) -> None:
+    """The kernels of wide layers and many heads, over the lengths where the graph takes another branch."""
+    export_checkpoint(wide, tmp_path / "artifact", precision=precision)
+    pairs = [("query", "x " * words) for words in (1, 7, 7, 40, 90, 91, 150, 200, 201, 300, 700, 1100)]
+    pairs = [(query, f"{document}{i}") for i, (query, document) in enumerate(pairs)]
+    with Reranker.load(tmp_path / "artifact", threads=2) as side_by_side:
+        together = side_by_side.score(pairs)
+        alone = np.concatenate([side_by_side.score([pair]) for pair in pairs])
+    with Reranker.load(tmp_path / "artifact", threads=1) as one_thread:
+        shuffled = one_thread.score(pairs[::-1])[::-1]
+    assert np.array_equal(alone, together)
+    assert np.array_equal(shuffled, together)
 
 
 def test_long_pairs(tmp_path: Path) -> None:
