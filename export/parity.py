@@ -10,8 +10,8 @@ import numpy as np
 from .fidelity import Fidelity
 
 TOLERANCE = 1e-4  # largest difference of a logit in fp32
-# Of int8: largest RMS difference over the standard deviation of the scores, and least share of the top ten kept.
-INT8_RMS, INT8_TOP10 = 0.05, 0.9
+# Of the others: largest RMS difference over the standard deviation of the scores, and least share of the top ten kept.
+BOUNDS = {"fp16": (0.01, 0.95), "int8": (0.05, 0.9)}
 # Each pair alone in its batch; with two others in one row, in every order; in a row of its own of a padded batch.
 ARRANGEMENTS = ("alone", "packed", "rows")
 
@@ -30,7 +30,8 @@ class Row:
 class Parity:
     """What a verification found; ``as_json`` is what the manifest keeps.
 
-    In fp32 every logit must be within TOLERANCE. In int8 the fidelity decides, which fp32 has no need of.
+    In fp32 every logit must be within TOLERANCE. In fp16 and int8 the fidelity decides, which fp32 has no need of.
+    ``against`` is what ran the checkpoint, ``ran_on`` what ran the artifact.
     """
 
     precision: str
@@ -38,6 +39,7 @@ class Parity:
     scores_std: float
     published: tuple[tuple[str, float, float], ...]  # source, largest difference, tolerance
     against: str
+    ran_on: str
     fidelity: Fidelity | None = None
 
     @property
@@ -54,16 +56,16 @@ class Parity:
     def passed(self) -> bool:
         """Whether every difference is within its tolerance."""
         if self.fidelity is not None:
-            return (
-                self.fidelity.rms <= INT8_RMS and self.fidelity.top10 >= INT8_TOP10 and bool(np.isfinite(self.largest))
-            )
+            rms, top10 = BOUNDS[self.precision]
+            return self.fidelity.rms <= rms and self.fidelity.top10 >= top10 and bool(np.isfinite(self.largest))
         return self.largest <= TOLERANCE and all(found <= allowed for _, found, allowed in self.published)
 
     def verdict(self) -> str:
         """One line: the figures and what they had to be."""
         longest = max(row.length for row in self.rows)
         if self.fidelity is not None:
-            bounds = f"at most {INT8_RMS:.0%} and at least {INT8_TOP10:.0%} allowed"
+            rms, top10 = BOUNDS[self.precision]
+            bounds = f"at most {rms:.0%} and at least {top10:.0%} allowed"
             return f"{'agrees' if self.passed else 'DIFFERS'}: {self.fidelity}; {bounds}"
         text = f"largest difference {self.largest:.1e}, RMS {self.rms:.1e}, at most {TOLERANCE:.0e} allowed, "
         text += f"pairs of up to {longest:,} tokens {', '.join(dict.fromkeys(row.arrangement for row in self.rows))}"
@@ -85,6 +87,7 @@ class Parity:
             "verdict": self.verdict(),
             "passed": self.passed,
             "against": self.against,
+            "ran_on": self.ran_on,
             "largest_difference": self.largest,
             "rms_difference": self.rms,
             "fidelity": self.fidelity and self.fidelity.as_json(),

@@ -8,8 +8,9 @@ in one row with others in every order, and in a batch of several rows of differe
 from __future__ import annotations
 
 import itertools
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,11 +25,13 @@ from modernrank.manifest import Graph
 from modernrank.onnxruntime_session import OnnxRuntimeSession
 from modernrank.packing import FloatArray, IntArray, Run
 from modernrank.providers import PROVIDERS
-from modernrank.session import Session
+from modernrank.session import Session, SessionInfo
+from modernrank.sessions import open_session
 from modernrank.threads import available_threads
 
 from .checkpoint import Checkpoint, Origin, locate, origin_hashes
 from .config import ModernBertConfig
+from .emulate import write_emulation
 from .exporter import rewrite_manifest
 from .fidelity import Fidelity, measure
 from .parity import Parity, Row
@@ -82,6 +85,7 @@ def verify_artifact(
     *,
     longest: int = max(LENGTHS),
     precision: str = "auto",
+    provider: str = "cpu",
     pairs_file: Path | None = None,
     report: Callable[[str], None] = lambda message: None,
 ) -> Parity:
@@ -94,8 +98,9 @@ def verify_artifact(
         against: the checkpoint, a folder or a hub id.
         longest: leave out longer pairs (tokens); 8,192 tokens take ``transformers`` a minute or more on a CPU.
         precision: which graph.
-        pairs_file: for int8, JSON lines of pairs to measure the fidelity on, best several for each query; by default
-            other pairs of the calibration set's texts.
+        provider: what runs it. A float16 graph on ``"cpu"`` is emulated: float32 inside each node, float16 between.
+        pairs_file: for fp16 and int8, JSON lines of pairs to measure the fidelity on, best several for each query; by
+            default other pairs of the calibration set's texts.
         report: called with a line for each step.
 
     Raises:
@@ -104,7 +109,7 @@ def verify_artifact(
     if longest < MINIMUM_LONGEST:
         raise InputError(f"longest is {longest}; it must be at least {MINIMUM_LONGEST}, or nothing is packed")
     artifact = Artifact.open(folder)
-    graph = artifact.graph(precision, "cpu")
+    graph = _graph(artifact, precision, provider)
     origin = locate(str(against), None if Path(against).is_dir() else artifact.manifest.source.revision)
     _check_same_checkpoint(artifact, origin)
     _check_tokenizer(artifact, origin.folder)
@@ -113,16 +118,54 @@ def verify_artifact(
     model, runtime = _transformers_model(origin.folder)
     pairs = _random_pairs(artifact, [length for length in LENGTHS if length <= limit])
     expected = _transformers_logits(model, pairs, report)
-    labels = len(artifact.manifest.model.labels)
-    session = OnnxRuntimeSession(artifact.folder, graph, PROVIDERS["cpu"], available_threads(), labels)
-    with closing(session):
+    with _session(artifact, graph, provider) as session:
+        ran_on = describe(session.info, is_emulated(graph, provider))
         rows = list(_compare(session, graph, artifact.manifest.tokenizer.pad_token_id, pairs, expected, report))
-    fidelity = _fidelity(artifact, model, pairs_file, report) if graph.precision == "int8" else None
-    published = () if fidelity else _published(artifact)
-    parity = Parity(graph.precision, tuple(rows), float(expected.std()), published, runtime, fidelity)
+        is_exact = graph.precision == "fp32"
+        fidelity = None if is_exact else _fidelity(artifact, session, model, pairs_file, report)
+        published = _published(artifact, session) if is_exact else ()
+    parity = Parity(graph.precision, tuple(rows), float(expected.std()), published, runtime, ran_on, fidelity)
     recorded = {**artifact.manifest.parity, graph.precision: parity.as_json()}
     rewrite_manifest(artifact.folder, replace(artifact.manifest, parity=recorded))
     return parity
+
+
+def _graph(artifact: Artifact, precision: str, provider: str) -> Graph:
+    """The graph to compare; on the processor also a float16 one, which is emulated there."""
+    if provider != "cpu":
+        return artifact.graph(precision, provider)
+    graphs = artifact.manifest.graphs
+    halves = [graph for graph in graphs if graph.precision == "fp16" and precision in ("auto", "fp16")]
+    has_other = any("cpu" in graph.providers for graph in graphs)
+    return halves[0] if halves and (precision == "fp16" or not has_other) else artifact.graph(precision, "cpu")
+
+
+def is_emulated(graph: Graph, provider: str) -> bool:
+    """Whether a graph has no kernels of its own type on a provider."""
+    return provider == "cpu" and graph.precision == "fp16"
+
+
+@contextmanager
+def _session(artifact: Artifact, graph: Graph, provider: str) -> Iterator[Session]:
+    """The session that is compared."""
+    if provider != "cpu":
+        with closing(open_session(artifact, provider, graph.precision)) as session:
+            yield session
+        return
+    with ExitStack() as opened:
+        folder = artifact.folder
+        if is_emulated(graph, provider):
+            folder = Path(opened.enter_context(tempfile.TemporaryDirectory()))
+            graph = write_emulation(artifact.folder, graph, folder)
+        labels = len(artifact.manifest.model.labels)
+        session = OnnxRuntimeSession(folder, graph, PROVIDERS["cpu"], available_threads(), labels)
+        yield opened.enter_context(closing(session))
+
+
+def describe(info: SessionInfo, emulated: bool) -> str:
+    """What ran, for the record."""
+    where = ", ".join(info.devices) or info.provider
+    return f"{info.runtime} on {where}{', float16 emulated' if emulated else ''}"
 
 
 def _check_same_checkpoint(artifact: Artifact, origin: Origin) -> None:
@@ -193,17 +236,15 @@ def _transformers_logits(model: Any, pairs: list[IntArray], report: Callable[[st
     return np.stack(logits)
 
 
-def _fidelity(artifact: Artifact, model: Any, pairs_file: Path | None, report: Callable[[str], None]) -> Fidelity:
+def _fidelity(
+    artifact: Artifact, session: Session, model: Any, pairs_file: Path | None, report: Callable[[str], None]
+) -> Fidelity:
     """Scores and rankings of text pairs; of the first label where there are several."""
     texts = read_calibration(pairs_file).pairs if pairs_file else _held_out_pairs()
-    settings = artifact.manifest.tokenizer
-    encoder = PairEncoder(
-        artifact.folder / settings.file, settings.max_length, truncation_side=settings.truncation_side
-    )
+    encoder = artifact.encoder()
     report(f"fidelity on {len(texts)} pairs")
     exact = _transformers_logits(model, [pair.ids for pair in encoder.encode(texts)], lambda message: None)
-    with Reranker.load(artifact.folder, provider="cpu", precision="int8") as reranker:
-        found = reranker.score(texts)
+    found = Reranker(artifact.manifest, encoder, session).score(texts)
     return measure(texts, exact[:, 0], found if found.ndim == 1 else found[:, 0])
 
 
@@ -254,12 +295,9 @@ def _arrangements(lengths: list[int], packs: bool) -> Iterator[tuple[str, list[R
     yield "rows", [Run(tuple((int(pair),) for pair in batch), max(lengths[p] for p in batch)) for batch in batches]
 
 
-def _published(artifact: Artifact) -> tuple[tuple[str, float, float], ...]:
-    known = published_for(artifact.manifest.source)
-    if not known:
-        return ()
-    with Reranker.load(artifact.folder, provider="cpu") as reranker:
-        return tuple(
-            (entry.source, float(np.abs(reranker.score(entry.pairs) - np.array(entry.logits)).max()), entry.tolerance)
-            for entry in known
-        )
+def _published(artifact: Artifact, session: Session) -> tuple[tuple[str, float, float], ...]:
+    reranker = Reranker(artifact.manifest, artifact.encoder(), session)
+    return tuple(
+        (entry.source, float(np.abs(reranker.score(entry.pairs) - np.array(entry.logits)).max()), entry.tolerance)
+        for entry in published_for(artifact.manifest.source)
+    )

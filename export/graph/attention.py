@@ -1,4 +1,4 @@
-"""Attention over packed rows, in the dialects that runtimes prefer.
+"""Attention over packed rows: the contract of a dialect, and its spelling in standard operators.
 
 A token attends to the tokens of its own pair: those with the same segment id. Padding (segment 0) attends to
 padding, so that every token has something to attend to and no softmax divides 0 by 0. Global layers see the
@@ -21,14 +21,16 @@ A row of any length works: queries and keys past its end are copies of its last 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Any
 
 import numpy as np
 
 from ..config import ModernBertConfig
-from .builder import CONTRIB, GraphBuilder, Value
+from .builder import GraphBuilder, Value
+from .types import FloatType, onnx_type
 
 BLOCK = 64  # queries in a block
-FORBIDDEN = -1e4  # added to a forbidden score: finite, and 0 after softmax, in fp16 too
+FORBIDDEN = -1e4  # added to a forbidden score where a mask is added: finite, and 0 after softmax, in fp16 too
 
 
 class PackedAttention(ABC):
@@ -37,53 +39,74 @@ class PackedAttention(ABC):
     Args:
         g: the graph that the nodes go to.
         config: the model's shape.
-        segment_ids: int64 ``[rows, tokens]``.
+        segment_ids: ``[rows, tokens]``.
+        position_ids: ``[rows, tokens]``.
     """
 
-    def __init__(self, g: GraphBuilder, config: ModernBertConfig, segment_ids: Value) -> None:
+    def __init__(self, g: GraphBuilder, config: ModernBertConfig, segment_ids: Value, position_ids: Value) -> None:
         self.g = g
         self.heads = config.num_attention_heads
         self.scale = config.head_size**-0.5
         self.width = config.hidden_size
         self.reach = config.reach
         self.segment_ids = segment_ids
+        self.position_ids = position_ids
+
+    @staticmethod
+    def rope_type(dtype: FloatType) -> FloatType:
+        """The type of the tables that ``rotate`` takes for values of type ``dtype``."""
+        return dtype
 
     @abstractmethod
-    def global_attention(self, q: Value, k: Value, v: Value) -> Value:
-        """Every token sees its whole pair. All are ``[rows, tokens, width]``."""
+    def rotate(self, x: Value, cos: Value, sin: Value, dtype: FloatType) -> Value:
+        """Rotary position embedding of ``x`` ``[rows, tokens, width]`` by tables ``[positions, head_size / 2]``."""
 
     @abstractmethod
-    def sliding_attention(self, q: Value, k: Value, v: Value) -> Value:
-        """Every token sees ``reach`` tokens of its pair to either side. All are ``[rows, tokens, width]``."""
+    def global_attention(self, q: Value, k: Value, v: Value, dtype: FloatType) -> Value:
+        """Every token sees its whole pair. All are ``[rows, tokens, width]`` of type ``dtype``."""
+
+    @abstractmethod
+    def sliding_attention(self, q: Value, k: Value, v: Value, dtype: FloatType) -> Value:
+        """Every token sees ``reach`` tokens of its pair to either side. All are as in ``global_attention``."""
 
 
 class StandardAttention(PackedAttention):
     """Standard ONNX operators only, no control flow: loads wherever opset 23 does."""
 
-    def __init__(self, g: GraphBuilder, config: ModernBertConfig, segment_ids: Value) -> None:
-        super().__init__(g, config, segment_ids)
+    # Whether ``Attention`` is told to compute its softmax in float32.
+    names_softmax_precision = True
+
+    def __init__(self, g: GraphBuilder, config: ModernBertConfig, segment_ids: Value, position_ids: Value) -> None:
+        super().__init__(g, config, segment_ids, position_ids)
         with g.scope("masks"):
             self.rows = g.op("Shape", segment_ids, start=0, end=1)
             self.tokens = g.op("Shape", segment_ids, start=1, end=2)
             self._index_blocks()
             self._make_masks()
 
-    def global_attention(self, q: Value, k: Value, v: Value) -> Value:
-        """Attend over whole rows under the mask of segments."""
-        return self.attend(q, k, v, self.global_mask)
+    def rotate(self, x: Value, cos: Value, sin: Value, dtype: FloatType) -> Value:
+        """By the operator of that name."""
+        return self.g.op("RotaryEmbedding", x, cos, sin, self.position_ids, num_heads=self.heads)
 
-    def sliding_attention(self, q: Value, k: Value, v: Value) -> Value:
+    def global_attention(self, q: Value, k: Value, v: Value, dtype: FloatType) -> Value:
+        """Attend over whole rows under the mask of segments."""
+        return self.attend(q, k, v, self.global_mask, dtype)
+
+    def sliding_attention(self, q: Value, k: Value, v: Value, dtype: FloatType) -> Value:
         """Cut the row into blocks, attend in each, put the row together again."""
         g = self.g
         q = g.op("Reshape", g.op("Gather", q, self.query_at, axis=1), self.query_shape)
         k = g.op("Reshape", g.op("Gather", k, self.key_at, axis=1), self.key_shape)
         v = g.op("Reshape", g.op("Gather", v, self.key_at, axis=1), self.key_shape)
-        mixed = g.op("Reshape", self.attend(q, k, v, self.sliding_mask), self.padded_row_shape)
+        mixed = g.op("Reshape", self.attend(q, k, v, self.sliding_mask, dtype), self.padded_row_shape)
         return g.op("Slice", mixed, g.ints(0), self.tokens, g.ints(1))
 
-    def attend(self, q: Value, k: Value, v: Value, mask: Value) -> Value:
-        """Softmax attention under a mask ``[batch, 1, queries, keys]``."""
-        return self.g.op("Attention", q, k, v, mask, q_num_heads=self.heads, kv_num_heads=self.heads, scale=self.scale)
+    def attend(self, q: Value, k: Value, v: Value, mask: Value, dtype: FloatType) -> Value:
+        """Softmax attention under a mask ``[batch, 1, queries, keys]``; the softmax is float32 in every type."""
+        settings: dict[str, Any] = {"q_num_heads": self.heads, "kv_num_heads": self.heads, "scale": self.scale}
+        if self.names_softmax_precision and dtype is not np.float32:
+            settings["softmax_precision"] = onnx_type(np.float32)
+        return self.g.op("Attention", q, k, v, mask, **settings)
 
     def _make_masks(self) -> None:
         self.global_mask = self._same_segment_mask()
@@ -149,58 +172,3 @@ class StandardAttention(PackedAttention):
     def as_mask(self, allowed: Value) -> Value:
         """The mask in the form that ``attend`` takes: here the booleans themselves."""
         return allowed
-
-
-class OrtCpuAttention(StandardAttention):
-    """For ONNX Runtime on CPUs. What differs from the standard dialect, by what is in the batch:
-
-    - Every row is one whole pair: global layers take the fused ``MultiHeadAttention``, which needs no mask and
-      holds no tokens x tokens matrix (at 8,192 tokens that would be 3.2 GB).
-    - Rows of at most SHORT tokens: sliding layers attend over the whole row under a band mask; blocks would
-      compute more than they save.
-    - Masks are added to the scores, which is faster here than booleans.
-    """
-
-    SHORT = 192  # tokens
-
-    def _make_masks(self) -> None:
-        g = self.g
-        first, last = (g.op(kind, self.segment_ids, keepdims=0) for kind in ("ReduceMin", "ReduceMax"))
-        one = g.scalar(1)
-        self.one_pair_rows = g.op("And", g.op("Equal", first, one), g.op("Equal", last, one))
-        self.short_rows = g.op("Squeeze", g.op("LessOrEqual", self.tokens, g.ints(self.SHORT)))
-        nothing = g.constant("nothing", np.zeros((0,), np.float32))
-        self.global_mask = g.branch(self.one_pair_rows, lambda: g.op("Identity", nothing), self._same_segment_mask)
-        self.sliding_mask = g.branch(self.short_rows, self._band_mask, self._block_mask)
-
-    def global_attention(self, q: Value, k: Value, v: Value) -> Value:
-        """Fused and without a mask where every row is one whole pair."""
-        g = self.g
-
-        def fused() -> Value:
-            return g.op("MultiHeadAttention", q, k, v, domain=CONTRIB, num_heads=self.heads, scale=self.scale)
-
-        return g.branch(self.one_pair_rows, fused, lambda: self.attend(q, k, v, self.global_mask))
-
-    def sliding_attention(self, q: Value, k: Value, v: Value) -> Value:
-        """Short rows at once under the band mask, others in blocks."""
-        in_blocks = super().sliding_attention
-        return self.g.branch(
-            self.short_rows, lambda: self.attend(q, k, v, self.sliding_mask), lambda: in_blocks(q, k, v)
-        )
-
-    def _band_mask(self) -> Value:
-        """``[rows, 1, tokens, tokens]``: same segment and within reach."""
-        g = self.g
-        with g.scope("band"):
-            position = g.op("Range", g.scalar(0), g.op("Squeeze", self.tokens), g.scalar(1))
-            near = self._within_reach(g.op("Unsqueeze", position, g.ints(1)), g.op("Unsqueeze", position, g.ints(0)))
-            return self.as_mask(g.op("And", self.same_segment(), near))
-
-    def as_mask(self, allowed: Value) -> Value:
-        """0 where allowed, FORBIDDEN elsewhere."""
-        g = self.g
-        return g.op("Where", allowed, g.scalar(0.0), g.scalar(FORBIDDEN))
-
-
-DIALECTS: dict[str, type[PackedAttention]] = {"standard": StandardAttention, "ort-cpu": OrtCpuAttention}

@@ -15,6 +15,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from .types import FloatType, onnx_type
+
 Value = NewType("Value", str)
 
 CONTRIB = "com.microsoft"  # ONNX Runtime's own operators
@@ -49,6 +51,13 @@ class GraphBuilder:
         yield
         self._scopes.pop()
 
+    @contextmanager
+    def top(self) -> Iterator[None]:
+        """Name what is made inside without the scopes around: for constants that several scopes share."""
+        outer, self._scopes = self._scopes, []
+        yield
+        self._scopes = outer
+
     def op(self, operator: str, *inputs: Value | None, domain: str = "", **attributes: Any) -> Value:
         """Add a node of one output; None leaves out an optional input."""
         name = self._unique("/".join(["", *self._scopes, operator]))
@@ -71,6 +80,10 @@ class GraphBuilder:
         return self._shared(
             f"{type(value).__name__}_{value}", np.array(value, np.int64 if isinstance(value, int) else np.float32)
         )
+
+    def convert(self, value: Value, source: FloatType, target: FloatType) -> Value:
+        """A value of type ``source`` as ``target``: a Cast, or the value itself where they agree."""
+        return value if source is target else self.op("Cast", value, to=onnx_type(target))
 
     def branch(self, condition: Value, then: Callable[[], Value], otherwise: Callable[[], Value]) -> Value:
         """Run ``then`` where the bool ``condition`` holds, else ``otherwise``; each makes a float tensor by a node."""

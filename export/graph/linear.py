@@ -43,7 +43,7 @@ def quantise_weight(weight: FloatArray) -> tuple[np.ndarray, FloatArray]:
 
 
 class FloatLinear:
-    """Float32 products."""
+    """Products in the type of the weight."""
 
     def product(self, g: GraphBuilder, x: Value, layer: str, weight: FloatArray, bias: FloatArray | None) -> Value:
         """``x @ weight.T + bias``.
@@ -52,7 +52,7 @@ class FloatLinear:
             g: the graph, in the scope of this product.
             x: ``[.., inputs]``.
             layer: the checkpoint's name of the linear layer that ``weight`` is of, or is a part of.
-            weight: ``[outputs, inputs]``.
+            weight: ``[outputs, inputs]``, of the type of ``x``.
             bias: ``[outputs]``, or None.
         """
         product = g.op("MatMul", x, g.constant("weight", weight.T))

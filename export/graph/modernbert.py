@@ -1,10 +1,12 @@
 """ModernBertForSequenceClassification as an ONNX graph, module by module as in ``transformers``.
 
-input_ids      int64 [rows, tokens]    token ids; padding is pad_token_id
-position_ids   int64 [rows, tokens]    position within the pair, from 0
-segment_ids    int64 [rows, tokens]    1, 2, .. for the row's pairs in order, 0 for padding
-slots          int64 [slots]           1, 2, .. slots
+input_ids      [rows, tokens]    token ids; padding is pad_token_id
+position_ids   [rows, tokens]    position within the pair, from 0
+segment_ids    [rows, tokens]    1, 2, .. for the row's pairs in order, 0 for padding
+slots          [slots]           1, 2, .. slots
 logits         float32 [rows, slots, labels]; a slot without tokens gives 0
+
+The inputs are int64, or int32 where a dialect says so.
 """
 
 from __future__ import annotations
@@ -17,15 +19,17 @@ import onnx
 from onnx import TensorProto, helper
 
 from modernrank import __version__
+from modernrank.errors import ArtifactError
 from modernrank.packing import FloatArray
 
 from ..checkpoint import Weights
 from ..config import Layer, ModernBertConfig
-from .attention import DIALECTS
 from .builder import GraphBuilder, Value
+from .dialects import DIALECTS, Dialect
 from .linear import FloatLinear
+from .types import FLOAT32, RESIDUAL, FloatType, FloatTypes
 
-OPSET = 23
+INPUTS_PER_TOKEN = ("input_ids", "position_ids", "segment_ids")
 
 
 def write_graph(
@@ -35,8 +39,9 @@ def write_graph(
     path: Path,
     *,
     linear: FloatLinear | None = None,
-    table_type: type[np.floating[Any]] = np.float32,
-    observe: bool = False,
+    types: FloatTypes = FLOAT32,
+    table_type: FloatType | None = None,
+    observe: str = "",
 ) -> dict[str, str]:
     """Write the graph to ``path`` and its weights to ``path`` + ``.data``, one tensor in memory at a time.
 
@@ -45,28 +50,32 @@ def write_graph(
         config: its shape.
         dialect: one of ``DIALECTS``: how attention is spelled.
         path: of the ``.onnx`` file.
-        linear: how linear layers are spelled; float32 by default.
-        table_type: in which the table of embeddings is stored: float32 or float16.
-        observe: make the inputs of the encoder's linear layers outputs of the graph, to calibrate int8 by.
+        linear: how linear layers are spelled; in their place's type by default.
+        types: the float type of each place; float32 by default.
+        table_type: in which the table of embeddings is stored; by default as the residual stream.
+        observe: make values outputs of the graph: ``"linear_inputs"``, what goes into each linear layer of the
+            encoder, ``[rows, tokens, inputs]``; or ``"maxima"``, the largest magnitude at each place, a scalar.
 
     Returns:
-        With ``observe``, the output's name for each linear layer; else nothing.
+        With ``observe``, the output's name for each linear layer or place; else nothing.
     """
+    spelling = DIALECTS[dialect]
     with GraphBuilder(path.with_name(path.name + ".data")) as g:
-        model = ModernBert(g, weights, config, dialect, linear or FloatLinear(), table_type)
-        logits = model.logits()
-    per_token = ("input_ids", "position_ids", "segment_ids")
-    inputs = [helper.make_tensor_value_info(name, TensorProto.INT64, ["rows", "tokens"]) for name in per_token]
-    inputs.append(helper.make_tensor_value_info("slots", TensorProto.INT64, ["slots"]))
-    output = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["rows", "slots", len(config.labels)])
-    outputs = {logits: output}
-    names = {}
-    if observe:
-        for i, (layer, value) in enumerate(model.linear_inputs.items()):
-            names[layer] = f"linear_input_{i}"
-            outputs[value] = helper.make_tensor_value_info(names[layer], TensorProto.FLOAT, None)
-    onnx.save(g.model(inputs, outputs, OPSET, __version__), path)
+        model = ModernBert(
+            g, weights, config, spelling, linear or FloatLinear(), types, table_type or types.of(RESIDUAL)
+        )
+        outputs = {model.logits(): _float_output("logits", ["rows", "slots", len(config.labels)])}
+        observed = {"": {}, "linear_inputs": model.linear_inputs, "maxima": model.maxima()}[observe] if observe else {}
+    names = {name: f"observed_{i}" for i, name in enumerate(observed)}
+    outputs |= {value: _float_output(names[name], None) for name, value in observed.items()}
+    inputs = [helper.make_tensor_value_info(name, spelling.index_type, ["rows", "tokens"]) for name in INPUTS_PER_TOKEN]
+    inputs.append(helper.make_tensor_value_info("slots", spelling.index_type, ["slots"]))
+    onnx.save(g.model(inputs, outputs, spelling.opset, __version__), path)
     return names
+
+
+def _float_output(name: str, shape: list[str | int] | None) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
 
 
 class ModernBert:
@@ -77,34 +86,47 @@ class ModernBert:
         g: GraphBuilder,
         weights: Weights,
         config: ModernBertConfig,
-        dialect: str,
+        dialect: Dialect,
         linear: FloatLinear,
-        table_type: type[np.floating[Any]],
+        types: FloatTypes,
+        table_type: FloatType,
     ) -> None:
         self.g = g
         self.weights = weights
         self.config = config
         self.linear_kind = linear
         self.linear_inputs: dict[str, Value] = {}
+        self.places: dict[str, list[Value]] = {}  # values that are kept in the type of a place
+        self.types = types
         self.table_type = table_type
-        self.attend = DIALECTS[dialect](g, config, Value("segment_ids"))
-        self.rope_tables = {theta: self._rope_tables(theta) for theta in sorted({x.rope_theta for x in config.layers})}
+        self.attend = dialect.attention(g, config, Value("segment_ids"), Value("position_ids"))
+        self.rope_tables: dict[tuple[float, FloatType], tuple[Value, Value]] = {}
 
     def logits(self) -> Value:
         """``[rows, slots, labels]``."""
         hidden = self.embeddings()
         for i, layer in enumerate(self.config.layers):
             with self.g.scope(f"layers.{i}"):
-                hidden = self.encoder_layer(hidden, layer, f"model.layers.{i}", is_first=i == 0)
-        hidden = self.norm(hidden, "final_norm", "model.final_norm")
+                hidden = self.encoder_layer(hidden, layer, f"layers.{i}", is_first=i == 0)
+        hidden = self.norm(hidden, "final_norm", "model.final_norm", self.types.of(RESIDUAL), np.float32)
         return self.classify(hidden)
+
+    def maxima(self) -> dict[str, Value]:
+        """The largest magnitude that a value of each place takes, a scalar."""
+        g = self.g
+        largest = {}
+        for place, values in self.places.items():
+            with g.scope(f"maximum.{place}"):
+                each = [g.op("ReduceMax", g.op("Abs", value), keepdims=0) for value in values]
+                largest[place] = g.op("Max", *each)
+        return largest
 
     def embeddings(self) -> Value:
         """``[rows, tokens, hidden_size]``. Their layer norm is applied to the whole table, once and for all."""
         with self.g.scope("embeddings"):
-            table = self.normalised_table().astype(self.table_type)
+            table = _as(self.normalised_table(), self.table_type, "the normalised table of embeddings")
             rows = self.g.op("Gather", self.g.constant("normalised_table", table), Value("input_ids"))
-            return rows if table.dtype == np.float32 else self.g.op("Cast", rows, to=TensorProto.FLOAT)
+            return self.keep(self.g.convert(rows, self.table_type, self.types.of(RESIDUAL)), RESIDUAL)
 
     def normalised_table(self) -> FloatArray:
         """The layer norm of each row of the embedding table, float32 ``[vocab_size, hidden_size]``."""
@@ -116,37 +138,53 @@ class ModernBert:
             table += self.weights.tensor("model.embeddings.norm.bias")
         return table
 
-    def encoder_layer(self, hidden: Value, layer: Layer, weights: str, is_first: bool) -> Value:
+    def encoder_layer(self, hidden: Value, layer: Layer, name: str, is_first: bool) -> Value:
         """Pre-norm attention and MLP, each added to the residual stream."""
-        g = self.g
-        normed = hidden if is_first else self.norm(hidden, "attn_norm", f"{weights}.attn_norm")
-        hidden = g.op("Add", hidden, self.attention(normed, layer, f"{weights}.attn"))
-        normed = self.norm(hidden, "mlp_norm", f"{weights}.mlp_norm")
-        return g.op("Add", hidden, self.mlp(normed, f"{weights}.mlp"))
+        stream, weights = self.types.of(RESIDUAL), f"model.{name}"
+        place = f"{name}.attn"
+        if is_first:
+            normed = self.g.convert(hidden, stream, self.types.of(place))
+        else:
+            normed = self.norm(hidden, "attn_norm", f"{weights}.attn_norm", stream, self.types.of(place))
+        hidden = self.add(hidden, self.attention(normed, layer, place), place)
+        place = f"{name}.mlp"
+        normed = self.norm(hidden, "mlp_norm", f"{weights}.mlp_norm", stream, self.types.of(place))
+        return self.add(hidden, self.mlp(normed, place), place)
 
-    def attention(self, x: Value, layer: Layer, weights: str) -> Value:
+    def add(self, hidden: Value, x: Value, place: str) -> Value:
+        """The residual stream with what a place adds to it."""
+        x = self.g.convert(x, self.types.of(place), self.types.of(RESIDUAL))
+        return self.keep(self.g.op("Add", hidden, x), RESIDUAL)
+
+    def keep(self, x: Value, place: str) -> Value:
+        """Note that ``x`` is held in the type of ``place``."""
+        self.places.setdefault(place, []).append(x)
+        return x
+
+    def attention(self, x: Value, layer: Layer, place: str) -> Value:
         """Q, K and V are products of their own: splitting one product would copy its result."""
+        dtype, weights, has_bias = self.types.of(place), f"model.{place}", self.config.attention_bias
         with self.g.scope("attn"):
-            q, k, v = self.split_linear(
-                x, ("q_proj", "k_proj", "v_proj"), f"{weights}.Wqkv", self.config.attention_bias
-            )
-            q, k = self.rotate(q, layer, "q_rope"), self.rotate(k, layer, "k_rope")
+            names = ("q_proj", "k_proj", "v_proj")
+            q, k, v = (self.keep(y, place) for y in self.split_linear(x, names, f"{weights}.Wqkv", has_bias, dtype))
+            q, k = self.rotate(q, layer, "q_rope", dtype), self.rotate(k, layer, "k_rope", dtype)
             mix = self.attend.global_attention if layer.is_global else self.attend.sliding_attention
-            return self.linear(mix(q, k, v), "Wo", f"{weights}.Wo", self.config.attention_bias)
+            return self.keep(self.linear(mix(q, k, v, dtype), "Wo", f"{weights}.Wo", has_bias, dtype), place)
 
-    def rotate(self, x: Value, layer: Layer, name: str) -> Value:
+    def rotate(self, x: Value, layer: Layer, name: str, dtype: FloatType) -> Value:
         """Rotary position embedding of every head of ``x`` ``[rows, tokens, hidden_size]``."""
+        cos, sin = self._rope_tables(layer.rope_theta, self.attend.rope_type(dtype))
         with self.g.scope(name):
-            cos, sin = self.rope_tables[layer.rope_theta]
-            heads = self.config.num_attention_heads
-            return self.g.op("RotaryEmbedding", x, cos, sin, Value("position_ids"), num_heads=heads)
+            return self.attend.rotate(x, cos, sin, dtype)
 
-    def mlp(self, x: Value, weights: str) -> Value:
+    def mlp(self, x: Value, place: str) -> Value:
         """Gated linear unit: Wo(act(up) * gate)."""
+        dtype, weights, has_bias = self.types.of(place), f"model.{place}", self.config.mlp_bias
         with self.g.scope("mlp"):
-            up, gate = self.split_linear(x, ("up", "gate"), f"{weights}.Wi", self.config.mlp_bias)
-            x = self.g.op("Mul", self.activation(up, self.config.hidden_activation), gate)
-            return self.linear(x, "Wo", f"{weights}.Wo", self.config.mlp_bias)
+            parts = self.split_linear(x, ("up", "gate"), f"{weights}.Wi", has_bias, dtype)
+            up, gate = (self.keep(y, place) for y in parts)
+            x = self.keep(self.g.op("Mul", self.activation(up, self.config.hidden_activation), gate), place)
+            return self.keep(self.linear(x, "Wo", f"{weights}.Wo", has_bias, dtype), place)
 
     def classify(self, hidden: Value) -> Value:
         """Pool each slot's tokens, then the prediction head and the classifier."""
@@ -155,7 +193,7 @@ class ModernBert:
             pooled, is_used = self.pool(hidden)
         with g.scope("head"):
             x = self.linear(pooled, "dense", "head.dense", config.classifier_bias)
-            x = self.norm(self.activation(x, config.classifier_activation), "norm", "head.norm")
+            x = self.norm(self.activation(x, config.classifier_activation), "norm", "head.norm", np.float32, np.float32)
         logits = self.linear(x, "classifier", "classifier", has_bias=True)
         return g.op("Where", is_used, logits, g.scalar(0.0))
 
@@ -175,23 +213,29 @@ class ModernBert:
         total = g.op("MatMul", weights, hidden)
         return g.op("Div", total, g.op("Max", count, g.scalar(1.0))), g.op("Greater", count, g.scalar(0.0))
 
-    def norm(self, x: Value, name: str, weights: str) -> Value:
-        """Layer normalisation over the width."""
-        with self.g.scope(name):
-            parameters = [self.g.constant("weight", self.weights.tensor(f"{weights}.weight"))]
+    def norm(self, x: Value, name: str, weights: str, source: FloatType, target: FloatType) -> Value:
+        """Layer normalisation over the width, in float32, of ``x`` of one type into another."""
+        g = self.g
+        with g.scope(name):
+            parameters = [g.constant("weight", self.weights.tensor(f"{weights}.weight"))]
             if self.config.norm_bias:
-                parameters.append(self.g.constant("bias", self.weights.tensor(f"{weights}.bias")))
-            return self.g.op("LayerNormalization", x, *parameters, epsilon=self.config.norm_eps)
+                parameters.append(g.constant("bias", self.weights.tensor(f"{weights}.bias")))
+            x = g.convert(x, source, np.float32)
+            return g.convert(
+                g.op("LayerNormalization", x, *parameters, epsilon=self.config.norm_eps), np.float32, target
+            )
 
-    def linear(self, x: Value, name: str, weights: str, has_bias: bool) -> Value:
+    def linear(self, x: Value, name: str, weights: str, has_bias: bool, dtype: FloatType = np.float32) -> Value:
         """``x @ weight.T + bias`` with the whole of a checkpoint's linear layer."""
-        (result,) = self.split_linear(x, (name,), weights, has_bias)
+        (result,) = self.split_linear(x, (name,), weights, has_bias, dtype)
         return result
 
-    def split_linear(self, x: Value, names: tuple[str, ...], weights: str, has_bias: bool) -> list[Value]:
+    def split_linear(
+        self, x: Value, names: tuple[str, ...], weights: str, has_bias: bool, dtype: FloatType
+    ) -> list[Value]:
         """One product for each of ``names``, with its equal share of a linear layer's outputs, in order."""
-        weight = np.split(self.weights.tensor(f"{weights}.weight"), len(names))
-        bias = np.split(self.weights.tensor(f"{weights}.bias"), len(names)) if has_bias else [None] * len(names)
+        weight = np.split(self.tensor(f"{weights}.weight", dtype), len(names))
+        bias = np.split(self.tensor(f"{weights}.bias", dtype), len(names)) if has_bias else [None] * len(names)
         if weights.startswith("model.layers."):
             self.linear_inputs[weights] = x
         products = []
@@ -199,6 +243,10 @@ class ModernBert:
             with self.g.scope(name):
                 products.append(self.linear_kind.product(self.g, x, weights, part, part_bias))
         return products
+
+    def tensor(self, name: str, dtype: FloatType) -> np.ndarray[Any, Any]:
+        """A tensor of the checkpoint in the type of its place."""
+        return _as(self.weights.tensor(name), dtype, name)
 
     def activation(self, x: Value, name: str) -> Value:
         """An activation function by its name in ``transformers``."""
@@ -211,16 +259,31 @@ class ModernBert:
             return g.op("Mul", x, g.op("Sigmoid", x))
         return g.op("Relu", x)  # the config admits no other
 
-    def _rope_tables(self, theta: float) -> tuple[Value, Value]:
+    def _rope_tables(self, theta: float, dtype: FloatType) -> tuple[Value, Value]:
         """Cos and sin of every position's angles, ``[max_position_embeddings, head_size / 2]``.
 
         In float64 before they are rounded: an angle of thousands of radians has few digits left otherwise.
         """
-        head = self.config.head_size
-        frequencies = theta ** (-np.arange(0, head, 2) / head)
-        angles = np.arange(self.config.max_position_embeddings)[:, None] * frequencies
-        tables = (f(angles).astype(np.float32) for f in (np.cos, np.sin))
-        cos, sin = (
-            self.g.constant(f"rope_{theta:g}.{name}", t) for name, t in zip(("cos", "sin"), tables, strict=True)
+        if (theta, dtype) not in self.rope_tables:
+            head = self.config.head_size
+            frequencies = theta ** (-np.arange(0, head, 2) / head)
+            angles = np.arange(self.config.max_position_embeddings)[:, None] * frequencies
+            with self.g.top():
+                name = f"rope_{theta:g}" if dtype is np.float32 else f"rope_{theta:g}_{np.dtype(dtype)}"
+                cos, sin = (
+                    self.g.constant(f"{name}.{kind}", f(angles).astype(dtype))
+                    for kind, f in (("cos", np.cos), ("sin", np.sin))
+                )
+            self.rope_tables[theta, dtype] = cos, sin
+        return self.rope_tables[theta, dtype]
+
+
+def _as(values: FloatArray, dtype: FloatType, name: str) -> np.ndarray[Any, Any]:
+    """``values`` in ``dtype``, none of them lost to infinity."""
+    with np.errstate(over="ignore"):
+        converted = values.astype(dtype, copy=False)
+    if not np.isfinite(converted).all():
+        raise ArtifactError(
+            f"{name} has a value of {np.abs(values).max():g}, which {np.dtype(dtype)} does not hold; export fp32"
         )
-        return cos, sin
+    return converted

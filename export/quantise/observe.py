@@ -67,7 +67,7 @@ def observe(weights: Weights, config: ModernBertConfig, ids: list[IntArray]) -> 
     observations: dict[str, Observation] = {}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "observed.onnx"
-        names = write_graph(weights, config, "ort-cpu", path, observe=True)
+        names = write_graph(weights, config, "ort-cpu", path, observe="linear_inputs")
         options = ort.SessionOptions()
         options.intra_op_num_threads = available_threads()
         session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
