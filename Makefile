@@ -2,13 +2,14 @@
 #   .venv            the package (editable), its tests, lint and types
 #   .venv-parity     the same with torch and transformers
 #   .venv-reference  optimum's exporter, which needs an older transformers
+#   .venv-engines    TensorRT-RTX, whose builder needs no GPU
 PYTHON ?= python3
 # On Linux, plain `torch` from PyPI brings gigabytes of CUDA; TORCH="torch --index-url .../whl/cpu" takes the CPU build.
 TORCH ?= torch==2.13.0
 MODEL ?= Alibaba-NLP/gte-reranker-modernbert-base
 OUT ?= artifacts/gte-reranker-modernbert-base
 
-.PHONY: setup demo export test lint typecheck check parity reference packaging peers-check golden clean
+.PHONY: setup demo export test lint typecheck check parity reference packaging peers-check engines-check gpu-check golden clean
 
 setup: .venv/ready
 
@@ -32,6 +33,12 @@ setup: .venv/ready
 	.venv-reference/bin/python -m pip install --quiet --editable '.[cpu,export,reference]' pytest hypothesis
 	touch $@
 
+.venv-engines/ready: pyproject.toml
+	$(PYTHON) -m venv .venv-engines
+	.venv-engines/bin/python -m pip install --quiet --upgrade pip
+	.venv-engines/bin/python -m pip install --quiet --editable '.[dev,tensorrt-rtx]'
+	touch $@
+
 # Export a tiny model of random weights and rank with it: shows that the machine is set up, not what the model can do.
 demo: setup
 	.venv/bin/modernrank export tests/data/tiny --out artifacts/tiny --force
@@ -39,8 +46,12 @@ demo: setup
 	.venv/bin/modernrank rank artifacts/tiny --query "may I change the work?" --documents tests/data/documents.txt
 	@echo "These weights are random: the order means nothing. With the real model: make export"
 
+# The artifact for processors; where TensorRT and a GPU are, one in float16 with an engine too.
 export: setup
 	.venv/bin/modernrank export $(MODEL) --out $(OUT)
+	@.venv/bin/python -c "from modernrank.providers import why_not; r = why_not('tensorrt'); \
+		raise SystemExit('skipped the TensorRT engine: ' + r if r else 0)" || exit 0; \
+	.venv/bin/modernrank export $(MODEL) --out $(OUT)-fp16 --precision fp16 && .venv/bin/modernrank tensorrt $(OUT)-fp16
 
 test: setup
 	.venv/bin/python -m pytest
@@ -73,11 +84,23 @@ peers-check: demo
 		--peer 'transformers fp32' --peer 'sentence-transformers fp32' --out artifacts/peers.json
 	! grep --quiet '"error": "' artifacts/peers.json
 
+# Engines parsed and built, tiny and full size; nothing is run on a GPU.
+engines-check: .venv-engines/ready
+	.venv-engines/bin/python -m pytest tests/engines
+
+# Where a GPU is: engines, parity and speed, into one file. PYTHON must have modernrank[verify], a CUDA build of torch
+# and what PROVIDER needs; LIKE is a folder with the target's config.json and tokenizer.
+PROVIDER ?= tensorrt
+LIKE ?= checkpoint
+gpu-check:
+	$(PYTHON) -m modernrank.benchmarks.gpu_check .gpu-check --like $(LIKE) --provider $(PROVIDER) \
+		--out benchmarks/results/gpu-$(PROVIDER).json
+
 check: lint typecheck test
 
 golden: .venv-parity/ready
 	.venv-parity/bin/python tests/make_test_data.py
 
 clean:
-	rm -rf .venv .venv-parity .venv-reference .peers build dist artifacts *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-parity .venv-reference .venv-engines .peers .gpu-check build dist artifacts *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,7 +1,7 @@
 """modernrank: score (query, document) pairs with ModernBERT rerankers, fast, with the scores of ``transformers``."""
 
 from ._version import __version__
-from .errors import ArtifactError, InputError, ModernRankError, ProviderError, TruncationWarning
+from .errors import ArtifactError, InputError, ModernRankError, ProfileError, ProviderError, TruncationWarning
 from .reranker import RankedDocument, Reranker
 from .session import SessionInfo
 from .stages import Stages
@@ -11,6 +11,7 @@ __all__ = [
     "ArtifactError",
     "InputError",
     "ModernRankError",
+    "ProfileError",
     "ProviderError",
     "RankedDocument",
     "Reranker",

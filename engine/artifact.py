@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from .encoding import PairEncoder
 from .errors import ArtifactError
 from .files import sha256_of
 from .manifest import Graph, Manifest
 
 # What `precision="auto"` takes, first to last: exact scores where the artifact has them.
-AUTO_PRECISIONS = ("fp32", "int8")
+AUTO_PRECISIONS = ("fp32", "fp16", "int8")
 
 
 @dataclass(frozen=True)
@@ -78,3 +79,9 @@ class Artifact:
     def files_of(self, graph: Graph) -> list[str]:
         """The files that scoring with ``graph`` reads."""
         return [self.manifest.tokenizer.file, graph.file, *([graph.data] if graph.data else [])]
+
+    def encoder(self, max_length: int | None = None, truncation: str = "longest_first") -> PairEncoder:
+        """The encoder of its tokenizer, for pairs of at most ``max_length`` tokens (its own limit)."""
+        settings = self.manifest.tokenizer
+        limit = min(settings.max_length, self.manifest.model.max_length) if max_length is None else max_length
+        return PairEncoder(self.folder / settings.file, limit, truncation, settings.truncation_side)

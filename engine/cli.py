@@ -1,4 +1,4 @@
-"""The command line: ``modernrank export | verify | info | score | rank | plan | bench``.
+"""The command line: ``modernrank export | verify | tensorrt | info | score | rank | plan | bench``.
 
 Exit codes: 0; 1 for a refused input or a failed verification, with one line on standard error; 2 for usage.
 
@@ -22,11 +22,14 @@ from .activations import ACTIVATIONS
 from .artifact import Artifact
 from .encoding import TRUNCATIONS, check_text
 from .errors import InputError, ModernRankError
+from .gpu.profiles import parse_profile
 from .processor import int8_kernel
-from .providers import PROVIDERS, installed_execution_providers
+from .providers import PROVIDERS, why_not
 from .reranker import RankedDocument, Reranker
+from .sessions import usable_providers
 from .threads import available_threads
 
+PRECISIONS = ("fp32", "fp16", "int8")
 # Modules that a command may lack, and the extra that brings them.
 EXTRAS = {
     "onnx": "export",
@@ -94,9 +97,37 @@ def _export(args: argparse.Namespace) -> int:
 def _verify(args: argparse.Namespace) -> int:
     from modernrank.export.verify import verify_artifact
 
-    result = verify_artifact(args.artifact, args.against, longest=args.longest, pairs_file=args.pairs, report=_note)
+    result = verify_artifact(
+        args.artifact,
+        args.against,
+        longest=args.longest,
+        precision=args.precision,
+        provider=args.provider,
+        pairs_file=args.pairs,
+        report=_note,
+    )
     print(result.table())
     return 0 if result.passed else _fail(f"{args.artifact} does not agree with {args.against}: {result.verdict()}")
+
+
+def _tensorrt(args: argparse.Namespace) -> int:
+    from modernrank.export.tensorrt import build_engine
+
+    manifest = build_engine(
+        args.artifact,
+        library=args.library,
+        precision=args.precision,
+        profiles=[parse_profile(text) for text in args.profile] if args.profile else None,
+        workspace=args.workspace * 2**20 if args.workspace else None,
+        version_compatible=args.version_compatible,
+        hardware_compatible=args.hardware_compatible,
+        device=args.device,
+        report=_note,
+    )
+    engine = manifest.engines[-1]
+    size = manifest.files[engine.file].size / 1e6
+    _note(f"wrote {args.artifact / engine.file} ({size:,.0f} MB) for {', '.join(map(str, engine.profiles))}")
+    return 0
 
 
 def _info(args: argparse.Namespace) -> int:
@@ -122,11 +153,28 @@ def _info(args: argparse.Namespace) -> int:
         rows.append(("parity", "not measured yet: modernrank verify ARTIFACT --against CHECKPOINT"))
     for precision, made in manifest.quantisation.items():
         rows.append(("quantisation", f"{precision}: {made.get('summary')}"))
-    installed = ", ".join(installed_execution_providers()) or "no ONNX Runtime"
-    rows.append(("this machine", f"{available_threads()} threads, int8 kernel {int8_kernel()}; {installed}"))
+    for engine in manifest.engines:
+        rows.append(("engine", f"{engine.library} {engine.version}, {', '.join(map(str, engine.profiles))}"))
+    rows += _machine(usable_providers(Artifact(args.artifact, manifest)))
     for name, text in rows:
         print(f"{name:>13}  {text}")
     return 0
+
+
+def _machine(usable: set[str]) -> list[tuple[str, str]]:
+    """The machine and each provider: whether it can run here, or why not and what to do."""
+    rows = [("this machine", f"{available_threads()} threads, int8 kernel {int8_kernel()}")]
+    best = True
+    for name in PROVIDERS:
+        reason = why_not(name)
+        if reason:
+            text = f"cannot run: {reason}"
+        elif name in usable:
+            text, best = "runs, and is what provider 'auto' takes" if best else "runs", False
+        else:
+            text = "can run here, but the artifact has no graph or engine for it"
+        rows.append((name, text))
+    return rows
 
 
 def _score(args: argparse.Namespace) -> int:
@@ -213,6 +261,7 @@ def _parser() -> argparse.ArgumentParser:
     for name, run, add_options, text in (
         ("export", _export, _add_export_options, "Write the artifact of a checkpoint."),
         ("verify", _verify, _add_verify_options, "Compare an artifact with transformers, and record the result."),
+        ("tensorrt", _tensorrt, _add_tensorrt_options, "Build a TensorRT engine of an artifact for this machine."),
         ("info", _info, _add_info_options, "Show what an artifact is and what this machine would run it on."),
         ("score", _score, _add_score_options, 'Score JSON lines {"query", "document"}; other fields come through.'),
         ("rank", _rank, _add_rank_options, "Sort documents by their score for a query, best first."),
@@ -232,18 +281,17 @@ def _add_export_options(parser: argparse.ArgumentParser) -> None:
         help="a folder or a hub id (Alibaba-NLP/gte-reranker-modernbert-base at its pinned revision)",
     )
     parser.add_argument("--out", type=Path, required=True, help="the artifact's folder")
-    parser.add_argument("--precision", default="fp32", choices=("fp32", "int8"), help="(%(default)s)")
+    parser.add_argument("--precision", default="fp32", choices=PRECISIONS, help="(%(default)s)")
     parser.add_argument(
         "--calibration",
         type=Path,
         metavar="FILE",
-        help="for int8: JSON lines of pairs like those to be scored (a small set that ships)",
+        help="for fp16 and int8: JSON lines of pairs like those to be scored (a small set that ships)",
     )
     parser.add_argument(
         "--graph",
-        default="ort-cpu",
-        choices=("ort-cpu", "standard", "reference"),
-        help="for ONNX Runtime on CPUs, of pure ONNX operators, or as optimum exports it (%(default)s)",
+        choices=("ort-cpu", "standard", "ort-cuda", "tensorrt", "tensorrt-decomposed", "reference"),
+        help="for whom the graph is written (ort-cpu, or tensorrt for fp16); reference is as optimum exports it",
     )
     parser.add_argument("--revision", help="of a hub id: a commit, tag or branch")
     parser.add_argument("--force", action="store_true", help="replace an artifact that is there")
@@ -255,7 +303,29 @@ def _add_verify_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--longest", type=_positive, default=8192, metavar="TOKENS", help="leave out longer pairs (%(default)s)"
     )
-    parser.add_argument("--pairs", type=Path, metavar="FILE", help="for int8: JSON lines to measure the fidelity on")
+    parser.add_argument("--precision", default="auto", choices=("auto", *PRECISIONS), help="(%(default)s)")
+    parser.add_argument(
+        "--provider", default="cpu", choices=tuple(PROVIDERS), help="what runs it (%(default)s, which emulates fp16)"
+    )
+    parser.add_argument(
+        "--pairs", type=Path, metavar="FILE", help="for fp16 and int8: JSON lines to measure the fidelity on"
+    )
+
+
+def _add_tensorrt_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("artifact", type=Path)
+    parser.add_argument(
+        "--profile",
+        action="append",
+        metavar="NAME=ROWSxTOKENS",
+        help="shapes to be ready for, as NAME=LEAST:BEST:MOST or the most alone; may be repeated (short and long)",
+    )
+    parser.add_argument("--library", default="auto", choices=("auto", "tensorrt", "tensorrt-rtx"), help="(%(default)s)")
+    parser.add_argument("--precision", default="auto", choices=("auto", *PRECISIONS), help="(%(default)s)")
+    parser.add_argument("--workspace", type=_positive, metavar="MIB", help="most scratch memory of a kernel")
+    parser.add_argument("--version-compatible", action="store_true", help="for later versions of TensorRT too")
+    parser.add_argument("--hardware-compatible", action="store_true", help="for GPUs from compute capability 8.0 on")
+    parser.add_argument("--device", type=int, default=0, help="number of the GPU (%(default)s)")
 
 
 def _add_info_options(parser: argparse.ArgumentParser) -> None:
@@ -293,7 +363,7 @@ def _add_rank_options(parser: argparse.ArgumentParser) -> None:
 def _add_load_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("artifact", type=Path)
     parser.add_argument("--provider", default="auto", choices=("auto", *PROVIDERS), help="(%(default)s)")
-    parser.add_argument("--precision", default="auto", choices=("auto", "fp32", "int8"), help="(%(default)s)")
+    parser.add_argument("--precision", default="auto", choices=("auto", *PRECISIONS), help="(%(default)s)")
     parser.add_argument("--threads", type=_positive, help="threads in all (the cores that are granted)")
     parser.add_argument("--streams", type=_positive, help="runs side by side on these threads (as many as threads)")
     parser.add_argument(

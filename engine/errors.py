@@ -3,7 +3,8 @@
     ModernRankError
     ├── InputError (also a ValueError)   what was asked or given cannot be used
     ├── ArtifactError                    an artifact or a checkpoint is missing, damaged or of the wrong kind
-    └── ProviderError                    the execution provider that was asked for cannot run
+    ├── ProviderError                    the execution provider that was asked for cannot run
+    └── ProfileError (also InputError)   a shape that no optimisation profile of an engine takes
 
 A message says three things: what was asked, what there is, and what to change.
 """
@@ -23,6 +24,10 @@ class ArtifactError(ModernRankError):
 
 class ProviderError(ModernRankError):
     """The provider that was asked for is not installed, or is not the one that would run."""
+
+
+class ProfileError(InputError):
+    """A pair or a batch lies outside every optimisation profile, or profiles contradict each other."""
 
 
 class TruncationWarning(UserWarning):

@@ -10,6 +10,8 @@ Schema version 1 (``docs/manifest.md`` says more of each field):
     model            architecture, layers, hidden_size, vocabulary, pooling, labels, max_length (tokens)
     tokenizer        file, pad_token_id, truncation_side, max_length (tokens)
     graphs           a list: precision, dialect, layout ("packed" or "padded"), opset, file, data, providers
+    engines          a list of TensorRT engines: graph, graph_sha256, precision, file, library, version,
+                     compute_capability, profiles, slots, options; empty until `modernrank tensorrt` ran
     files            {name: {size (bytes), sha256}} of every file but the manifest
     parity           {precision: figures of `modernrank verify`}, empty until it ran
     quantisation     {precision: how it was made}: calibration pairs, what stayed in float32, errors by layer
@@ -79,6 +81,42 @@ class Graph:
 
 
 @dataclass(frozen=True)
+class Profile:
+    """An optimisation profile: the shapes ``[rows, tokens]`` that an engine takes, each as least, best and most."""
+
+    name: str
+    rows: list[int]
+    tokens: list[int]
+
+    def __str__(self) -> str:
+        shapes = [f"{rows}x{tokens}" for rows, tokens in zip(self.rows, self.tokens, strict=True)]
+        return f"{self.name}={':'.join(shapes)}"
+
+
+@dataclass(frozen=True)
+class Engine:
+    """One engine that TensorRT built from a graph of the artifact.
+
+    graph, graph_sha256: the graph's file and its hash when the engine was built.
+    library:  ``"tensorrt"`` or ``"tensorrt-rtx"``; ``version`` is the library's.
+    compute_capability: of the GPU that it was built on, ``"9.0"``; ``"any"`` where the library compiles at first use.
+    slots:    most pairs in a row, which is fixed in an engine.
+    options:  ``"version_compatible"``, ``"hardware_compatible"``.
+    """
+
+    graph: str
+    graph_sha256: str
+    precision: str
+    file: str
+    library: str
+    version: str
+    compute_capability: str
+    profiles: list[Profile]
+    slots: int
+    options: list[str]
+
+
+@dataclass(frozen=True)
 class FileRecord:
     """Size in bytes and SHA-256 of one file."""
 
@@ -101,6 +139,7 @@ class Manifest:
     tools: dict[str, str]
     parity: dict[str, dict[str, Any]] = field(default_factory=dict)
     quantisation: dict[str, dict[str, Any]] = field(default_factory=dict)
+    engines: list[Engine] = field(default_factory=list)
     schema_version: int = SCHEMA_VERSION
 
     def to_json(self) -> str:
@@ -141,6 +180,7 @@ def _parse(data: dict[str, Any], path: Path) -> Manifest:
             "model": _record(Model, data["model"]),
             "tokenizer": _record(Tokenizer, data["tokenizer"]),
             "graphs": [_record(Graph, graph) for graph in data["graphs"]],
+            "engines": [_engine(engine) for engine in data.get("engines", [])],
             "files": {name: _record(FileRecord, entry) for name, entry in data["files"].items()},
         }
         manifest = _record(Manifest, fields)
@@ -158,12 +198,17 @@ def _parse(data: dict[str, Any], path: Path) -> Manifest:
 
 def _check_files(manifest: Manifest, path: Path) -> None:
     """Every file that is used has a recorded hash, and none lies outside the folder."""
-    used = [manifest.tokenizer.file, *(name for graph in manifest.graphs for name in (graph.file, graph.data) if name)]
+    used = [manifest.tokenizer.file, *(engine.file for engine in manifest.engines)]
+    used += [name for graph in manifest.graphs for name in (graph.file, graph.data) if name]
     for name in (*manifest.files, *used):
         if Path(name).name != name:
             raise ArtifactError(f"{path} names a file outside its folder: {name!r}; do not load this artifact")
         if name not in manifest.files:
             raise ArtifactError(f"{path} uses {name!r} but records no hash of it; export the artifact again")
+
+
+def _engine(data: dict[str, Any]) -> Engine:
+    return _record(Engine, {**data, "profiles": [_record(Profile, profile) for profile in data["profiles"]]})
 
 
 T = TypeVar("T")

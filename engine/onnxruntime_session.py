@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from .errors import ArtifactError, ModernRankError, ProviderError
+from .gpu import onnxruntime as gpu
+from .gpu.onnxruntime import shaped
+from .gpu.profiles import SLOTS, default_profiles, limits_of
 from .manifest import Graph
 from .packing import Batch, FloatArray, PackingLimits
 from .processor import EXACT_EVERYWHERE, int8_kernel
@@ -19,6 +23,7 @@ from .session import SessionInfo
 TOKENS_PER_RUN = 256
 # From here on the memory of a run goes back when it ends, which costs too much for a short one.
 LARGE_RUN_TOKENS = 512
+INDEX_TYPES = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
 
 
 class OnnxRuntimeSession:
@@ -33,6 +38,8 @@ class OnnxRuntimeSession:
             held twice: ONNX Runtime binds a loaded graph to its number of threads.
         labels: how many the model has, by the manifest.
         kernel: of int8 products, as in ``processor``; by default the fastest that is exact here.
+        device: number of the GPU.
+        longest: most tokens in a pair, by the manifest; for the profiles of TensorRT.
 
     Raises:
         ProviderError: ONNX Runtime put the graph on another execution provider than ``provider``.
@@ -48,16 +55,21 @@ class OnnxRuntimeSession:
         labels: int,
         streams: int = 1,
         kernel: str | None = None,
+        device: int = 0,
+        longest: int = 8192,
     ) -> None:
         try:
             import onnxruntime as ort  # here, so that `import modernrank` needs no ONNX Runtime
         except ImportError as error:  # its shared libraries may fail to load
             raise ProviderError(f"ONNX Runtime cannot be imported ({error}). To get it: {provider.install}") from error
 
+        if provider.on_gpu and hasattr(ort, "preload_dlls"):
+            ort.preload_dlls()  # finds CUDA and cuDNN where pip has put them
         kernel = (kernel or int8_kernel()) if graph.precision == "int8" else ""
         self._run_errors = _runtime_errors(ort)
+        self._profiles = default_profiles(longest) if provider.name == "ort-tensorrt" else []
         self._alone, self._side_by_side = self._open(
-            ort, folder / graph.file, provider, sorted({threads, threads // streams}, reverse=True), kernel
+            ort, folder / graph.file, provider, sorted({threads, threads // streams}, reverse=True), kernel, device
         )
         found = self._alone.get_outputs()[0].shape[-1]
         if isinstance(found, int) and found != labels:
@@ -65,9 +77,9 @@ class OnnxRuntimeSession:
                 f"{folder / graph.file} gives {found} labels, the manifest names {labels}; export again"
             )
         self._feeds = packed_feeds if graph.layout == "packed" else _padded_feeds
-        self._large_run_options = _shrink_after_run(ort)
-        # Rows of one length, one pair each: nothing is padded, and a score is the same in every company.
-        self.limits = PackingLimits(TOKENS_PER_RUN, pairs_per_row=1, minimum_fill=1.0, streams=streams)
+        self._types = {i.name: INDEX_TYPES[i.type] for i in self._alone.get_inputs()}
+        self._large_run_options = None if provider.on_gpu else _shrink_after_run(ort)
+        self.limits = self._limits(provider, streams)
         self.info = SessionInfo(
             provider=provider.name,
             runtime=f"onnxruntime {ort.__version__}",
@@ -79,12 +91,15 @@ class OnnxRuntimeSession:
             kernel=kernel,
         )
 
-    def _open(self, ort: Any, file: Path, provider: Provider, threads: list[int], kernel: str) -> tuple[Any, Any]:
+    def _open(
+        self, ort: Any, file: Path, provider: Provider, threads: list[int], kernel: str, device: int
+    ) -> tuple[Any, Any]:
         """The graph loaded for the most and for the fewest of ``threads``, at the same time; once where they agree."""
+        chosen = self._provider_options(provider, device, file)
 
         def load(count: int) -> Any:
             options = _session_options(ort, count, kernel)
-            return ort.InferenceSession(str(file), options, providers=[provider.execution_provider])
+            return ort.InferenceSession(str(file), options, providers=[(provider.execution_provider, chosen)])
 
         try:
             with ThreadPoolExecutor(len(threads)) as pool:
@@ -99,18 +114,37 @@ class OnnxRuntimeSession:
             )
         return sessions[0], sessions[-1]
 
+    def _provider_options(self, provider: Provider, device: int, file: Path) -> dict[str, Any]:
+        if provider.name == "cuda":
+            return gpu.cuda_options(device)
+        if provider.name == "ort-tensorrt":
+            (file.parent / gpu.CACHE).mkdir(exist_ok=True)
+            return gpu.tensorrt_options(device, file, self._profiles)
+        return {}
+
+    def _limits(self, provider: Provider, streams: int) -> PackingLimits:
+        if self._profiles:
+            return limits_of(self._profiles, SLOTS, streams)
+        if provider.on_gpu:
+            return replace(gpu.CUDA_LIMITS, streams=streams)
+        # Rows of one length, one pair each: nothing is padded, and a score is the same in every company.
+        return PackingLimits(TOKENS_PER_RUN, pairs_per_row=1, minimum_fill=1.0, streams=streams)
+
     def run(self, batch: Batch, side_by_side: bool = False) -> FloatArray:
         """See ``Session.run``."""
         session = self._side_by_side if side_by_side else self._alone
         if session is None:
             raise ModernRankError("this session is closed; load the artifact again")
+        run = shaped(batch, self._profiles) if self._profiles else batch
+        rows, tokens = batch.input_ids.shape
         large = batch.input_ids.size > LARGE_RUN_TOKENS
+        feeds = {name: ids.astype(self._types[name], copy=False) for name, ids in self._feeds(run).items()}
         try:
-            (logits,) = session.run(None, self._feeds(batch), self._large_run_options if large else None)
+            (logits,) = session.run(None, feeds, self._large_run_options if large else None)
         except self._run_errors as error:
-            rows, tokens = batch.input_ids.shape
             raise ModernRankError(f"ONNX Runtime failed on a batch of {rows} x {tokens} tokens: {error}") from error
-        return np.asarray(logits, np.float32).reshape(len(batch.input_ids), batch.slots, -1)
+        every = np.asarray(logits, np.float32).reshape(len(run.input_ids), run.slots, -1)
+        return every[:rows, : batch.slots]
 
     def close(self) -> None:
         """See ``Session.close``."""

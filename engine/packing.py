@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import InputError
-from .schedule import Schedule, schedule
+from .schedule import SERIAL_SHARE, Schedule, schedule
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float32]
@@ -39,6 +39,8 @@ class PackingLimits:
                     a row that would be emptier starts a new, narrower run instead. 1 allows no padding.
     streams:        runs that the session takes side by side, each on its share of the threads.
     tokens_per_stream: a run of more tokens has all threads.
+    serial_share:   of a run's time that all threads do not shorten, 0 to 1.
+    pairs_tokenised_ahead: of a long list, so many pairs are tokenised while as many before them run; None for none.
     """
 
     tokens_per_run: int = 512
@@ -46,6 +48,17 @@ class PackingLimits:
     minimum_fill: float = 0.75
     streams: int = 1
     tokens_per_stream: int = 1024
+    serial_share: float = SERIAL_SHARE
+    pairs_tokenised_ahead: int | None = None
+
+    def shape(self, longest: int, waiting: int) -> tuple[int, int]:
+        """Width and most rows of the next run.
+
+        Args:
+            longest: tokens of the longest pair that waits.
+            waiting: tokens of all pairs that wait.
+        """
+        return longest, max(1, self.tokens_per_run // longest)
 
 
 @dataclass(frozen=True)
@@ -137,16 +150,16 @@ def plan(lengths: Sequence[int], limits: PackingLimits) -> Plan:
     waiting = _Waiting(lengths)
     runs = []
     while waiting:
-        width = waiting.longest()
+        width, most = limits.shape(waiting.longest(), waiting.tokens)
         rows: list[tuple[int, ...]] = []
-        for _ in range(max(1, limits.tokens_per_run // width)):
+        for _ in range(most):
             row, filled = waiting.fit(width, limits.pairs_per_row)
             if not row or filled < limits.minimum_fill * width:
                 break
             waiting.remove(row)
             rows.append(row)
         runs.append(Run(tuple(rows), width))
-    scheduled = schedule([run.tokens for run in runs], limits.streams, limits.tokens_per_stream)
+    scheduled = schedule([run.tokens for run in runs], limits.streams, limits.tokens_per_stream, limits.serial_share)
     return Plan(tuple(runs), scheduled, sum(lengths))
 
 
@@ -154,6 +167,7 @@ class _Waiting:
     """Pairs not yet placed, by length: the longest that fits a gap is found by bisection."""
 
     def __init__(self, lengths: Sequence[int]) -> None:
+        self.tokens = sum(lengths)
         self._length_of = lengths
         self._pairs: dict[int, deque[int]] = defaultdict(deque)
         for pair, length in enumerate(lengths):
@@ -185,6 +199,7 @@ class _Waiting:
     def remove(self, row: tuple[int, ...]) -> None:
         for pair in row:
             length = self._length_of[pair]
+            self.tokens -= length
             self._pairs[length].popleft()
             if not self._pairs[length]:
                 del self._pairs[length]

@@ -6,27 +6,42 @@ A provider that was asked for and cannot run is an error, never a quiet change t
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from .errors import InputError, ProviderError
+from .gpu import driver, tensorrt
+from .gpu.cuda import INSTALL as INSTALL_CUDA
+
+CUDA_MAJOR = 13  # of the CUDA that ONNX Runtime's GPU build is made for
+NVINFER = "libnvinfer.so.10"  # what its TensorRT provider links
 
 
 @dataclass(frozen=True)
 class Provider:
-    """A way to run a graph: ONNX Runtime's execution provider behind a short name, and how to get it."""
+    """A way to run a graph, and how to get it.
+
+    name:     modernrank's.
+    execution_provider: ONNX Runtime's name for it, or "" where an engine runs without ONNX Runtime.
+    install:  what to do to have it.
+    on_gpu:   whether it needs an NVIDIA driver.
+    """
 
     name: str
     execution_provider: str
     install: str
+    on_gpu: bool
 
 
 # Best first: the order in which provider="auto" looks.
 PROVIDERS = {
     provider.name: provider
     for provider in (
-        Provider("tensorrt", "TensorrtExecutionProvider", "pip install 'modernrank[gpu]' and TensorRT 10"),
-        Provider("cuda", "CUDAExecutionProvider", "pip install 'modernrank[gpu]', with CUDA 13 and cuDNN 9"),
-        Provider("cpu", "CPUExecutionProvider", "pip install 'modernrank[cpu]'"),
+        Provider("tensorrt", "", tensorrt.INSTALL["tensorrt"], on_gpu=True),
+        Provider("tensorrt-rtx", "", tensorrt.INSTALL["tensorrt-rtx"], on_gpu=True),
+        Provider("ort-tensorrt", "TensorrtExecutionProvider", "pip install 'modernrank[gpu]' and TensorRT 10", True),
+        Provider("cuda", "CUDAExecutionProvider", "pip install 'modernrank[gpu]', with CUDA 13 and cuDNN 9", True),
+        Provider("cpu", "CPUExecutionProvider", "pip install 'modernrank[cpu]'", on_gpu=False),
     )
 }
 
@@ -40,30 +55,69 @@ def installed_execution_providers() -> list[str]:
     return list(onnxruntime.get_available_providers())
 
 
+def why_not(name: str) -> str:
+    """Why a provider cannot run on this machine, and the remedy; "" if nothing is known to stand in its way."""
+    provider = PROVIDERS[name]
+    reason = _why_not_installed(provider)
+    if not reason and provider.on_gpu:
+        found = driver.find_driver()
+        if found is None:
+            return "there is no NVIDIA driver on this machine: install one, or use provider 'cpu'"
+        if found.gpus == 0:
+            return "there is no NVIDIA GPU on this machine: use provider 'cpu'"
+        if provider.execution_provider and found.cuda // 1000 < CUDA_MAJOR:
+            return f"it needs CUDA {CUDA_MAJOR}, here is the {found}: update the driver"
+    return reason
+
+
 def choose_provider(name: str, usable: set[str]) -> Provider:
-    """The provider called ``name``, or for ``"auto"`` the best installed one among ``usable``.
+    """The provider called ``name``, or for ``"auto"`` the best that can run here among ``usable``.
 
     Args:
         name: ``"auto"`` or one of PROVIDERS.
-        usable: names of the providers that the artifact has a graph for.
+        usable: names of the providers that the artifact has a graph or an engine for.
 
     Raises:
         InputError: no provider of that name.
-        ProviderError: it is not installed, or nothing that the artifact can use is.
+        ProviderError: it cannot run here, or nothing that the artifact can use can.
     """
     if name != "auto" and name not in PROVIDERS:
         raise InputError(f"provider {name!r} is unknown; choose one of auto, {', '.join(PROVIDERS)}")
-    installed = installed_execution_providers()
-    there = f"installed in this environment: {', '.join(installed) or 'no ONNX Runtime at all'}"
     if name != "auto":
-        provider = PROVIDERS[name]
-        if provider.execution_provider not in installed:
-            raise ProviderError(
-                f"provider {name!r} needs {provider.execution_provider}; {there}. To get it: {provider.install}"
-            )
-        return provider
-    for provider in PROVIDERS.values():
-        if provider.name in usable and provider.execution_provider in installed:
-            return provider
-    remedies = "; or ".join(PROVIDERS[n].install for n in PROVIDERS if n in usable)
-    raise ProviderError(f"no provider for this artifact; {there}. To get one: {remedies}")
+        reason = why_not(name)
+        if reason:
+            raise ProviderError(f"provider {name!r} cannot run: {reason}")
+        return PROVIDERS[name]
+    reasons = {provider: why_not(provider) for provider in PROVIDERS if provider in usable}
+    for provider, reason in reasons.items():
+        if not reason:
+            return PROVIDERS[provider]
+    listed = "; ".join(f"{provider}: {reason}" for provider, reason in reasons.items())
+    raise ProviderError(f"no provider can run this artifact. {listed or 'It has no graph.'}")
+
+
+def _why_not_installed(provider: Provider) -> str:
+    if not provider.execution_provider:
+        try:
+            module = tensorrt.find_library(provider.name)
+        except ProviderError as error:
+            return str(error)
+        if module is None:
+            return f"{provider.name} is not installed. To get it: {provider.install}"
+        if not _is_there("cuda.bindings") and not _is_there("pycuda"):
+            return f"no library for CUDA is installed. To get one: {INSTALL_CUDA}"
+        return ""
+    installed = installed_execution_providers()
+    if provider.execution_provider not in installed:
+        there = f"installed in this environment: {', '.join(installed) or 'no ONNX Runtime at all'}"
+        return f"it needs {provider.execution_provider}; {there}. To get it: {provider.install}"
+    if provider.name == "ort-tensorrt" and not driver.is_loadable(NVINFER):
+        return f"ONNX Runtime's TensorRT provider needs {NVINFER}, which is not found: install TensorRT 10 (not 11)"
+    return ""
+
+
+def _is_there(module: str) -> bool:
+    """Whether a module can be found, its parents too."""
+    parent = module.partition(".")[0]
+    names: Iterable[str] = (parent, module)
+    return all(importlib.util.find_spec(name) is not None for name in names)

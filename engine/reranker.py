@@ -5,8 +5,8 @@ pairs ──encode──▶ token ids ──plan──▶ runs of rows ──ass
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -17,15 +17,15 @@ import numpy as np
 from . import packing
 from .activations import ACTIVATIONS, activate
 from .artifact import Artifact
+from .chunks import Chunk, chunked, in_advance
 from .encoding import EncodedPair, Pair, PairEncoder, check_text, check_texts
 from .errors import InputError, ModernRankError
 from .manifest import Manifest
 from .packing import FloatArray, Plan, Run
-from .providers import choose_provider
 from .session import Session, SessionInfo
+from .sessions import open_session, positive
 from .stages import StageClock, Stages
 from .streams import Streams
-from .threads import available_threads
 from .truncation import Truncation, TruncationSummary
 
 # Pairs that are encoded, planned and scored together: enough to find rows of like length, little enough to hold.
@@ -76,48 +76,44 @@ class Reranker:
         streams: int | None = None,
         max_length: int | None = None,
         truncation: str = "longest_first",
+        devices: Sequence[int] | None = None,
+        cuda_stream: int | None = None,
     ) -> Reranker:
         """Load the artifact at ``path``, its files checked against their hashes.
 
         Args:
             path: a folder that ``modernrank export`` wrote.
-            provider: ``"cpu"``, ``"cuda"``, ``"tensorrt"``, or ``"auto"`` for the best that is installed and that
-                the artifact has a graph for; ``info`` tells which one runs.
-            precision: ``"fp32"``, ``"int8"``, or ``"auto"``: fp32 where the artifact has it, else what it has.
+            provider: ``"cpu"``, ``"cuda"``, ``"tensorrt"``, ``"tensorrt-rtx"``, ``"ort-tensorrt"``, or ``"auto"`` for
+                the best that can run here and that the artifact has a graph or an engine for; ``info`` tells which
+                one runs.
+            precision: ``"fp32"``, ``"fp16"``, ``"int8"``, or ``"auto"``: the first of these that the artifact has.
             threads: threads in all; by default the cores that affinity and cgroup quota grant.
             streams: runs that go side by side, each on its share of ``threads``; by default one for each thread, which
                 is quickest for lists and for several callers. ``1`` holds the weights once, not twice.
             max_length: most tokens in a pair, special tokens included; by default all that the model allows.
             truncation: what happens to a longer pair: ``"longest_first"`` (as ``transformers``), ``"document"``
                 (the query is never cut) or ``"error"``.
+            devices: numbers of the GPUs that share the work; by default the first.
+            cuda_stream: address of the caller's own CUDA stream, for a TensorRT engine to run in.
 
         Raises:
-            ArtifactError: a file is missing, damaged or too new, or there is no such precision.
+            ArtifactError: a file is missing, damaged or too new, there is no such precision, or no engine for this GPU.
             ProviderError: the provider is not installed, or another one would run.
             InputError: an argument is out of its range.
         """
         artifact = Artifact.open(path)
         manifest = artifact.manifest
-        usable = {name for graph in manifest.graphs for name in graph.providers}
-        chosen = choose_provider(provider, usable)
-        graph = artifact.graph(precision, chosen.name)
-        threads = available_threads() if threads is None else _positive("threads", threads)
-        streams = threads if streams is None else _positive("streams", streams)
-        if streams > threads:
-            raise InputError(f"streams {streams} is above the {threads} threads that they share; lower it")
         limit = min(manifest.model.max_length, manifest.tokenizer.max_length)
-        max_length = limit if max_length is None else _positive("max_length", max_length)
+        max_length = limit if max_length is None else positive("max_length", max_length)
         if max_length > limit:
             raise InputError(
                 f"max_length {max_length} is above the {limit} tokens that {manifest.name} allows; lower it"
             )
-        artifact.check_files(artifact.files_of(graph))
-        encoder = PairEncoder(
-            artifact.folder / manifest.tokenizer.file, max_length, truncation, manifest.tokenizer.truncation_side
-        )
-        from .onnxruntime_session import OnnxRuntimeSession
-
-        session = OnnxRuntimeSession(artifact.folder, graph, chosen, threads, len(manifest.model.labels), streams)
+        with ExitStack() as opened:  # the session is closed if the encoder cannot be made
+            session = open_session(artifact, provider, precision, threads, streams, devices, cuda_stream)
+            opened.callback(session.close)
+            encoder = artifact.encoder(max_length, truncation)
+            opened.pop_all()
         return Reranker(manifest, encoder, session)
 
     @property
@@ -196,7 +192,7 @@ class Reranker:
             An iterator of ``np.float32``, or float32 ``[labels]`` for a model of several labels.
         """
         self._check_activation(activation)
-        _positive("window", window)
+        positive("window", window)
         _check_iterable(pairs)
         return self._score_stream(pairs, activation, on_truncate or TruncationSummary(self.max_length), window)
 
@@ -237,7 +233,7 @@ class Reranker:
                 f"({', '.join(self.labels)}); use score and choose a label"
             )
         if top_k is not None:
-            _positive("top_k", top_k)
+            positive("top_k", top_k)
         check_text(query, "the query")
         checked = check_texts(documents, "document")
         distinct = list(dict.fromkeys(checked))
@@ -265,7 +261,7 @@ class Reranker:
         """
         session = self._open_session()
         pad = self.manifest.tokenizer.pad_token_id
-        for length in {min(_positive("a length", length), self.max_length) for length in lengths}:
+        for length in {min(positive("a length", length), self.max_length) for length in lengths}:
             run = Run(((0,),), length)
             batch = packing.assemble(run, [np.full(length, pad, np.int64)], pad)
             for side_by_side in (False, True):
@@ -290,16 +286,20 @@ class Reranker:
         self, pairs: Iterable[Pair], window: int, on_truncate: Callable[[Truncation], None]
     ) -> Iterator[FloatArray]:
         """Logits ``[pairs, labels]`` of one window of pairs after the other."""
-        stream = iter(pairs)
+        most = self._open_session().limits.pairs_tokenised_ahead
+        chunks = chunked(pairs, min(window, most or window))
+        windows = in_advance(self._encode, chunks) if most else map(self._encode, chunks)
         first_index = 0
-        while chunk := list(itertools.islice(stream, window)):
-            with self._clock.stage("tokenise"):
-                encoded = self._encoder.encode(chunk, first_index)
+        for encoded in windows:
             for index, pair in enumerate(encoded, start=first_index):
                 if pair.query_tokens_cut or pair.document_tokens_cut:
                     on_truncate(Truncation(index, pair.query_tokens_cut, pair.document_tokens_cut))
             yield self._run(encoded)
-            first_index += len(chunk)
+            first_index += len(encoded)
+
+    def _encode(self, chunk: Chunk[Pair]) -> list[EncodedPair]:
+        with self._clock.stage("tokenise"):
+            return self._encoder.encode(chunk.items, chunk.first)
 
     def _run(self, encoded: list[EncodedPair]) -> FloatArray:
         """Logits ``[pairs, labels]`` of one window. Pairs of equal tokens are scored once."""
@@ -339,12 +339,6 @@ class Reranker:
 def _check_iterable(pairs: object) -> None:
     if not isinstance(pairs, Iterable) or isinstance(pairs, str | bytes | Mapping):
         raise InputError(f"pairs is {type(pairs).__name__}; a list or another iterable of (query, document) is needed")
-
-
-def _positive(name: str, value: int) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise InputError(f"{name} is {value!r}; it must be a whole number of at least 1")
-    return value
 
 
 def _with_progress(windows: Iterator[FloatArray], pairs: Iterable[Pair]) -> Iterator[FloatArray]:

@@ -33,13 +33,16 @@ class Schedule:
     cost: float
 
 
-def schedule(tokens: Sequence[int], streams: int, tokens_per_stream: int) -> Schedule:
+def schedule(
+    tokens: Sequence[int], streams: int, tokens_per_stream: int, serial_share: float = SERIAL_SHARE
+) -> Schedule:
     """The quickest of the schedules that give the longest, or the shortest, few runs all threads.
 
     Args:
         tokens: computed tokens of each run, its cost.
         streams: runs that may go side by side.
         tokens_per_stream: a longer run always has all threads: it uses them well, and takes much memory.
+        serial_share: of a run's time that more threads do not shorten; 1 where a run alone gains nothing.
 
     >>> schedule([100, 100, 100], streams=2, tokens_per_stream=1024)
     Schedule(alone=(2,), side_by_side=(0, 1), cost=160.0)
@@ -51,7 +54,7 @@ def schedule(tokens: Sequence[int], streams: int, tokens_per_stream: int) -> Sch
     rest = longest_first[len(long) :]
     return min(
         (
-            _of(alone, [run for run in rest if run not in alone], tokens, streams)
+            _of(alone, [run for run in rest if run not in alone], tokens, streams, serial_share)
             for alone in _choices(long, rest, streams)
         ),
         key=lambda found: found.cost,
@@ -68,8 +71,10 @@ def _choices(long: list[int], rest: list[int], streams: int) -> list[list[int]]:
     ]
 
 
-def _of(alone: list[int], side_by_side: list[int], tokens: Sequence[int], streams: int) -> Schedule:
-    shrunk = SERIAL_SHARE + (1 - SERIAL_SHARE) / streams
+def _of(
+    alone: list[int], side_by_side: list[int], tokens: Sequence[int], streams: int, serial_share: float
+) -> Schedule:
+    shrunk = serial_share + (1 - serial_share) / streams
     busy_until = [0] * streams
     for run in side_by_side:
         heapq.heappush(busy_until, heapq.heappop(busy_until) + tokens[run])

@@ -14,11 +14,12 @@ class SessionInfo:
 
     provider:  modernrank's name for it: ``"cpu"``.
     runtime:   the library and its version: ``"onnxruntime 1.32.0"``.
-    execution_provider: the runtime's own name: ``"CPUExecutionProvider"``.
+    execution_provider: the runtime's own name: ``"CPUExecutionProvider"``; "" for a TensorRT engine.
     precision: of the artifact's graph: ``"fp32"``.
-    graph:     the graph's dialect: ``"ort-cpu"``, ``"standard"`` or ``"reference"``.
-    threads:   threads that a run uses when it is alone.
-    streams:   runs that go side by side, each on its share of the threads.
+    graph:     the graph's dialect: ``"ort-cpu"``, ``"tensorrt"``, ..
+    threads:   threads that a run uses when it is alone, on a processor.
+    streams:   runs that go side by side, on a processor each on its share of the threads.
+    devices:   of GPUs, number and name of each.
     kernel:    of int8 products: ``"u8s8"``, or ``"u8u8"`` (slower) where the processor would saturate; else ``""``.
     """
 
@@ -30,6 +31,7 @@ class SessionInfo:
     threads: int
     streams: int = 1
     kernel: str = ""
+    devices: tuple[str, ...] = ()
 
 
 class Session(Protocol):

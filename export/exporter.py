@@ -17,15 +17,22 @@ from modernrank import __version__
 from modernrank.encoding import PairEncoder
 from modernrank.errors import ArtifactError, InputError
 from modernrank.files import read_json_object, sha256_of
+from modernrank.gpu.onnxruntime import CACHE
 from modernrank.manifest import FILE_NAME, FileRecord, Graph, Manifest, Model, Source, Tokenizer
 
 from .checkpoint import DEFAULT_MODEL, Checkpoint, Origin, license_of, locate, origin_hashes
 from .config import ModernBertConfig
 from .graph import DIALECTS, OPSET, write_graph
 
-PRECISIONS = ("fp32", "int8")
 REFERENCE = "reference"
 GRAPHS = (*DIALECTS, REFERENCE)
+# The dialects that each precision can be written in, the default first.
+GRAPHS_OF = {
+    "fp32": ("ort-cpu", "standard", "ort-cuda", "tensorrt", "tensorrt-decomposed", REFERENCE),
+    "fp16": ("tensorrt", "tensorrt-decomposed", "ort-cuda"),
+    "int8": ("ort-cpu",),
+}
+PRECISIONS = tuple(GRAPHS_OF)
 TOOLS = ("numpy", "onnx", "onnxruntime", "safetensors", "tokenizers", "transformers", "optimum", "optimum-onnx")
 
 
@@ -33,7 +40,7 @@ def export_checkpoint(
     checkpoint: str | Path = DEFAULT_MODEL,
     out: str | Path = "artifacts/gte-reranker-modernbert-base",
     *,
-    graph: str = "ort-cpu",
+    graph: str | None = None,
     precision: str = "fp32",
     revision: str | None = None,
     calibration: str | Path | None = None,
@@ -45,11 +52,14 @@ def export_checkpoint(
     Args:
         checkpoint: a local folder or a hub id, with a ModernBERT sequence classifier in safetensors.
         out: the artifact's folder. It appears when everything is written, and not before.
-        graph: ``"ort-cpu"`` (fastest in ONNX Runtime on CPUs), ``"standard"`` (pure ONNX operators) or
-            ``"reference"`` (what optimum exports; needs ``modernrank[reference]``).
-        precision: ``"fp32"``, or ``"int8"`` for processors (needs ``modernrank[cpu]`` too, to calibrate).
+        graph: ``"ort-cpu"`` (fastest in ONNX Runtime on CPUs), ``"standard"`` (pure ONNX operators), ``"ort-cuda"``,
+            ``"tensorrt"`` (from 10.15), ``"tensorrt-decomposed"`` (older ones), or ``"reference"`` (what optimum
+            exports; needs ``modernrank[reference]``). By default ``"tensorrt"`` for fp16, else ``"ort-cpu"``.
+        precision: ``"fp32"``, ``"fp16"`` for GPUs or ``"int8"`` for processors; the last two need
+            ``modernrank[cpu]`` too, to run the model on pairs.
         revision: of a hub id: a commit, tag or branch.
-        calibration: for int8, JSON lines of pairs like those that will be scored; by default a small set that ships.
+        calibration: for fp16 and int8, JSON lines of pairs like those that will be scored; by default a small set that
+            ships.
         force: replace an artifact that is there.
         report: called with a line for each step.
 
@@ -57,14 +67,7 @@ def export_checkpoint(
         InputError: an unknown ``graph`` or ``precision``.
         ArtifactError: a checkpoint that is not such a classifier or is damaged; ``out`` exists or cannot be written.
     """
-    if graph not in GRAPHS:
-        raise InputError(f"graph {graph!r} is unknown; choose one of {', '.join(GRAPHS)}")
-    if precision not in PRECISIONS:
-        raise InputError(f"precision {precision!r} is unknown; choose one of {', '.join(PRECISIONS)}")
-    if precision == "int8" and graph != "ort-cpu":
-        raise InputError(f"int8 is written as the ort-cpu graph only, not as {graph!r}; leave graph out")
-    if calibration is not None and precision != "int8":
-        raise InputError(f"calibration is for int8, not for {precision}; leave it out")
+    graph = _check_choice(graph, precision, calibration)
     out = Path(out).resolve()
     _check_target(out, force)
     origin = locate(str(checkpoint), revision)
@@ -82,6 +85,20 @@ def export_checkpoint(
     return manifest
 
 
+def _check_choice(graph: str | None, precision: str, calibration: str | Path | None) -> str:
+    """The dialect to write, by default the first of the precision's."""
+    if precision not in PRECISIONS:
+        raise InputError(f"precision {precision!r} is unknown; choose one of {', '.join(PRECISIONS)}")
+    possible = GRAPHS_OF[precision]
+    if graph is not None and graph not in GRAPHS:
+        raise InputError(f"graph {graph!r} is unknown; choose one of {', '.join(GRAPHS)}")
+    if graph is not None and graph not in possible:
+        raise InputError(f"{precision} is written as {' or '.join(possible)}, not as {graph!r}; leave graph out")
+    if calibration is not None and precision == "fp32":
+        raise InputError("calibration is for fp16 and int8, not for fp32; leave it out")
+    return graph or possible[0]
+
+
 def _write_model(
     precision: str,
     graph: str,
@@ -93,12 +110,19 @@ def _write_model(
 ) -> tuple[Graph, dict[str, Any]]:
     """Write the graph and its weights; returns their record, and of a quantised one how it was made."""
     model = folder / f"model.{precision}.onnx"
-    opset, quantisation = OPSET, {}
+    quantisation: dict[str, Any] = {}
+    dialect = DIALECTS.get(graph)
+    opset = dialect.opset if dialect else OPSET
     if precision == "int8":
         from .quantise import write_int8_graph
 
         made = write_int8_graph(weights, config, folder / "tokenizer.json", model, calibration, report)
         quantisation[precision] = made
+    elif precision == "fp16":
+        from .half import write_half_graph
+
+        tokenizer = folder / "tokenizer.json"
+        quantisation[precision] = write_half_graph(weights, config, graph, tokenizer, model, calibration, report)
     elif graph == REFERENCE:
         from .reference import write_reference_graph
 
@@ -109,7 +133,8 @@ def _write_model(
         write_graph(weights, config, graph, model)
     data = model.with_name(model.name + ".data")
     layout = "padded" if graph == REFERENCE else "packed"
-    record = Graph(precision, graph, layout, opset, model.name, data.name if data.is_file() else None, ["cpu"])
+    providers = list(dialect.providers) if dialect else ["cpu"]
+    record = Graph(precision, graph, layout, opset, model.name, data.name if data.is_file() else None, providers)
     return record, quantisation
 
 
@@ -191,7 +216,7 @@ def _check_target(out: Path, force: bool) -> None:
         return
     if FILE_NAME not in names:
         raise ArtifactError(f"{out} exists and is not an artifact; choose another --out")
-    foreign = sorted(names - set(Manifest.read(out).files) - {FILE_NAME})
+    foreign = sorted(names - set(Manifest.read(out).files) - {FILE_NAME, CACHE})
     if foreign:
         raise ArtifactError(
             f"{out} holds {foreign[0]}, which is no part of its artifact; move it, or choose another --out"

@@ -118,9 +118,9 @@ def test_a_full_disk_leaves_nothing_and_says_so(tmp_path: Path) -> None:
 
 
 def test_unknown_graphs_and_precisions_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="graph 'fast' is unknown; choose one of standard, ort-cpu, reference"):
+    with pytest.raises(InputError, match="graph 'fast' is unknown; choose one of ort-cpu, standard, ort-cuda"):
         export_checkpoint(TINY, tmp_path / "out", graph="fast")
-    with pytest.raises(InputError, match="precision 'int2' is unknown; choose one of fp32, int8"):
+    with pytest.raises(InputError, match="precision 'int2' is unknown; choose one of fp32, fp16, int8"):
         export_checkpoint(TINY, tmp_path / "out", precision="int2")
 
 
@@ -142,11 +142,13 @@ def test_published_logits_hold_for_the_pinned_revision_only() -> None:
 
 def test_a_parity_that_fails_says_by_how_much() -> None:
     rows = (Row(16, "alone", 2e-4, 1e-4), Row(64, "packed", 1e-6, 1e-6))
-    parity = Parity("fp32", rows, 0.5, (), "transformers 5")
+    parity = Parity("fp32", rows, 0.5, (), "transformers 5", "onnxruntime 1")
     assert not parity.passed
     assert parity.verdict().startswith("DIFFERS: largest difference 2.0e-04")
     assert "2.0e-04 / 1.0e-04" in parity.table()
-    unknown = Parity("fp32", (rows[1], Row(64, "rows", float("nan"), float("nan"))), 0.5, (), "transformers 5")
+    unknown = Parity(
+        "fp32", (rows[1], Row(64, "rows", float("nan"), float("nan"))), 0.5, (), "transformers 5", "onnxruntime 1"
+    )
     assert not unknown.passed
-    good = Parity("fp32", rows[1:], 0.5, (("the card", 0.2, 0.01),), "transformers 5")
+    good = Parity("fp32", rows[1:], 0.5, (("the card", 0.2, 0.01),), "transformers 5", "onnxruntime 1")
     assert not good.passed and "2.0e-01 from the card, at most 1e-02 allowed" in good.verdict()

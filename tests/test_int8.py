@@ -182,9 +182,9 @@ def test_calibration_that_says_nothing_is_refused(tmp_path: Path, lines: list[di
 
 
 def test_arguments_that_do_not_go_together_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="int8 is written as the ort-cpu graph only"):
+    with pytest.raises(InputError, match="int8 is written as ort-cpu, not as"):
         export_checkpoint(checkpoint("tiny"), tmp_path / "out", precision="int8", graph="standard")
-    with pytest.raises(InputError, match="calibration is for int8, not for fp32"):
+    with pytest.raises(InputError, match="calibration is for fp16 and int8, not for fp32"):
         export_checkpoint(checkpoint("tiny"), tmp_path / "out", calibration=tmp_path / "pairs.jsonl")
 
 

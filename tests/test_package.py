@@ -52,7 +52,8 @@ def folder_of(name: str) -> str | None:
 
 def test_the_public_names_are_these() -> None:
     assert sorted(modernrank.__all__) == [
-        *("ArtifactError", "InputError", "ModernRankError", "ProviderError", "RankedDocument", "Reranker"),
+        *("ArtifactError", "InputError", "ModernRankError", "ProfileError", "ProviderError"),
+        *("RankedDocument", "Reranker"),
         *("SessionInfo", "Stages", "Truncation", "TruncationWarning", "__version__"),
     ]
     assert all(hasattr(modernrank, name) for name in modernrank.__all__)
@@ -73,7 +74,13 @@ def test_importing_the_package_brings_in_no_runtime_and_no_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("module", ["activations", "encoding", "packing", "reranker", "schedule", "stages", "threads"])
+WITH_EXAMPLES = (
+    *("activations", "chunks", "encoding", "packing", "reranker", "schedule", "stages", "threads"),
+    *("gpu.profiles", "gpu.onnxruntime", "export.half", "export.graph.types", "export.graph.linear"),
+)
+
+
+@pytest.mark.parametrize("module", WITH_EXAMPLES)
 def test_the_examples_in_docstrings_run(module: str, artifacts: Path) -> None:
     loaded = importlib.import_module(f"modernrank.{module}")
     found = doctest.testmod(loaded, extraglobs={"TINY": artifacts / "tiny"})

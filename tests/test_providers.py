@@ -1,5 +1,6 @@
 """Providers: what was asked for runs, or an error says what is installed and what to install."""
 
+import importlib.util
 from pathlib import Path
 
 import onnxruntime
@@ -7,8 +8,10 @@ import pytest
 
 from modernrank import ArtifactError, InputError, ProviderError, Reranker
 from modernrank.artifact import Artifact
+from modernrank.gpu import driver
+from modernrank.gpu.driver import find_driver
 from modernrank.onnxruntime_session import OnnxRuntimeSession
-from modernrank.providers import PROVIDERS, choose_provider
+from modernrank.providers import PROVIDERS, choose_provider, why_not
 
 CUDA_IS_HERE = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
 
@@ -18,21 +21,49 @@ def test_auto_takes_the_best_that_the_artifact_can_use() -> None:
 
 
 def test_unknown_names_are_refused() -> None:
-    with pytest.raises(InputError, match="provider 'npu' is unknown; choose one of auto, tensorrt, cuda, cpu"):
+    with pytest.raises(
+        InputError,
+        match="provider 'npu' is unknown; choose one of auto, tensorrt, tensorrt-rtx",
+    ):
         choose_provider("npu", {"cpu"})
 
 
 @pytest.mark.skipif(CUDA_IS_HERE, reason="CUDA is installed")
-@pytest.mark.parametrize("name", ["cuda", "tensorrt"])
+@pytest.mark.parametrize("name", ["cuda", "ort-tensorrt"])
 def test_a_provider_that_is_not_installed_says_what_is_and_how_to_get_it(artifacts: Path, name: str) -> None:
     ep = PROVIDERS[name].execution_provider
     message = (
-        rf"provider '{name}' needs {ep}; installed in this environment: .*CPUExecutionProvider\. To get it: pip install"
+        rf"provider '{name}' cannot run: it needs {ep}; installed in this environment: .*CPUExecutionProvider.*\. "
+        "To get it: pip install"
     )
     with pytest.raises(ProviderError, match=message):
         Reranker.load(artifacts / "tiny", provider=name)
-    with pytest.raises(ProviderError, match="no provider for this artifact"):
+    with pytest.raises(ProviderError, match=f"no provider can run this artifact. {name}: it needs {ep}"):
         choose_provider("auto", {name})
+
+
+@pytest.mark.skipif(importlib.util.find_spec("tensorrt") is not None, reason="TensorRT is installed")
+def test_tensorrt_that_is_not_installed_says_how_to_get_it(artifacts: Path) -> None:
+    with pytest.raises(ProviderError, match="'tensorrt' cannot run: tensorrt is not installed. To get it: pip install"):
+        Reranker.load(artifacts / "tiny", provider="tensorrt")
+
+
+@pytest.mark.skipif(find_driver() is not None, reason="there is a driver")
+def test_no_driver_is_told_where_the_libraries_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a machine without a GPU that has onnxruntime-gpu."""
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    assert why_not("cuda") == "there is no NVIDIA driver on this machine: install one, or use provider 'cpu'"
+    monkeypatch.setattr(driver, "find_driver", lambda: driver.Driver(12040, 1))
+    assert why_not("cuda") == "it needs CUDA 13, here is the NVIDIA driver for CUDA 12.4, 1 GPUs: update the driver"
+    monkeypatch.setattr(driver, "find_driver", lambda: driver.Driver(13000, 0))
+    assert why_not("cuda") == "there is no NVIDIA GPU on this machine: use provider 'cpu'"
+
+
+def test_devices_and_streams_are_for_gpus(artifacts: Path) -> None:
+    with pytest.raises(InputError, match="devices are for GPUs; provider 'cpu' runs on the processor"):
+        Reranker.load(artifacts / "tiny", devices=[0])
+    with pytest.raises(InputError, match="cuda_stream is for one device of provider tensorrt"):
+        Reranker.load(artifacts / "tiny", cuda_stream=1)
 
 
 @pytest.mark.skipif(CUDA_IS_HERE, reason="CUDA is installed")

@@ -20,6 +20,14 @@ ELSEWHERE = {
     "modernrank export Alibaba-NLP/gte-reranker-modernbert-base --out artifacts/gte-int8 --precision int8": (
         "test_int8.py, on folders"
     ),
+    "modernrank export Alibaba-NLP/gte-reranker-modernbert-base --out artifacts/gte-fp16 --precision fp16": (
+        "test_half.py, on folders"
+    ),
+    "modernrank verify artifacts/gte-fp16 --against Alibaba-NLP/gte-reranker-modernbert-base": "make parity",
+    "modernrank tensorrt artifacts/gte-fp16 --profile short=1x64:16x512:64x512 --profile long=1x576:2x2048:4x8192": (
+        "make engines-check, in .ci/run"
+    ),
+    "make gpu-check LIKE=CHECKPOINT": "make parity runs the same module on the processor",
     "modernrank bench peers CHECKPOINT artifacts/gte-reranker-modernbert-base --pairs pairs.jsonl --out peers.json": (
         "make peers-check, in .ci/run"
     ),

@@ -175,7 +175,10 @@ def test_plan_tells_rows_and_waste_without_scoring(reranker: Reranker) -> None:
         ({"threads": 0}, "threads is 0"),
         ({"threads": 1.5}, "threads is 1.5"),
         ({"truncation": "none"}, "truncation 'none' is unknown"),
-        ({"provider": "gpu"}, "provider 'gpu' is unknown; choose one of auto, tensorrt, cuda, cpu"),
+        (
+            {"provider": "gpu"},
+            "provider 'gpu' is unknown; choose one of auto, tensorrt, tensorrt-rtx",
+        ),
     ],
 )
 def test_arguments_out_of_range_are_refused(artifacts: Path, arguments: dict[str, object], message: str) -> None:

@@ -1,0 +1,135 @@
+"""Open the session that an artifact and a provider call for, on one device or several."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+
+from .artifact import Artifact
+from .errors import InputError
+from .providers import PROVIDERS, Provider, choose_provider
+from .session import Session, SessionInfo
+from .spread import SpreadSession
+from .threads import available_threads
+
+LANES = 2  # streams of a GPU: one batch is packed and copied while another runs
+
+
+def open_session(
+    artifact: Artifact,
+    provider: str = "auto",
+    precision: str = "auto",
+    threads: int | None = None,
+    streams: int | None = None,
+    devices: Sequence[int] | None = None,
+    cuda_stream: int | None = None,
+) -> Session:
+    """See ``Reranker.load`` for the arguments and errors."""
+    chosen = choose_provider(provider, usable_providers(artifact))
+    threads = available_threads() if threads is None else positive("threads", threads)
+    if streams is not None:
+        positive("streams", streams)
+    numbers = _device_numbers(chosen, devices)
+    if cuda_stream is not None and (chosen.execution_provider or len(numbers) > 1 or streams not in (None, 1)):
+        raise InputError("cuda_stream is for one device of provider tensorrt or tensorrt-rtx, with streams=1")
+    sessions: list[Session] = []
+    with ExitStack() as opened:  # what is open is closed if a later one fails
+        for device in numbers:
+            if chosen.execution_provider:
+                session = _onnxruntime(artifact, chosen, precision, threads, streams, device)
+            else:
+                session = _tensorrt(artifact, chosen, precision, threads, streams, device, cuda_stream)
+            opened.callback(session.close)
+            sessions.append(session)
+        opened.pop_all()
+    return sessions[0] if len(sessions) == 1 else SpreadSession(sessions)
+
+
+def usable_providers(artifact: Artifact) -> set[str]:
+    """Names of the providers that the artifact has a graph for, and of engines' libraries only where it has engines."""
+    manifest = artifact.manifest
+    with_engines = {engine.library for engine in manifest.engines}
+    return with_engines | {
+        name for graph in manifest.graphs for name in graph.providers if PROVIDERS[name].execution_provider
+    }
+
+
+def positive(name: str, value: int) -> int:
+    """``value``, if it is a whole number of at least 1.
+
+    Raises:
+        InputError: it is not.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise InputError(f"{name} is {value!r}; it must be a whole number of at least 1")
+    return value
+
+
+def _device_numbers(provider: Provider, devices: Sequence[int] | None) -> list[int]:
+    if devices is None:
+        return [0]
+    if not provider.on_gpu:
+        raise InputError(f"devices are for GPUs; provider {provider.name!r} runs on the processor: leave devices out")
+    numbers = list(devices)
+    if not numbers or len(set(numbers)) != len(numbers) or any(number < 0 for number in numbers):
+        raise InputError(f"devices are {devices!r}; give different numbers of GPUs, such as [0, 1]")
+    return numbers
+
+
+def _onnxruntime(
+    artifact: Artifact, provider: Provider, precision: str, threads: int, streams: int | None, device: int
+) -> Session:
+    from .onnxruntime_session import OnnxRuntimeSession
+
+    if streams is None:
+        streams = 1 if provider.on_gpu else threads
+    if streams > threads:
+        raise InputError(f"streams {streams} is above the {threads} threads that they share; lower it")
+    graph = artifact.graph(precision, provider.name)
+    artifact.check_files(artifact.files_of(graph))
+    model = artifact.manifest.model
+    return OnnxRuntimeSession(
+        artifact.folder,
+        graph,
+        provider,
+        threads,
+        len(model.labels),
+        streams,
+        device=device,
+        longest=model.max_length,
+    )
+
+
+def _tensorrt(
+    artifact: Artifact,
+    provider: Provider,
+    precision: str,
+    threads: int,
+    streams: int | None,
+    device: int,
+    cuda_stream: int | None,
+) -> Session:
+    from .gpu.cuda import open_cuda
+    from .gpu.engines import choose_engine
+    from .gpu.session import TensorRtSession
+    from .gpu.tensorrt import TensorRtEngine, load_library
+
+    manifest = artifact.manifest
+    library, version = provider.name, str(load_library(provider.name).__version__)
+    cuda = open_cuda(device)
+    cuda.activate()
+    record = choose_engine(manifest, library, version, cuda.compute_capability, precision)
+    artifact.check_files([record.file, manifest.tokenizer.file])
+    graph = next(graph for graph in manifest.graphs if graph.file == record.graph)
+    engine = TensorRtEngine(library, artifact.folder / record.file, record.profiles, record.slots)
+    info = SessionInfo(
+        provider=provider.name,
+        runtime=f"{engine.runtime}, {cuda.library}",
+        execution_provider="",
+        precision=record.precision,
+        graph=graph.dialect,
+        threads=threads,
+        streams=1 if cuda_stream is not None else (streams or LANES),
+        devices=(f"{device}: {cuda.name}",),
+    )
+    return TensorRtSession(engine, cuda, info, len(manifest.model.labels), stream=cuda_stream)

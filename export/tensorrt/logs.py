@@ -1,0 +1,62 @@
+"""What TensorRT says while it builds: kept whole in a file, shown as steps."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+
+class Log(Protocol):
+    """A logger as TensorRT takes it, that keeps what it was told."""
+
+    lines: list[str]
+    errors: list[str]
+
+
+def new_log(trt: Any) -> Log:
+    """A logger for the library ``trt``. Nothing goes to the terminal: errors are raised, all is written to a file."""
+
+    class _Log(trt.ILogger):  # type: ignore[misc]
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+            self.lines: list[str] = []
+            self.errors: list[str] = []
+            self._start = time.monotonic()
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity == self.VERBOSE:
+                return
+            name = str(severity).rpartition(".")[2]
+            self.lines.append(f"{time.monotonic() - self._start:8.2f} s  {name:<14} {message}")
+            if severity in (self.ERROR, self.INTERNAL_ERROR):
+                self.errors.append(message)
+
+    log: Log = _Log()
+    return log
+
+
+def new_progress(trt: Any, report: Callable[[str], None], seconds: float = 2.0) -> Any:
+    """A progress monitor that reports each of the builder's outermost phases, and its steps every few seconds."""
+
+    class _Progress(trt.IProgressMonitor):  # type: ignore[misc]
+        def __init__(self) -> None:
+            trt.IProgressMonitor.__init__(self)
+            self._steps: dict[str, int] = {}
+            self._told = 0.0
+
+        def phase_start(self, phase: str, parent: str | None, steps: int) -> None:
+            self._steps[phase] = steps
+            if not parent:
+                report(f"TensorRT: {phase}")
+
+        def step_complete(self, phase: str, step: int) -> bool:
+            if time.monotonic() - self._told > seconds:
+                self._told = time.monotonic()
+                report(f"TensorRT: {phase}, step {step + 1} of {self._steps.get(phase, 0)}")
+            return True  # go on
+
+        def phase_finish(self, phase: str) -> None:
+            self._steps.pop(phase, None)
+
+    return _Progress()
