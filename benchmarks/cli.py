@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # the command line reads this file on every start: what it needs is imported when it runs
-    from modernrank import Reranker
+    from modernrank.artifact import Artifact
+    from modernrank.encoding import Pair
 
     from .result import Measurement, Result
     from .scenarios import Subject
-    from .workload import Workload
+    from .workload import CountTokens, Workload
 
 SCENARIOS = ("query", "single", "offline", "server", "cold")
 # Shares of the measured capacity at which queries arrive, where no rates are given.
@@ -35,6 +36,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def _run(args: argparse.Namespace) -> int:
     from modernrank import Reranker
+    from modernrank.artifact import Artifact
 
     from .environment import describe
     from .result import Result
@@ -44,9 +46,13 @@ def _run(args: argparse.Namespace) -> int:
         args.artifact, provider=args.provider, precision=args.precision, threads=args.threads, streams=args.streams
     ) as reranker:
         subject, environment = Subject.of(reranker), describe(args.seed)
-        environment |= {"artifact": _artifact(args.artifact, reranker), "peak": _peaks()}
+        environment |= {"artifact": _artifact(Artifact.open(args.artifact)), "peak": _peaks()}
         measurements: list[Measurement] = []
-        for workload in _workloads(args, reranker):
+
+        def count(pair: Pair) -> int:
+            return reranker.plan([pair]).pair_tokens
+
+        for workload in _workloads(args, count):
             for scenario in args.scenario or ("query", "single"):
                 measurements += _scenario(scenario, subject, workload, args)
     return _finish(Result(environment, measurements), args.out, None)
@@ -74,27 +80,34 @@ def _scenario(scenario: str, subject: Subject, workload: Workload, args: argpars
 
 
 def _peers(args: argparse.Namespace) -> int:
-    from modernrank import Reranker
+    from modernrank.artifact import Artifact
     from modernrank.threads import available_threads
 
-    from .environment import describe
+    from .environment import describe, gpu_peak
     from .peers import race
-    from .peers.worker import PEERS
+    from .peers.worker import CPU, GPU_PEERS, PEERS
     from .result import Result
 
     threads = args.threads or available_threads()
-    with Reranker.load(args.artifact[0], threads=1) as reranker:
-        environment = describe(args.seed) | {"artifact": _artifact(args.artifact[0], reranker), "peak": _peaks()}
-        workloads = _workloads(args, reranker)
-        tokens = [reranker.plan(workload.pairs).pair_tokens for workload in workloads]
+    artifact = Artifact.open(args.artifact[0])
+    environment = describe(args.seed) | {"artifact": _artifact(artifact)}
+    environment["peak"] = _peaks() if args.device == CPU else gpu_peak(args.device)
+    encoder = artifact.encoder()
+
+    def count(pair: Pair) -> int:
+        return len(encoder.encode([pair])[0].ids)
+
+    workloads = _workloads(args, count)
+    home = race.Home(args.environments, args.torch, args.here)
     batches = tuple(args.batch or (1, 4, 8, 32))
-    contenders = race.own_precisions(args.artifact, threads) + [
-        race.peer_contender(peer, args.checkpoint, args.environments, args.torch, threads, batches, _progress)
-        for peer in (args.peer or PEERS)
+    contenders = race.own_precisions(args.artifact, threads, args.provider) + [
+        race.peer_contender(peer, args.checkpoint, home, threads, batches, _progress, args.device)
+        for peer in (args.peer or (PEERS if args.device == CPU else GPU_PEERS))
     ]
     measurements: list[Measurement] = []
-    for workload, count in zip(workloads, tokens, strict=True):
-        measurements += race.race(contenders, workload, count, args.rounds, _progress)
+    for workload in workloads:
+        tokens = sum(map(count, workload.pairs))
+        measurements += race.race(contenders, workload, tokens, args.rounds, _progress)
     return _finish(Result(environment, measurements), args.out, args.baseline)
 
 
@@ -123,11 +136,8 @@ def _compare(args: argparse.Namespace) -> int:
     return 1 if found.slower else 0
 
 
-def _workloads(args: argparse.Namespace, reranker: Reranker) -> list[Workload]:
+def _workloads(args: argparse.Namespace, count: CountTokens) -> list[Workload]:
     from . import workload
-
-    def count(pair: tuple[str, str]) -> int:
-        return reranker.plan([pair]).pair_tokens
 
     found = [workload.from_file(file, args.documents) for file in args.pairs or ()]
     documents, queries = args.documents or 1, args.queries
@@ -137,11 +147,11 @@ def _workloads(args: argparse.Namespace, reranker: Reranker) -> list[Workload]:
     return found
 
 
-def _artifact(folder: Path, reranker: Reranker) -> dict[str, Any]:
+def _artifact(artifact: Artifact) -> dict[str, Any]:
     """What was measured, by hash, and the operations that a token costs in it."""
     from .counts import count_graph
 
-    manifest = reranker.manifest
+    folder, manifest = artifact.folder, artifact.manifest
     return {
         "name": manifest.name,
         "source": manifest.source.files,
@@ -211,6 +221,9 @@ def _add_peers_options(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="where their virtual environments and exports are kept (%(default)s)",
     )
+    parser.add_argument("--here", action="store_true", help="run them in this environment, which has what they need")
+    parser.add_argument("--device", default="cpu", help="of torch, such as cuda: then peers that know it (%(default)s)")
+    parser.add_argument("--provider", default="auto", help="of the artifacts (%(default)s)")
     parser.add_argument("--torch", default="torch==2.13.0", help="what pip installs for it (%(default)s)")
 
 

@@ -154,3 +154,19 @@ def _product(kind: str) -> tuple[Any, dict[str, Any]]:
     if kind == "int8":
         use_int8_kernel(options, int8_kernel())
     return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"]), {"x": x}
+
+
+def gpu_peak(device: str, size: int = 8192, seconds: float = 2.0) -> dict[str, float]:
+    """Billions of operations a second of a GPU's float16 products in torch: the best of rounds of ten."""
+    import torch
+
+    a, b = (torch.randn(size, size, device=device, dtype=torch.float16) for _ in range(2))
+    rate, until = 0.0, time.perf_counter() + seconds
+    while time.perf_counter() < until:
+        torch.cuda.synchronize()
+        start = time.perf_counter()
+        for _ in range(10):
+            a @ b
+        torch.cuda.synchronize()
+        rate = max(rate, 10 * 2 * size**3 / (time.perf_counter() - start) / 1e9)
+    return {"fp16": round(rate, 1)}

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from modernrank.errors import ModernRankError
 
-from .worker import PEERS
+from .worker import GPU_PEERS, PEERS
 
 # Of all environments, so that peers differ in their runtimes alone. Give `--torch` for another build, say a CPU
 # wheel's address: plain torch from PyPI brings gigabytes of CUDA on Linux.
@@ -44,8 +44,9 @@ ENVIRONMENTS = {
 
 def environment_of(peer: str) -> str:
     """The name of the environment that a peer runs in."""
-    if peer not in PEERS:
-        raise PeerError(f"there is no peer {peer!r}; choose from: {'; '.join(PEERS)}")
+    known = {**PEERS, **GPU_PEERS}
+    if peer not in known:
+        raise PeerError(f"there is no peer {peer!r}; choose from: {'; '.join(known)}")
     if "OpenVINO" in peer:
         return "openvino"
     return "optimum" if peer.startswith("sentence-transformers ONNX") else "torch"

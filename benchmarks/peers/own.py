@@ -1,6 +1,6 @@
 """modernrank under the same harness as its peers: a process of its own, the same requests and answers.
 
-python -m modernrank.benchmarks.peers.own ARTIFACT PRECISION THREADS
+python -m modernrank.benchmarks.peers.own ARTIFACT PRECISION THREADS PROVIDER
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from modernrank import Reranker
 from .worker import Pairs, Scorer, serve
 
 
-def load(artifact: str, precision: str, threads: int) -> Scorer:
+def load(artifact: str, precision: str, threads: int, provider: str) -> Scorer:
     """``Reranker.score``; the batch size of a request is the planner's business, and left out."""
-    reranker = Reranker.load(artifact, precision=precision, threads=threads)
+    reranker = Reranker.load(artifact, provider=provider, precision=precision, threads=threads)
 
     def score(pairs: Pairs, batch: int) -> list[float]:
         return [float(value) for value in reranker.score(pairs)]
@@ -23,4 +23,5 @@ def load(artifact: str, precision: str, threads: int) -> Scorer:
 
 
 if __name__ == "__main__":
-    serve(lambda: load(sys.argv[1], sys.argv[2], int(sys.argv[3])))
+    name, kind, count, where = sys.argv[1:]
+    serve(lambda: load(name, kind, int(count), where))

@@ -40,21 +40,38 @@ class Contender:
     batches: tuple[int, ...]
 
 
-def own_contender(artifact: Path, precision: str, threads: int) -> Contender:
-    """Ourselves, with one precision of an artifact."""
-    command = [sys.executable, "-m", own.__name__, str(artifact), precision, str(threads)]
+def own_contender(artifact: Path, precision: str, threads: int, provider: str = "auto") -> Contender:
+    """Ourselves, with one precision of an artifact on one provider."""
+    command = [sys.executable, "-m", own.__name__, str(artifact), precision, str(threads), provider]
     return Contender(f"modernrank {precision}", lambda: command, (PLANNED,))
 
 
+@dataclass(frozen=True)
+class Home:
+    """Where peers live: their virtual environments and exports under ``root``, and the torch that is installed there.
+
+    With ``here`` they run in the environment of this process, which must have what they need: for machines that no
+    package index reaches.
+    """
+
+    root: Path
+    torch: str
+    here: bool = False
+
+    def python(self, peer: str, report: Report) -> Path:
+        """The interpreter of a peer; its environment is made if it is not there."""
+        return Path(sys.executable) if self.here else ensure(self.root, environment_of(peer), self.torch, report)
+
+
 def peer_contender(
-    peer: str, checkpoint: Path, root: Path, torch: str, threads: int, batches: tuple[int, ...], report: Report
+    peer: str, checkpoint: Path, home: Home, threads: int, batches: tuple[int, ...], report: Report, device: str = "cpu"
 ) -> Contender:
-    """A peer in its environment under ``root``, which is made when the race begins if it is not there."""
+    """A peer, started at home when the race begins."""
 
     def start() -> list[str]:
-        python = ensure(root, environment_of(peer), torch, report)
-        cache = root / "exports" / checkpoint.resolve().name
-        return [str(python), worker.__file__, peer, str(checkpoint), str(cache), str(threads)]
+        cache = home.root / "exports" / checkpoint.resolve().name
+        command = [home.python(peer, report), worker.__file__, peer, checkpoint, cache, threads, device]
+        return [str(part) for part in command]
 
     environment_of(peer)  # an unknown name is told at once
     return Contender(peer, start, batches)
@@ -213,10 +230,10 @@ def _batch(batch: int) -> str:
     return f"(batch {batch}) " if batch else ""
 
 
-def own_precisions(artifacts: list[Path], threads: int) -> list[Contender]:
+def own_precisions(artifacts: list[Path], threads: int, provider: str = "auto") -> list[Contender]:
     """A contender for each precision of each artifact."""
     found = []
     for artifact in artifacts:
         precisions = [graph.precision for graph in Artifact.open(artifact).manifest.graphs]
-        found += [own_contender(artifact, precision, threads) for precision in precisions]
+        found += [own_contender(artifact, precision, threads, provider) for precision in precisions]
     return found

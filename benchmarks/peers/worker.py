@@ -1,6 +1,6 @@
 """One peer in a process of its own: loads once, then scores what it is asked to and tells how long that took.
 
-    python worker.py PEER CHECKPOINT CACHE THREADS
+    python worker.py PEER CHECKPOINT CACHE THREADS [DEVICE]
 
 Requests and answers are JSON lines on standard input and output: ``{"pairs": [[query, document], ..], "batch": 32}``
 is answered by ``{"seconds": .., "scores": [..], "peak_memory": ..}``; the first line written says that it is ready,
@@ -15,6 +15,8 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -26,85 +28,113 @@ PACKAGES = (
     *("optimum-intel", "openvino", "nncf"),
 )
 OPSET = 18
+CPU = "cpu"
 CALIBRATION = Path(__file__).parents[2] / "export" / "quantise" / "calibration.jsonl"
 
 
-def transformers_torch(checkpoint: Path, cache: Path, threads: int, dtype: str) -> Scorer:
-    """The model as it comes, padded batches sorted by length."""
+@dataclass(frozen=True)
+class Settings:
+    """What a peer runs: the checkpoint, where it may keep exports, its threads, and torch's name of the device."""
+
+    checkpoint: Path
+    cache: Path
+    threads: int
+    device: str = CPU
+
+    def must_be_cpu(self) -> None:
+        """For peers that know nothing else.
+
+        Raises:
+            ValueError: another device was asked for.
+        """
+        if self.device != CPU:
+            raise ValueError(f"this peer runs on the processor only, not on {self.device}")
+
+
+def transformers_torch(settings: Settings, dtype: str, attention: str = "sdpa", compiled: bool = False) -> Scorer:
+    """The model as it comes, padded batches sorted by length; ``attention`` is transformers' name of a kind."""
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    torch.set_num_threads(threads)
-    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
-    model = AutoModelForSequenceClassification.from_pretrained(checkpoint, dtype=getattr(torch, dtype)).eval()
+    torch.set_num_threads(settings.threads)
+    tokenizer = AutoTokenizer.from_pretrained(settings.checkpoint)
+    model = AutoModelForSequenceClassification.from_pretrained(
+        settings.checkpoint, dtype=getattr(torch, dtype), attn_implementation=attention
+    )
+    model = model.eval().to(settings.device)
+    forward = torch.compile(model, dynamic=True) if compiled else model
 
     def run(batch: dict[str, Any]) -> Any:
         with torch.inference_mode():
-            return model(**batch).logits[:, 0].float().numpy()
+            inputs = {name: tensor.to(settings.device) for name, tensor in batch.items()}
+            return forward(**inputs).logits[:, 0].float().cpu().numpy()
 
     return sorted_batches(tokenizer, run, "pt")
 
 
-def sentence_transformers(checkpoint: Path, cache: Path, threads: int, dtype: str) -> Scorer:
+def sentence_transformers(settings: Settings, dtype: str) -> Scorer:
     """``CrossEncoder.predict`` in torch."""
     import torch
     from sentence_transformers import CrossEncoder
 
-    torch.set_num_threads(threads)
-    model = CrossEncoder(str(checkpoint), device="cpu", model_kwargs={"dtype": getattr(torch, dtype)})
+    torch.set_num_threads(settings.threads)
+    options = {"dtype": getattr(torch, dtype)}
+    model = CrossEncoder(str(settings.checkpoint), device=settings.device, model_kwargs=options)
     return cross_encoder(model)
 
 
-def sentence_transformers_onnx(checkpoint: Path, cache: Path, threads: int, dtype: str) -> Scorer:
+def sentence_transformers_onnx(settings: Settings, dtype: str) -> Scorer:
     """``CrossEncoder(backend="onnx")``, exported by optimum; int8 is its own ``avx512_vnni`` recipe."""
     import onnxruntime
     import torch
     from sentence_transformers import CrossEncoder, export_dynamic_quantized_onnx_model
 
-    torch.set_num_threads(threads)
+    settings.must_be_cpu()
+    torch.set_num_threads(settings.threads)
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    settings = {"provider": "CPUExecutionProvider", "session_options": options}
-    folder = cache / "sentence-transformers-onnx"
+    options.intra_op_num_threads = settings.threads
+    how = {"provider": "CPUExecutionProvider", "session_options": options}
+    folder = settings.cache / "sentence-transformers-onnx"
     if not folder.is_dir():
-        CrossEncoder(str(checkpoint), backend="onnx", device="cpu", model_kwargs=dict(settings)).save_pretrained(
-            str(folder)
-        )
+        model = CrossEncoder(str(settings.checkpoint), backend="onnx", device=CPU, model_kwargs=dict(how))
+        model.save_pretrained(str(folder))
     file = "model.onnx"
     if dtype == "int8":
         file = "model_qint8_avx512_vnni.onnx"
         if not (folder / "onnx" / file).is_file():
-            model = CrossEncoder(str(folder), backend="onnx", device="cpu", model_kwargs=dict(settings))
+            model = CrossEncoder(str(folder), backend="onnx", device=CPU, model_kwargs=dict(how))
             export_dynamic_quantized_onnx_model(model, "avx512_vnni", str(folder))
-    settings["file_name"] = f"onnx/{file}"
-    return cross_encoder(CrossEncoder(str(folder), backend="onnx", device="cpu", model_kwargs=settings))
+    how["file_name"] = f"onnx/{file}"
+    return cross_encoder(CrossEncoder(str(folder), backend="onnx", device=CPU, model_kwargs=how))
 
 
-def sentence_transformers_openvino(checkpoint: Path, cache: Path, threads: int, dtype: str) -> Scorer:
+def sentence_transformers_openvino(settings: Settings, dtype: str) -> Scorer:
     """``CrossEncoder(backend="openvino")``, exported by optimum-intel."""
     import torch
     from sentence_transformers import CrossEncoder
 
-    torch.set_num_threads(threads)
-    settings = {"ov_config": openvino_settings(threads, dtype)}
-    return cross_encoder(CrossEncoder(str(checkpoint), backend="openvino", device="cpu", model_kwargs=settings))
+    settings.must_be_cpu()
+    torch.set_num_threads(settings.threads)
+    how = {"ov_config": openvino_settings(settings.threads, dtype)}
+    return cross_encoder(CrossEncoder(str(settings.checkpoint), backend="openvino", device=CPU, model_kwargs=how))
 
 
-def openvino(checkpoint: Path, cache: Path, threads: int, dtype: str) -> Scorer:
+def openvino(settings: Settings, dtype: str) -> Scorer:
     """The same ``torch.onnx`` export in OpenVINO; int8 is NNCF's static quantisation, with SmoothQuant."""
     import openvino as ov
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
-    file = cache / "torch-onnx" / "model.onnx"
+    settings.must_be_cpu()
+    tokenizer = AutoTokenizer.from_pretrained(settings.checkpoint)
+    file = settings.cache / "torch-onnx" / "model.onnx"
     if not file.is_file():
-        export_torch_onnx(checkpoint, tokenizer, file)
+        export_torch_onnx(settings.checkpoint, tokenizer, file)
     if dtype == "int8":
-        quantised = cache / "openvino" / "model_int8.xml"
+        quantised = settings.cache / "openvino" / "model_int8.xml"
         if not quantised.is_file():
             quantise_openvino(file, quantised, tokenizer)
         file = quantised
-    request = ov.Core().compile_model(file, "CPU", openvino_settings(threads, dtype)).create_infer_request()
+    request = ov.Core().compile_model(file, "CPU", openvino_settings(settings.threads, dtype)).create_infer_request()
 
     def run(batch: dict[str, Any]) -> Any:
         return request.infer({name: batch[name] for name in ("input_ids", "attention_mask")})[0][:, 0]
@@ -140,17 +170,18 @@ def quantise_openvino(file: Path, out: Path, tokenizer: Any) -> None:
     ov.save_model(quantised, out, compress_to_fp16=False)
 
 
-def torch_onnx(checkpoint: Path, cache: Path, threads: int, dtype: str) -> Scorer:
+def torch_onnx(settings: Settings, dtype: str) -> Scorer:
     """``torch.onnx.export`` of the model as it comes, in ONNX Runtime; int8 is its ``quantize_dynamic``."""
     import onnxruntime as ort
     import torch
     from transformers import AutoTokenizer
 
-    torch.set_num_threads(threads)
-    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
-    file = cache / "torch-onnx" / "model.onnx"
+    torch.set_num_threads(settings.threads)
+    settings.must_be_cpu()
+    tokenizer = AutoTokenizer.from_pretrained(settings.checkpoint)
+    file = settings.cache / "torch-onnx" / "model.onnx"
     if not file.is_file():
-        export_torch_onnx(checkpoint, tokenizer, file)
+        export_torch_onnx(settings.checkpoint, tokenizer, file)
     if dtype == "int8":
         quantised = file.with_name("model_int8.onnx")
         if not quantised.is_file():
@@ -159,7 +190,7 @@ def torch_onnx(checkpoint: Path, cache: Path, threads: int, dtype: str) -> Score
             quantize_dynamic(file, quantised, weight_type=QuantType.QInt8, per_channel=True)
         file = quantised
     options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = settings.threads
     session = ort.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
 
     def run(batch: dict[str, Any]) -> Any:
@@ -225,19 +256,28 @@ def cross_encoder(model: Any) -> Scorer:
     return score
 
 
-PEERS: dict[str, tuple[Callable[[Path, Path, int, str], Scorer], str]] = {
-    "transformers fp32": (transformers_torch, "float32"),
-    "transformers bf16": (transformers_torch, "bfloat16"),
-    "sentence-transformers fp32": (sentence_transformers, "float32"),
-    "sentence-transformers bf16": (sentence_transformers, "bfloat16"),
-    "sentence-transformers ONNX fp32": (sentence_transformers_onnx, "fp32"),
-    "sentence-transformers ONNX int8": (sentence_transformers_onnx, "int8"),
-    "sentence-transformers OpenVINO": (sentence_transformers_openvino, "fp32"),
-    "torch.onnx, ONNX Runtime fp32": (torch_onnx, "fp32"),
-    "torch.onnx, ONNX Runtime int8": (torch_onnx, "int8"),
-    "torch.onnx, OpenVINO fp32": (openvino, "fp32"),
-    "torch.onnx, OpenVINO bf16": (openvino, "bf16"),
-    "torch.onnx, OpenVINO int8": (openvino, "int8"),
+PEERS: dict[str, Callable[[Settings], Scorer]] = {
+    "transformers fp32": partial(transformers_torch, dtype="float32"),
+    "transformers bf16": partial(transformers_torch, dtype="bfloat16"),
+    "sentence-transformers fp32": partial(sentence_transformers, dtype="float32"),
+    "sentence-transformers bf16": partial(sentence_transformers, dtype="bfloat16"),
+    "sentence-transformers ONNX fp32": partial(sentence_transformers_onnx, dtype="fp32"),
+    "sentence-transformers ONNX int8": partial(sentence_transformers_onnx, dtype="int8"),
+    "sentence-transformers OpenVINO": partial(sentence_transformers_openvino, dtype="fp32"),
+    "torch.onnx, ONNX Runtime fp32": partial(torch_onnx, dtype="fp32"),
+    "torch.onnx, ONNX Runtime int8": partial(torch_onnx, dtype="int8"),
+    "torch.onnx, OpenVINO fp32": partial(openvino, dtype="fp32"),
+    "torch.onnx, OpenVINO bf16": partial(openvino, dtype="bf16"),
+    "torch.onnx, OpenVINO int8": partial(openvino, dtype="int8"),
+}
+# On GPUs. FlashAttention runs the pairs of a batch unpadded, where its package is installed.
+GPU_PEERS: dict[str, Callable[[Settings], Scorer]] = {
+    "transformers fp32": PEERS["transformers fp32"],
+    "transformers fp16": partial(transformers_torch, dtype="float16"),
+    "transformers bf16": PEERS["transformers bf16"],
+    "transformers bf16, compiled": partial(transformers_torch, dtype="bfloat16", compiled=True),
+    "transformers bf16, FlashAttention": partial(transformers_torch, dtype="bfloat16", attention="flash_attention_2"),
+    "sentence-transformers bf16": PEERS["sentence-transformers bf16"],
 }
 
 
@@ -267,10 +307,11 @@ def serve(load: Callable[[], Scorer]) -> None:
 
 def main() -> None:
     """The command line."""
-    name, checkpoint, cache, threads = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4])
-    make, dtype = PEERS[name]
-    cache.mkdir(parents=True, exist_ok=True)
-    serve(lambda: make(checkpoint, cache, threads, dtype))
+    name, checkpoint, cache, threads, *device = sys.argv[1:]
+    settings = Settings(Path(checkpoint), Path(cache), int(threads), *device)
+    settings.cache.mkdir(parents=True, exist_ok=True)
+    load = {**PEERS, **GPU_PEERS}[name]
+    serve(lambda: load(settings))
 
 
 if __name__ == "__main__":
