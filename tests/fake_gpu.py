@@ -25,6 +25,7 @@ class FakeCuda:
     """See ``modernrank.gpu.cuda.Cuda``."""
 
     name, compute_capability, library = "a fake", "9.0", "fake 1.0"
+    has_graphs = True
 
     def __init__(self, total: int = 10**9) -> None:
         self.total = total

@@ -113,6 +113,19 @@ def test_graphs_are_bounded(folder: Path, expected: np.ndarray) -> None:
     assert made.cuda.everything_is_given_back
 
 
+def test_a_library_without_graphs_runs_every_shape_anew(folder: Path, expected: np.ndarray) -> None:
+    """As pycuda is."""
+    made = Gpu(folder)
+    made.reranker.close()
+    made.cuda.has_graphs = False
+    session = TensorRtSession(made.engine, made.cuda, made.session.info, labels=1)
+    encoder = PairEncoder(folder / "tokenizer.json", 8192)
+    with Reranker(Artifact.open(folder).manifest, encoder, session) as reranker:
+        for _ in range(WARM_RUNS + 3):
+            assert abs(reranker.score([PAIRS[0]])[0] - expected[0]) < 1e-4
+    assert made.cuda.launched == 0
+
+
 def test_many_callers_share_the_lanes(gpu: Gpu, expected: np.ndarray) -> None:
     with ThreadPoolExecutor(8) as callers:
         parts = list(callers.map(lambda i: gpu.reranker.score(PAIRS[i : i + 5]), [i % 26 for i in range(26)]))

@@ -25,6 +25,7 @@ class Cuda(Protocol):
     name: str
     compute_capability: str  # "9.0"
     library: str  # "cuda-python 13.0"
+    has_graphs: bool  # whether ``capture`` is offered
 
     def activate(self) -> None:
         """Make the calling thread work with this GPU; each thread needs it before its other calls."""

@@ -15,6 +15,8 @@ from .cuda import Bytes, too_large
 class CudaPython:
     """See ``Cuda``."""
 
+    has_graphs = True
+
     def __init__(self, device: int) -> None:
         import cuda.bindings
         from cuda.bindings import runtime

@@ -12,7 +12,9 @@ from .cuda import Bytes, too_large
 
 
 class PyCuda:
-    """See ``Cuda``."""
+    """See ``Cuda``. It has no CUDA graphs."""
+
+    has_graphs = False
 
     def __init__(self, device: int) -> None:
         import pycuda
@@ -94,22 +96,14 @@ class PyCuda:
 
     def capture(self, stream: int, work: Callable[[], None]) -> Any:
         """See ``Cuda``."""
-        owner = self._stream(stream)
-        if not hasattr(owner, "begin_capture"):
-            raise ProviderError(f"{self.library} has no CUDA graphs: update it, or install cuda-python")
-        owner.begin_capture(self._driver.capture_mode.THREAD_LOCAL)
-        try:
-            work()
-        finally:
-            graph = owner.end_capture()
-        return graph.instantiate()
+        raise ProviderError(f"{self.library} has no CUDA graphs: install cuda-python")
 
     def launch(self, graph: Any, stream: int) -> None:
         """See ``Cuda``."""
-        graph.launch(self._stream(stream))
+        raise ProviderError(f"{self.library} has no CUDA graphs: install cuda-python")
 
     def destroy_graph(self, graph: Any) -> None:
-        """See ``Cuda``. pycuda destroys it with its last reference."""
+        """See ``Cuda``: there is none."""
 
     def _stream(self, handle: int) -> Any:
         if handle not in self._streams:

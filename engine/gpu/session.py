@@ -64,7 +64,7 @@ class TensorRtSession:
         cuda.activate()
         with ExitStack() as opened:  # what is open is given back if a later one fails
             for _ in range(info.streams):
-                lane = _Lane(engine, cuda, labels, graphs, stream)
+                lane = _Lane(engine, cuda, labels, graphs if cuda.has_graphs else 0, stream)
                 opened.callback(lane.free)
                 lane.allocate()
                 self._lanes.append(lane)
