@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # the command line reads this file on every start: what it needs is imported when it runs
     from modernrank.artifact import Artifact
-    from modernrank.encoding import Pair
 
     from .result import Measurement, Result
     from .scenarios import Subject
@@ -45,14 +44,11 @@ def _run(args: argparse.Namespace) -> int:
     with Reranker.load(
         args.artifact, provider=args.provider, precision=args.precision, threads=args.threads, streams=args.streams
     ) as reranker:
+        artifact = Artifact.open(args.artifact)
         subject, environment = Subject.of(reranker), describe(args.seed)
-        environment |= {"artifact": _artifact(Artifact.open(args.artifact)), "peak": _peaks()}
+        environment |= {"artifact": _artifact(artifact), "peak": _peaks()}
         measurements: list[Measurement] = []
-
-        def count(pair: Pair) -> int:
-            return reranker.plan([pair]).pair_tokens
-
-        for workload in _workloads(args, count):
+        for workload in _workloads(args, artifact.encoder().count):
             for scenario in args.scenario or ("query", "single"):
                 measurements += _scenario(scenario, subject, workload, args)
     return _finish(Result(environment, measurements), args.out, None)
@@ -92,11 +88,7 @@ def _peers(args: argparse.Namespace) -> int:
     artifact = Artifact.open(args.artifact[0])
     environment = describe(args.seed) | {"artifact": _artifact(artifact)}
     environment["peak"] = _peaks() if args.device == CPU else gpu_peak(args.device)
-    encoder = artifact.encoder()
-
-    def count(pair: Pair) -> int:
-        return len(encoder.encode([pair])[0].ids)
-
+    count = artifact.encoder().count
     workloads = _workloads(args, count)
     home = race.Home(args.environments, args.torch, args.here)
     batches = tuple(args.batch or (1, 4, 8, 32))

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 from modernrank.artifact import Artifact
-from modernrank.encoding import Pair
 from modernrank.export import export_checkpoint
 from modernrank.export.verify import verify_artifact
 
@@ -61,12 +60,7 @@ def measure(work: Path, args: argparse.Namespace, report: Report) -> list[Measur
     """The plain artifact and torch, in turns, on each shape and on passages."""
     artifact = work / "artifact-plain"
     opened = Artifact.open(artifact)
-    encoder = opened.encoder()
-    most = opened.manifest.model.max_length
-
-    def count(pair: Pair) -> int:
-        return len(encoder.encode([pair])[0].ids)
-
+    count, most = opened.encoder().count, opened.manifest.model.max_length
     shapes = [(documents, tokens) for documents, tokens in SHAPES if tokens <= min(most, args.longest)]
     workloads = [_named(fixed(tokens, documents, 1, count, 0), documents, tokens) for documents, tokens in shapes]
     workloads.append(mix(PASSAGES, 1, count, 0))

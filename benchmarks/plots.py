@@ -66,7 +66,8 @@ def _batch(measured: list[Measurement]) -> Any:
 
 
 def _length(measured: list[Measurement]) -> Any:
-    fixed = [m for m in measured if m.workload.endswith(" tokens") and m.scenario in ("single", "query")]
+    # "128 tokens", and not the "32 x 128 tokens" of gpu_check, whose latency is of many pairs.
+    fixed = [m for m in measured if m.workload.split()[1:] == ["tokens"] and m.scenario in ("single", "query")]
     series = _series(fixed, lambda m: float(m.workload.split()[0]))
     return _lines(series, "tokens in a pair", "latency, s", lambda m: m.median, log=True)
 

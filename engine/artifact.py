@@ -10,8 +10,8 @@ from .errors import ArtifactError
 from .files import sha256_of
 from .manifest import Graph, Manifest
 
-# What `precision="auto"` takes, first to last: exact scores where the artifact has them.
-AUTO_PRECISIONS = ("fp32", "fp16", "int8")
+# All there are, in the order in which `precision="auto"` takes them: exact scores where the artifact has them.
+PRECISIONS = ("fp32", "fp16", "int8")
 
 
 @dataclass(frozen=True)
@@ -36,13 +36,13 @@ class Artifact:
         return Artifact(folder, Manifest.read(folder))
 
     def graph(self, precision: str, provider: str) -> Graph:
-        """The graph for ``provider`` in ``precision``; ``"auto"`` takes the first of AUTO_PRECISIONS.
+        """The graph for ``provider`` in ``precision``; ``"auto"`` takes the first of PRECISIONS.
 
         Raises:
             ArtifactError: the artifact has no such graph.
         """
         graphs = [graph for graph in self.manifest.graphs if provider in graph.providers]
-        wanted = AUTO_PRECISIONS if precision == "auto" else (precision,)
+        wanted = PRECISIONS if precision == "auto" else (precision,)
         for name in wanted:
             for graph in graphs:
                 if graph.precision == name:

@@ -19,7 +19,7 @@ from typing import NoReturn
 
 from . import __version__, jsonl
 from .activations import ACTIVATIONS
-from .artifact import Artifact
+from .artifact import PRECISIONS, Artifact
 from .encoding import TRUNCATIONS, check_text
 from .errors import InputError, ModernRankError
 from .gpu.profiles import parse_profile
@@ -29,7 +29,6 @@ from .reranker import RankedDocument, Reranker
 from .sessions import usable_providers
 from .threads import available_threads
 
-PRECISIONS = ("fp32", "fp16", "int8")
 # Modules that a command may lack, and the extra that brings them.
 EXTRAS = {
     "onnx": "export",

@@ -81,6 +81,10 @@ class PairEncoder:
         self.truncation = truncation
         self._side = truncation_side
 
+    def count(self, pair: Pair) -> int:
+        """Tokens of a pair, special tokens included, cut as ``encode`` cuts it."""
+        return len(self.encode([pair])[0].ids)
+
     def encode(self, pairs: Sequence[Pair], first_index: int = 0) -> list[EncodedPair]:
         """Encode ``pairs``. A text that occurs in several pairs, as a query does, is tokenised once.
 

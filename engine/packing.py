@@ -28,6 +28,9 @@ from .schedule import SERIAL_SHARE, Schedule, schedule
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float32]
 
+# The inputs of a packed graph that are ``[rows, tokens]``, as `Batch` calls them too.
+INPUTS_PER_TOKEN = ("input_ids", "position_ids", "segment_ids")
+
 
 @dataclass(frozen=True)
 class PackingLimits:

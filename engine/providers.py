@@ -6,12 +6,12 @@ A provider that was asked for and cannot run is an error, never a quiet change t
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from .errors import InputError, ProviderError
 from .gpu import driver, tensorrt
 from .gpu.cuda import INSTALL as INSTALL_CUDA
+from .gpu.cuda import find_cuda_library
 
 CUDA_MAJOR = 13  # of the CUDA that ONNX Runtime's GPU build is made for
 NVINFER = "libnvinfer.so.10"  # what its TensorRT provider links
@@ -88,9 +88,10 @@ def choose_provider(name: str, usable: set[str]) -> Provider:
         if reason:
             raise ProviderError(f"provider {name!r} cannot run: {reason}")
         return PROVIDERS[name]
-    reasons = {provider: why_not(provider) for provider in PROVIDERS if provider in usable}
-    for provider, reason in reasons.items():
-        if not reason:
+    reasons = {}
+    for provider in (name for name in PROVIDERS if name in usable):
+        reasons[provider] = why_not(provider)  # imports its library: not done for those after the best
+        if not reasons[provider]:
             return PROVIDERS[provider]
     listed = "; ".join(f"{provider}: {reason}" for provider, reason in reasons.items())
     raise ProviderError(f"no provider can run this artifact. {listed or 'It has no graph.'}")
@@ -104,7 +105,7 @@ def _why_not_installed(provider: Provider) -> str:
             return str(error)
         if module is None:
             return f"{provider.name} is not installed. To get it: {provider.install}"
-        if not _is_there("cuda.bindings") and not _is_there("pycuda"):
+        if find_cuda_library() is None:
             return f"no library for CUDA is installed. To get one: {INSTALL_CUDA}"
         return ""
     installed = installed_execution_providers()
@@ -114,10 +115,3 @@ def _why_not_installed(provider: Provider) -> str:
     if provider.name == "ort-tensorrt" and not driver.is_loadable(NVINFER):
         return f"ONNX Runtime's TensorRT provider needs {NVINFER}, which is not found: install TensorRT 10 (not 11)"
     return ""
-
-
-def _is_there(module: str) -> bool:
-    """Whether a module can be found, its parents too."""
-    parent = module.partition(".")[0]
-    names: Iterable[str] = (parent, module)
-    return all(importlib.util.find_spec(name) is not None for name in names)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,21 +9,20 @@ from typing import Any
 import numpy as np
 
 from modernrank.errors import ArtifactError
-from modernrank.onnxruntime_session import packed_feeds
-from modernrank.packing import IntArray, PackingLimits, assemble, plan
-from modernrank.threads import available_threads
+from modernrank.packing import IntArray, PackingLimits
 
 from .checkpoint import Weights
 from .config import ModernBertConfig
 from .graph import write_graph
 from .graph.types import FloatTypes
 from .quantise.calibration import read_calibration
-from .quantise.observe import encode
+from .quantise.observe import TOKENS_PER_RUN, encode, observed_runs
 
 LARGEST = float(np.finfo(np.float16).max)  # 65,504
 # Other texts than the calibration's may go this many times higher before a value overflows.
 HEADROOM = 4.0
-TOKENS_PER_RUN = 1024
+# No padding, whose activations are nobody's.
+WHOLE_PAIRS = PackingLimits(TOKENS_PER_RUN, pairs_per_row=1, minimum_fill=1.0)
 
 
 def write_half_graph(
@@ -57,11 +55,7 @@ def write_half_graph(
             f"largest activation {maxima[highest]:,.0f} ({highest}), float16 holds {LARGEST:,.0f}; watched on "
             f"{len(calibration.pairs)} pairs ({calibration.source})"
         ),
-        "calibration": {
-            "source": calibration.source,
-            "sha256": calibration.sha256,
-            "pairs": len(calibration.pairs),
-        },
+        "calibration": calibration.as_json(),
         "float_places": sorted(types.kept),
         "headroom": HEADROOM,
         "maxima": maxima,
@@ -70,21 +64,10 @@ def write_half_graph(
 
 def activation_maxima(weights: Weights, config: ModernBertConfig, ids: list[IntArray]) -> dict[str, float]:
     """The largest magnitude at each place of the model, in float32, over the pairs with token ``ids``."""
-    import onnxruntime as ort
-
     largest: dict[str, float] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "observed.onnx"
-        names = write_graph(weights, config, "ort-cpu", path, observe="maxima")
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = available_threads()
-        session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        limits = PackingLimits(TOKENS_PER_RUN, pairs_per_row=1, minimum_fill=1.0)
-        for run in plan([len(i) for i in ids], limits).runs:
-            batch = assemble(run, ids, config.pad_token_id)
-            found = session.run(list(names.values()), packed_feeds(batch))
-            for place, value in zip(names, found, strict=True):
-                largest[place] = float(np.maximum(largest.get(place, 0.0), value))  # unlike max(), NaN if any is
+    for _, maxima in observed_runs(weights, config, ids, "maxima", WHOLE_PAIRS):
+        for place, value in maxima.items():
+            largest[place] = float(np.maximum(largest.get(place, 0.0), value))  # unlike max(), NaN if any is
     return largest
 
 

@@ -11,8 +11,8 @@ from modernrank.gpu.onnxruntime import tensorrt_options
 from modernrank.gpu.profiles import (
     SLOTS,
     check_profiles,
-    choose_profile,
     default_profiles,
+    fit,
     limits_of,
     parse_profile,
     rounded,
@@ -69,10 +69,10 @@ def test_every_planned_run_fits_a_profile(lengths: list[int]) -> None:
     planned = plan(lengths, limits_of(DEFAULT, SLOTS, streams=2))
     assert sorted(pair for run in planned.runs for row in run.rows for pair in row) == list(range(len(lengths)))
     for run in planned.runs:
-        fitting = [p for p in DEFAULT if run.width <= p.tokens[2] and len(run.rows) <= p.rows[2]]
-        shape = rounded(fitting[0], len(run.rows), run.width)
-        choose_profile(DEFAULT, *shape)
-        assert shape[0] >= len(run.rows) and shape[1] >= run.width
+        profile = DEFAULT[fit(DEFAULT, len(run.rows), run.width)]
+        rows, tokens = rounded(profile, len(run.rows), run.width)
+        assert max(profile.rows[0], len(run.rows)) <= rows <= profile.rows[2]
+        assert max(profile.tokens[0], run.width) <= tokens <= profile.tokens[2]
         assert run.slots <= SLOTS
 
 

@@ -84,17 +84,25 @@ class Cuda(Protocol):
         ...
 
 
+def find_cuda_library() -> str | None:
+    """What ``open_cuda`` uses: ``"cuda-python"``, else ``"pycuda"``; None where neither is installed."""
+    if importlib.util.find_spec("cuda") and importlib.util.find_spec("cuda.bindings"):
+        return "cuda-python"
+    return "pycuda" if importlib.util.find_spec("pycuda") else None
+
+
 def open_cuda(device: int = 0) -> Cuda:
     """The GPU number ``device``, through cuda-python or else pycuda.
 
     Raises:
         ProviderError: neither is installed, or there is no driver, no such GPU, or a driver that is too old.
     """
-    if importlib.util.find_spec("cuda") and importlib.util.find_spec("cuda.bindings"):
+    library = find_cuda_library()
+    if library == "cuda-python":
         from .cuda_python import CudaPython
 
         return CudaPython(device)
-    if importlib.util.find_spec("pycuda"):
+    if library == "pycuda":
         from .py_cuda import PyCuda
 
         return PyCuda(device)

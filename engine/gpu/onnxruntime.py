@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 
 from ..manifest import Profile
-from ..packing import Batch, PackingLimits
-from .profiles import SLOTS, choose_profile, rounded
+from ..packing import INPUTS_PER_TOKEN, Batch, PackingLimits
+from .profiles import SLOTS, TOKENISED_AHEAD, fit, rounded
 
-INPUTS_PER_TOKEN = ("input_ids", "position_ids", "segment_ids")
 # Where ONNX Runtime's TensorRT provider keeps its engines and timings, beside the graph.
 CACHE = "ort-tensorrt"
 # Large enough to keep a GPU busy; rows of several pairs, so that little of it is padding.
-CUDA_LIMITS = PackingLimits(tokens_per_run=32_768, pairs_per_row=SLOTS, minimum_fill=0.5, pairs_tokenised_ahead=1024)
+CUDA_LIMITS = PackingLimits(
+    tokens_per_run=32_768, pairs_per_row=SLOTS, minimum_fill=0.5, pairs_tokenised_ahead=TOKENISED_AHEAD
+)
 
 
 def cuda_options(device: int) -> dict[str, Any]:
@@ -63,10 +64,7 @@ def shaped(batch: Batch, profiles: Sequence[Profile]) -> Batch:
         ProfileError: no profile takes it.
     """
     rows, tokens = batch.input_ids.shape
-    fitting = [p for p in profiles if rows <= p.rows[2] and tokens <= p.tokens[2]]
-    if not fitting:
-        choose_profile(profiles, rows, tokens)  # says what there is
-    more_rows, more_tokens = rounded(min(fitting, key=lambda p: p.tokens[2]), rows, tokens)
+    more_rows, more_tokens = rounded(profiles[fit(profiles, rows, tokens)], rows, tokens)
     added = ((0, more_rows - rows), (0, more_tokens - tokens))
     ids = {name: np.pad(getattr(batch, name), added) for name in INPUTS_PER_TOKEN}
     return Batch(**ids, slots=SLOTS)

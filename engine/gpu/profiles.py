@@ -91,19 +91,19 @@ def default_profiles(longest: int) -> list[Profile]:
     return profiles
 
 
-def choose_profile(profiles: Sequence[Profile], rows: int, tokens: int) -> int:
-    """The index of the profile that takes ``[rows, tokens]``.
+def fit(profiles: Sequence[Profile], rows: int, tokens: int) -> int:
+    """The index of the narrowest profile that takes ``[rows, tokens]``, with padding up to its least where it must.
 
     Raises:
         ProfileError: none does; it names them all.
     """
-    for i, profile in enumerate(profiles):
-        if profile.rows[0] <= rows <= profile.rows[2] and profile.tokens[0] <= tokens <= profile.tokens[2]:
-            return i
-    raise ProfileError(
-        f"no profile takes {rows} rows of {tokens} tokens; the engine has {', '.join(map(str, profiles))}. "
-        "Score shorter pairs (max_length=..), or build an engine with a profile for them: modernrank tensorrt"
-    )
+    fitting = [i for i, p in enumerate(profiles) if rows <= p.rows[2] and tokens <= p.tokens[2]]
+    if not fitting:
+        raise ProfileError(
+            f"no profile takes {rows} rows of {tokens} tokens; the engine has {', '.join(map(str, profiles))}. "
+            "Score shorter pairs (max_length=..), or build an engine with a profile for them: modernrank tensorrt"
+        )
+    return min(fitting, key=lambda i: profiles[i].tokens[2])
 
 
 def rounded(profile: Profile, rows: int, tokens: int) -> tuple[int, int]:
@@ -135,10 +135,7 @@ class ProfileLimits(PackingLimits):
 
     def shape(self, longest: int, waiting: int) -> tuple[int, int]:
         """See ``PackingLimits.shape``."""
-        fitting = [profile for profile in self.profiles if longest <= profile.tokens[2]]
-        if not fitting:
-            choose_profile(self.profiles, 1, longest)  # names the profiles
-        profile = min(fitting, key=lambda p: p.tokens[2])
+        profile = self.profiles[fit(self.profiles, 1, longest)]
         wanted = max(longest, min(-(-waiting // profile.rows[2]), profile.tokens[1]))
         _, width = rounded(profile, 1, wanted)
         return width, profile.rows[2]

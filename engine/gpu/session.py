@@ -18,13 +18,12 @@ from typing import Any
 import numpy as np
 
 from ..errors import ModernRankError
-from ..packing import Batch, FloatArray
+from ..packing import INPUTS_PER_TOKEN, Batch, FloatArray
 from ..session import SessionInfo
 from .cuda import Bytes, Cuda
-from .profiles import GRAPH_TOKENS, choose_profile, limits_of, rounded
+from .profiles import GRAPH_TOKENS, fit, limits_of, rounded
 from .tensorrt import DeviceEngine
 
-INPUTS = ("input_ids", "position_ids", "segment_ids")
 INDEX = np.dtype(np.int32)
 # Runs of a shape before it is captured: TensorRT settles its resources in the first ones.
 WARM_RUNS = 2
@@ -98,12 +97,8 @@ class TensorRtSession:
         self._idle.put(None)
 
     def _shape(self, rows: int, tokens: int) -> Shape:
-        profiles = self._engine.profiles
-        fitting = [p for p in profiles if tokens <= p.tokens[2] and rows <= p.rows[2]]
-        if not fitting:
-            choose_profile(profiles, rows, tokens)  # says what there is
-        rounded_shape = rounded(min(fitting, key=lambda p: p.tokens[2]), rows, tokens)
-        return (choose_profile(profiles, *rounded_shape), *rounded_shape)
+        index = fit(self._engine.profiles, rows, tokens)
+        return (index, *rounded(self._engine.profiles[index], rows, tokens))
 
 
 class _Lane:
@@ -128,7 +123,7 @@ class _Lane:
             self._stream = self._callers_stream
         most_tokens = max(p.rows[2] * p.tokens[2] for p in profiles)
         most_rows = max(p.rows[2] for p in profiles)
-        self._inputs = {name: self._buffers(most_tokens * INDEX.itemsize) for name in INPUTS}
+        self._inputs = {name: self._buffers(most_tokens * INDEX.itemsize) for name in INPUTS_PER_TOKEN}
         self._slots = self._buffers(engine.slots * INDEX.itemsize)
         self._output = self._buffers(most_rows * engine.slots * self._labels * np.dtype(np.float32).itemsize)
         size = max(1, *(engine.scratch(i) for i in range(len(profiles))))
@@ -174,7 +169,7 @@ class _Lane:
     def _pack(self, batch: Batch, shape: Shape) -> None:
         """Write the batch to pinned memory, padded to the shape; padding is segment 0."""
         rows, tokens = batch.input_ids.shape
-        for name in INPUTS:
+        for name in INPUTS_PER_TOKEN:
             padded = self._inputs[name][0].view(INDEX)[: math.prod(shape[1:])].reshape(shape[1:])
             padded[rows:] = 0
             padded[:rows, tokens:] = 0
@@ -184,7 +179,7 @@ class _Lane:
         """Copies in, the engine, and the copy out, given to the stream."""
         profile, rows, tokens = shape
         context, used = self._contexts[profile], rows * tokens * INDEX.itemsize
-        for name in INPUTS:
+        for name in INPUTS_PER_TOKEN:
             pinned, address = self._inputs[name]
             self._cuda.to_device(address, pinned[:used], self._stream)
             context.set_input(name, address, (rows, tokens))

@@ -20,7 +20,7 @@ from onnx import TensorProto, helper
 
 from modernrank import __version__
 from modernrank.errors import ArtifactError
-from modernrank.packing import FloatArray
+from modernrank.packing import INPUTS_PER_TOKEN, FloatArray
 
 from ..checkpoint import Weights
 from ..config import Layer, ModernBertConfig
@@ -28,8 +28,6 @@ from .builder import GraphBuilder, Value
 from .dialects import DIALECTS, Dialect
 from .linear import FloatLinear
 from .types import FLOAT32, RESIDUAL, FloatType, FloatTypes
-
-INPUTS_PER_TOKEN = ("input_ids", "position_ids", "segment_ids")
 
 
 def write_graph(

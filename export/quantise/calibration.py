@@ -25,6 +25,10 @@ class Calibration:
     source: str
     sha256: str
 
+    def as_json(self) -> dict[str, str | int]:
+        """For the manifest."""
+        return {"source": self.source, "sha256": self.sha256, "pairs": len(self.pairs)}
+
 
 def read_calibration(file: Path | None) -> Calibration:
     """The pairs of a JSON lines file, or for None those that ship with the package.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from modernrank.encoding import PairEncoder
 from modernrank.onnxruntime_session import packed_feeds
-from modernrank.packing import FloatArray, IntArray, PackingLimits, assemble, plan
+from modernrank.packing import Batch, FloatArray, IntArray, PackingLimits, assemble, plan
 from modernrank.threads import available_threads
 
 from ..checkpoint import Weights
@@ -59,26 +60,40 @@ def encode(pairs: list[tuple[str, str]], tokenizer_file: Path) -> list[IntArray]
     return [pair.ids for pair in PairEncoder(tokenizer_file, LONGEST).encode(pairs)]
 
 
-def observe(weights: Weights, config: ModernBertConfig, ids: list[IntArray]) -> dict[str, Observation]:
-    """Observations by the name of the linear layer, from one pass over the pairs with token ``ids``."""
+def observed_runs(
+    weights: Weights, config: ModernBertConfig, ids: list[IntArray], what: str, limits: PackingLimits
+) -> Iterator[tuple[Batch, dict[str, FloatArray]]]:
+    """Run the float32 graph over the pairs with token ``ids``; yields each batch and the values observed in it.
+
+    Args:
+        weights, config: the model.
+        ids: token ids of each pair.
+        what: ``"linear_inputs"`` or ``"maxima"``, as ``write_graph`` takes it.
+        limits: how the pairs are packed.
+    """
     import onnxruntime as ort
 
-    rng = np.random.default_rng(0)
-    observations: dict[str, Observation] = {}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "observed.onnx"
-        names = write_graph(weights, config, "ort-cpu", path, observe="linear_inputs")
+        names = write_graph(weights, config, "ort-cpu", path, observe=what)
         options = ort.SessionOptions()
         options.intra_op_num_threads = available_threads()
         session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        for run in plan([len(i) for i in ids], PackingLimits(TOKENS_PER_RUN)).runs:
+        for run in plan([len(i) for i in ids], limits).runs:
             batch = assemble(run, ids, config.pad_token_id)
-            real = batch.segment_ids > 0
-            outputs = session.run(list(names.values()), packed_feeds(batch))
-            for name, values in zip(names, outputs, strict=True):
-                rows = values[real]
-                if name not in observations:
-                    infinite = np.full(rows.shape[1], np.inf, np.float32)
-                    observations[name] = Observation(infinite, -infinite)
-                observations[name].add(rows, rng)
+            yield batch, dict(zip(names, session.run(list(names.values()), packed_feeds(batch)), strict=True))
+
+
+def observe(weights: Weights, config: ModernBertConfig, ids: list[IntArray]) -> dict[str, Observation]:
+    """Observations by the name of the linear layer, from one pass over the pairs with token ``ids``."""
+    rng = np.random.default_rng(0)
+    observations: dict[str, Observation] = {}
+    for batch, inputs in observed_runs(weights, config, ids, "linear_inputs", PackingLimits(TOKENS_PER_RUN)):
+        real = batch.segment_ids > 0
+        for name, values in inputs.items():
+            rows = values[real]
+            if name not in observations:
+                infinite = np.full(rows.shape[1], np.inf, np.float32)
+                observations[name] = Observation(infinite, -infinite)
+            observations[name].add(rows, rng)
     return observations

@@ -52,11 +52,7 @@ def _record(calibration: Calibration, chosen: Quantisation) -> dict[str, Any]:
             f"{len(inputs)} and the output of {len(outputs)} of them; calibrated on {len(calibration.pairs)} pairs "
             f"({calibration.source}); largest error of a layer {chosen.errors[worst]:.1%} ({worst})"
         ),
-        "calibration": {
-            "source": calibration.source,
-            "sha256": calibration.sha256,
-            "pairs": len(calibration.pairs),
-        },
+        "calibration": calibration.as_json(),
         "float_layers": list(chosen.float_layers),
         "float_inputs": inputs,
         "float_outputs": outputs,

@@ -8,8 +8,7 @@ from typing import Any
 
 from modernrank.errors import ArtifactError
 from modernrank.manifest import Profile
-
-from ..graph.modernbert import INPUTS_PER_TOKEN
+from modernrank.packing import INPUTS_PER_TOKEN
 
 
 def parse_network(trt: Any, builder: Any, log: Any, file: Path) -> Any:
