@@ -34,6 +34,7 @@ STYLES = ("plain", "outliers")
 SHAPES = ((1, 128), (32, 128), (1, 512), (64, 512), (1, 8192))  # documents of a query, tokens of a pair
 PASSAGES = 100
 GRAPH_OF = {"cuda": "ort-cuda", "ort-tensorrt": "tensorrt-decomposed", "cpu": "ort-cpu"}  # others: tensorrt
+WITH_GRAPHS = ("tensorrt", "tensorrt-rtx", "cuda")  # providers that take CUDA graphs: measured with and without
 
 Report = Callable[[str], None]
 
@@ -65,7 +66,8 @@ def measure(work: Path, args: argparse.Namespace, report: Report) -> list[Measur
     workloads = [_named(fixed(tokens, documents, 1, count, 0), documents, tokens) for documents, tokens in shapes]
     workloads.append(mix(PASSAGES, 1, count, 0))
     home = race.Home(work, "", here=True)
-    ours = race.own_precisions([artifact], args.threads, args.provider)
+    graphs = (True, False) if args.provider in WITH_GRAPHS else (None,)
+    ours = race.own_precisions([artifact], args.threads, args.provider, graphs)
     peers = [
         race.peer_contender(peer, work / "checkpoint-plain", home, args.threads, (32, 128), report, args.device)
         for peer in (args.peer or GPU_PEERS)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from .errors import ArtifactError, ModernRankError, ProviderError
-from .gpu import onnxruntime as gpu
-from .gpu.onnxruntime import shaped
+from .gpu.bound import BoundRuns
+from .gpu.onnxruntime import CACHE, cuda_options, shaped, tensorrt_options
 from .gpu.profiles import SLOTS, default_profiles, limits_of
+from .gpu.settings import GpuSettings
 from .manifest import Graph
 from .packing import Batch, FloatArray, PackingLimits
 from .processor import EXACT_EVERYWHERE, int8_kernel
@@ -39,7 +39,8 @@ class OnnxRuntimeSession:
         labels: how many the model has, by the manifest.
         kernel: of int8 products, as in ``processor``; by default the fastest that is exact here.
         device: number of the GPU.
-        longest: most tokens in a pair, by the manifest; for the profiles of TensorRT.
+        longest: most tokens in a pair, by the manifest; for the shapes that GPUs run.
+        gpu: CUDA graphs and the limit of memory, for ``"cuda"``.
 
     Raises:
         ProviderError: ONNX Runtime put the graph on another execution provider than ``provider``.
@@ -57,6 +58,7 @@ class OnnxRuntimeSession:
         kernel: str | None = None,
         device: int = 0,
         longest: int = 8192,
+        gpu: GpuSettings | None = None,
     ) -> None:
         try:
             import onnxruntime as ort  # here, so that `import modernrank` needs no ONNX Runtime
@@ -67,10 +69,12 @@ class OnnxRuntimeSession:
             ort.preload_dlls()  # finds CUDA and cuDNN where pip has put them
         kernel = (kernel or int8_kernel()) if graph.precision == "int8" else ""
         self._run_errors = _runtime_errors(ort)
-        self._profiles = default_profiles(longest) if provider.name == "ort-tensorrt" else []
-        self._alone, self._side_by_side = self._open(
-            ort, folder / graph.file, provider, sorted({threads, threads // streams}, reverse=True), kernel, device
-        )
+        # On a GPU few shapes occur, so that buffers, kernels and CUDA graphs serve again.
+        self._profiles = default_profiles(longest) if provider.on_gpu else []
+        file, gpu = folder / graph.file, gpu or GpuSettings()
+        counts = sorted({threads, threads // streams}, reverse=True) if not provider.on_gpu else [threads]
+        chosen = self._provider_options(provider, device, file, gpu)
+        self._alone, self._side_by_side = self._open(ort, file, provider, chosen, counts, kernel)
         found = self._alone.get_outputs()[0].shape[-1]
         if isinstance(found, int) and found != labels:
             raise ArtifactError(
@@ -78,8 +82,10 @@ class OnnxRuntimeSession:
             )
         self._feeds = packed_feeds if graph.layout == "packed" else _padded_feeds
         self._types = {i.name: INDEX_TYPES[i.type] for i in self._alone.get_inputs()}
+        graphs = bool(gpu.cuda_graphs)
+        self._bound = BoundRuns(ort, self._alone, labels, "cuda", device, graphs) if provider.on_gpu else None
         self._large_run_options = None if provider.on_gpu else _shrink_after_run(ort)
-        self.limits = self._limits(provider, streams)
+        self.limits = self._limits(streams)
         self.info = SessionInfo(
             provider=provider.name,
             runtime=f"onnxruntime {ort.__version__}",
@@ -92,10 +98,9 @@ class OnnxRuntimeSession:
         )
 
     def _open(
-        self, ort: Any, file: Path, provider: Provider, threads: list[int], kernel: str, device: int
+        self, ort: Any, file: Path, provider: Provider, chosen: dict[str, Any], threads: list[int], kernel: str
     ) -> tuple[Any, Any]:
         """The graph loaded for the most and for the fewest of ``threads``, at the same time; once where they agree."""
-        chosen = self._provider_options(provider, device, file)
 
         def load(count: int) -> Any:
             options = _session_options(ort, count, kernel)
@@ -114,19 +119,17 @@ class OnnxRuntimeSession:
             )
         return sessions[0], sessions[-1]
 
-    def _provider_options(self, provider: Provider, device: int, file: Path) -> dict[str, Any]:
+    def _provider_options(self, provider: Provider, device: int, file: Path, gpu: GpuSettings) -> dict[str, Any]:
         if provider.name == "cuda":
-            return gpu.cuda_options(device)
+            return cuda_options(device, bool(gpu.cuda_graphs), gpu.memory_limit)
         if provider.name == "ort-tensorrt":
-            (file.parent / gpu.CACHE).mkdir(exist_ok=True)
-            return gpu.tensorrt_options(device, file, self._profiles)
+            (file.parent / CACHE).mkdir(exist_ok=True)
+            return tensorrt_options(device, file, self._profiles)
         return {}
 
-    def _limits(self, provider: Provider, streams: int) -> PackingLimits:
+    def _limits(self, streams: int) -> PackingLimits:
         if self._profiles:
             return limits_of(self._profiles, SLOTS, streams)
-        if provider.on_gpu:
-            return replace(gpu.CUDA_LIMITS, streams=streams)
         # Rows of one length, one pair each: nothing is padded, and a score is the same in every company.
         return PackingLimits(TOKENS_PER_RUN, pairs_per_row=1, minimum_fill=1.0, streams=streams)
 
@@ -140,7 +143,10 @@ class OnnxRuntimeSession:
         large = batch.input_ids.size > LARGE_RUN_TOKENS
         feeds = {name: ids.astype(self._types[name], copy=False) for name, ids in self._feeds(run).items()}
         try:
-            (logits,) = session.run(None, feeds, self._large_run_options if large else None)
+            if self._bound:
+                logits = self._bound.run(feeds)
+            else:
+                (logits,) = session.run(None, feeds, self._large_run_options if large else None)
         except self._run_errors as error:
             raise ModernRankError(f"ONNX Runtime failed on a batch of {rows} x {tokens} tokens: {error}") from error
         every = np.asarray(logits, np.float32).reshape(len(run.input_ids), run.slots, -1)
@@ -148,7 +154,7 @@ class OnnxRuntimeSession:
 
     def close(self) -> None:
         """See ``Session.close``."""
-        self._alone = self._side_by_side = None
+        self._alone = self._side_by_side = self._bound = None
 
 
 def packed_feeds(batch: Batch) -> dict[str, Any]:

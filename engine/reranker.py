@@ -20,6 +20,7 @@ from .artifact import Artifact
 from .chunks import Chunk, chunked, in_advance
 from .encoding import EncodedPair, Pair, PairEncoder, check_text, check_texts
 from .errors import InputError, ModernRankError
+from .gpu.settings import GpuSettings
 from .manifest import Manifest
 from .packing import FloatArray, Plan, Run
 from .session import Session, SessionInfo
@@ -78,6 +79,8 @@ class Reranker:
         truncation: str = "longest_first",
         devices: Sequence[int] | None = None,
         cuda_stream: int | None = None,
+        cuda_graphs: bool | None = None,
+        gpu_memory_limit: int | None = None,
     ) -> Reranker:
         """Load the artifact at ``path``, its files checked against their hashes.
 
@@ -95,6 +98,8 @@ class Reranker:
                 (the query is never cut) or ``"error"``.
             devices: numbers of the GPUs that share the work; by default the first.
             cuda_stream: address of the caller's own CUDA stream, for a TensorRT engine to run in.
+            cuda_graphs: replay small shapes that come again as CUDA graphs; by default an engine does, ``"cuda"`` not.
+            gpu_memory_limit: most bytes that provider ``"cuda"`` takes; by default no limit.
 
         Raises:
             ArtifactError: a file is missing, damaged or too new, there is no such precision, or no engine for this GPU.
@@ -109,8 +114,9 @@ class Reranker:
             raise InputError(
                 f"max_length {max_length} is above the {limit} tokens that {manifest.name} allows; lower it"
             )
+        gpu = GpuSettings(devices, cuda_stream, cuda_graphs, gpu_memory_limit)
         with ExitStack() as opened:  # the session is closed if the encoder cannot be made
-            session = open_session(artifact, provider, precision, threads, streams, devices, cuda_stream)
+            session = open_session(artifact, provider, precision, threads, streams, gpu)
             opened.callback(session.close)
             encoder = artifact.encoder(max_length, truncation)
             opened.pop_all()

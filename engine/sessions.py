@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import ExitStack
 
 from .artifact import Artifact
 from .errors import InputError
+from .gpu.settings import GpuSettings
 from .providers import PROVIDERS, Provider, choose_provider
 from .session import Session, SessionInfo
 from .spread import SpreadSession
@@ -21,24 +21,22 @@ def open_session(
     precision: str = "auto",
     threads: int | None = None,
     streams: int | None = None,
-    devices: Sequence[int] | None = None,
-    cuda_stream: int | None = None,
+    gpu: GpuSettings | None = None,
 ) -> Session:
     """See ``Reranker.load`` for the arguments and errors."""
+    gpu = gpu or GpuSettings()
     chosen = choose_provider(provider, usable_providers(artifact))
     threads = available_threads() if threads is None else positive("threads", threads)
     if streams is not None:
         positive("streams", streams)
-    numbers = _device_numbers(chosen, devices)
-    if cuda_stream is not None and (chosen.execution_provider or len(numbers) > 1 or streams not in (None, 1)):
-        raise InputError("cuda_stream is for one device of provider tensorrt or tensorrt-rtx, with streams=1")
+    numbers = gpu.check(chosen.name, chosen.on_gpu, not chosen.execution_provider, streams)
     sessions: list[Session] = []
     with ExitStack() as opened:  # what is open is closed if a later one fails
         for device in numbers:
             if chosen.execution_provider:
-                session = _onnxruntime(artifact, chosen, precision, threads, streams, device)
+                session = _onnxruntime(artifact, chosen, precision, threads, streams, device, gpu)
             else:
-                session = _tensorrt(artifact, chosen, precision, threads, streams, device, cuda_stream)
+                session = _tensorrt(artifact, chosen, precision, threads, streams, device, gpu)
             opened.callback(session.close)
             sessions.append(session)
         opened.pop_all()
@@ -65,19 +63,14 @@ def positive(name: str, value: int) -> int:
     return value
 
 
-def _device_numbers(provider: Provider, devices: Sequence[int] | None) -> list[int]:
-    if devices is None:
-        return [0]
-    if not provider.on_gpu:
-        raise InputError(f"devices are for GPUs; provider {provider.name!r} runs on the processor: leave devices out")
-    numbers = list(devices)
-    if not numbers or len(set(numbers)) != len(numbers) or any(number < 0 for number in numbers):
-        raise InputError(f"devices are {devices!r}; give different numbers of GPUs, such as [0, 1]")
-    return numbers
-
-
 def _onnxruntime(
-    artifact: Artifact, provider: Provider, precision: str, threads: int, streams: int | None, device: int
+    artifact: Artifact,
+    provider: Provider,
+    precision: str,
+    threads: int,
+    streams: int | None,
+    device: int,
+    gpu: GpuSettings,
 ) -> Session:
     from .onnxruntime_session import OnnxRuntimeSession
 
@@ -97,6 +90,7 @@ def _onnxruntime(
         streams,
         device=device,
         longest=model.max_length,
+        gpu=gpu,
     )
 
 
@@ -107,11 +101,11 @@ def _tensorrt(
     threads: int,
     streams: int | None,
     device: int,
-    cuda_stream: int | None,
+    gpu: GpuSettings,
 ) -> Session:
     from .gpu.cuda import open_cuda
     from .gpu.engines import choose_engine
-    from .gpu.session import TensorRtSession
+    from .gpu.session import GRAPHS, TensorRtSession
     from .gpu.tensorrt import TensorRtEngine, load_library
 
     manifest = artifact.manifest
@@ -129,7 +123,8 @@ def _tensorrt(
         precision=record.precision,
         graph=graph.dialect,
         threads=threads,
-        streams=1 if cuda_stream is not None else (streams or LANES),
+        streams=1 if gpu.cuda_stream is not None else (streams or LANES),
         devices=(f"{device}: {cuda.name}",),
     )
-    return TensorRtSession(engine, cuda, info, len(manifest.model.labels), stream=cuda_stream)
+    graphs = 0 if gpu.cuda_graphs is False else GRAPHS
+    return TensorRtSession(engine, cuda, info, len(manifest.model.labels), graphs, gpu.cuda_stream)

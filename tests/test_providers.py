@@ -64,6 +64,10 @@ def test_devices_and_streams_are_for_gpus(artifacts: Path) -> None:
         Reranker.load(artifacts / "tiny", devices=[0])
     with pytest.raises(InputError, match="cuda_stream is for one device of provider tensorrt"):
         Reranker.load(artifacts / "tiny", cuda_stream=1)
+    with pytest.raises(InputError, match="provider 'cpu' takes no CUDA graphs; leave cuda_graphs out"):
+        Reranker.load(artifacts / "tiny", cuda_graphs=True)
+    with pytest.raises(InputError, match="gpu_memory_limit is for provider 'cuda', not 'cpu'; leave it out"):
+        Reranker.load(artifacts / "tiny", gpu_memory_limit=10**9)
 
 
 @pytest.mark.skipif(CUDA_IS_HERE, reason="CUDA is installed")

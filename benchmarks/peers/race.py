@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,10 +40,14 @@ class Contender:
     batches: tuple[int, ...]
 
 
-def own_contender(artifact: Path, precision: str, threads: int, provider: str = "auto") -> Contender:
-    """Ourselves, with one precision of an artifact on one provider."""
-    command = [sys.executable, "-m", own.__name__, str(artifact), precision, str(threads), provider]
-    return Contender(f"modernrank {precision}", lambda: command, (PLANNED,))
+def own_contender(
+    artifact: Path, precision: str, threads: int, provider: str = "auto", graphs: bool | None = None
+) -> Contender:
+    """Ourselves, with one precision of an artifact on one provider; ``graphs`` switches CUDA graphs on or off."""
+    chosen = {None: own.AS_IT_COMES, True: own.WITH_GRAPHS, False: own.WITHOUT_GRAPHS}[graphs]
+    command = [sys.executable, "-m", own.__name__, str(artifact), precision, str(threads), provider, chosen]
+    named = "" if graphs is None else f"{chosen} "
+    return Contender(f"modernrank {named}{precision}", lambda: command, (PLANNED,))
 
 
 @dataclass(frozen=True)
@@ -230,10 +234,12 @@ def _batch(batch: int) -> str:
     return f"(batch {batch}) " if batch else ""
 
 
-def own_precisions(artifacts: list[Path], threads: int, provider: str = "auto") -> list[Contender]:
-    """A contender for each precision of each artifact."""
+def own_precisions(
+    artifacts: list[Path], threads: int, provider: str = "auto", graphs: Sequence[bool | None] = (None,)
+) -> list[Contender]:
+    """A contender for each precision of each artifact, and for each of ``graphs``, as ``own_contender`` takes them."""
     found = []
     for artifact in artifacts:
         precisions = [graph.precision for graph in Artifact.open(artifact).manifest.graphs]
-        found += [own_contender(artifact, precision, threads, provider) for precision in precisions]
+        found += [own_contender(artifact, precision, threads, provider, g) for precision in precisions for g in graphs]
     return found

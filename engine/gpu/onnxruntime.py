@@ -9,24 +9,25 @@ from typing import Any
 import numpy as np
 
 from ..manifest import Profile
-from ..packing import INPUTS_PER_TOKEN, Batch, PackingLimits
-from .profiles import SLOTS, TOKENISED_AHEAD, fit, rounded
+from ..packing import INPUTS_PER_TOKEN, Batch
+from .profiles import SLOTS, fit, rounded
 
 # Where ONNX Runtime's TensorRT provider keeps its engines and timings, beside the graph.
 CACHE = "ort-tensorrt"
-# Large enough to keep a GPU busy; rows of several pairs, so that little of it is padding.
-CUDA_LIMITS = PackingLimits(
-    tokens_per_run=32_768, pairs_per_row=SLOTS, minimum_fill=0.5, pairs_tokenised_ahead=TOKENISED_AHEAD
-)
 
 
-def cuda_options(device: int) -> dict[str, Any]:
+def cuda_options(device: int, graphs: bool = False, memory_limit: int | None = None) -> dict[str, Any]:
     """Memory as it is asked for, not doubled each time; products in the precision of the graph, not in TF32.
 
-    >>> cuda_options(1)["device_id"]
-    1
+    >>> cuda_options(1, memory_limit=2 * 10**9)["gpu_mem_limit"]
+    2000000000
     """
-    return {"device_id": device, "arena_extend_strategy": "kSameAsRequested", "use_tf32": 0}
+    options = {"device_id": device, "arena_extend_strategy": "kSameAsRequested", "use_tf32": 0}
+    if graphs:
+        options["enable_cuda_graph"] = 1
+    if memory_limit is not None:
+        options["gpu_mem_limit"] = memory_limit
+    return options
 
 
 def tensorrt_options(device: int, file: Path, profiles: Sequence[Profile]) -> dict[str, Any]:

@@ -27,6 +27,8 @@ from .tensorrt import DeviceEngine
 INDEX = np.dtype(np.int32)
 # Runs of a shape before it is captured: TensorRT settles its resources in the first ones.
 WARM_RUNS = 2
+# CUDA graphs that a lane keeps.
+GRAPHS = 16
 
 Shape = tuple[int, int, int]  # profile, rows, tokens
 
@@ -52,7 +54,7 @@ class TensorRtSession:
         cuda: Cuda,
         info: SessionInfo,
         labels: int,
-        graphs: int = 16,
+        graphs: int = GRAPHS,
         stream: int | None = None,
     ) -> None:
         self.info = info
