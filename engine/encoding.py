@@ -20,6 +20,10 @@ from .errors import ArtifactError, InputError
 from .packing import IntArray
 
 TRUNCATIONS = ("longest_first", "document", "error")
+# Of a long document that is scored in parts, neighbours share this much of their tokens: what lies on the border of one
+# part, if it is no longer than that, stands whole in the next.
+SHARED = 1 / 4
+LEAST_PART = 16  # tokens of a document beside the query
 SIDES = ("right", "left")
 
 Pair = tuple[str, str]
@@ -105,6 +109,28 @@ class PairEncoder:
             for index, (query, document) in enumerate(pairs, start=first_index)
         ]
 
+    def encode_parts(self, query: str, documents: Sequence[str]) -> list[list[EncodedPair]]:
+        """Encode each document in as many overlapping parts as it takes, each with the whole query: nothing is cut.
+
+        Raises:
+            InputError: beside the query there is no room for LEAST_PART tokens of a document that needs parts.
+        """
+        (asked,) = self._tokenizer.encode_batch_fast([query], add_special_tokens=False)
+        encodings = self._tokenizer.encode_batch_fast(list(documents), add_special_tokens=False)
+        room = self.max_length - len(self._template) - len(asked.ids)
+        parts = []
+        for index, encoding in enumerate(encodings):
+            ids = encoding.ids
+            if len(ids) > room and room < LEAST_PART:
+                raise InputError(
+                    f"document {index} needs parts, but beside the query's {len(asked.ids)} tokens max_length "
+                    f"{self.max_length} leaves {max(0, room)} for each, and {LEAST_PART} are the least; shorten the "
+                    "query or raise max_length"
+                )
+            spans = overlapping(len(ids), room)
+            parts.append([self._join(asked.ids, ids[first:last], index) for first, last in spans])
+        return parts
+
     def _join(self, query: list[int], document: list[int], index: int) -> EncodedPair:
         room = self.max_length - len(self._template)
         keep_query, keep_document = len(query), len(document)
@@ -131,6 +157,20 @@ class PairEncoder:
 
     def _cut(self, ids: list[int], keep: int) -> list[int]:
         return ids[:keep] if self._side == "right" else ids[len(ids) - keep :]
+
+
+def overlapping(tokens: int, room: int) -> list[tuple[int, int]]:
+    """Spans of at most ``room`` tokens that cover ``tokens``; neighbours share SHARED of the room or more.
+
+    >>> overlapping(10, 20), overlapping(40, 20)
+    ([(0, 10)], [(0, 20), (15, 35), (20, 40)])
+    """
+    if tokens <= room:
+        return [(0, tokens)]
+    step = room - int(SHARED * room)
+    return [
+        (min(start, tokens - room), min(start, tokens - room) + room) for start in range(0, tokens - room + step, step)
+    ]
 
 
 def longest_first(first: int, second: int, room: int) -> tuple[int, int]:

@@ -33,6 +33,7 @@ from .truncation import Truncation, TruncationSummary
 WINDOW = 4096
 # With a progress bar, smaller ones: the bar moves when a window is done.
 PROGRESS_WINDOW = 256
+LONG_DOCUMENTS = ("truncate", "chunk")
 
 
 @dataclass(frozen=True)
@@ -220,6 +221,7 @@ class Reranker:
         top_k: int | None = None,
         *,
         activation: str = "none",
+        long_documents: str = "truncate",
         show_progress: bool = False,
     ) -> list[RankedDocument]:
         """Sort ``documents`` by their score for ``query``, best first, ties by index.
@@ -228,6 +230,10 @@ class Reranker:
             query: tokenised once, not once for each document.
             documents: strings. Equal ones are scored once, and so tie to the last bit.
             top_k: how many to return; all by default.
+            long_documents: what happens to a document whose pair exceeds ``max_length``: ``"truncate"`` cuts it as
+                ``truncation`` says; ``"chunk"`` scores it in overlapping parts, each with the whole query, and takes
+                the highest score, as hosted rerankers do: the document counts as its best passage. A small
+                ``max_length``, such as 512, then makes the passages short.
             activation, show_progress: as in ``score``.
 
         Raises:
@@ -240,6 +246,8 @@ class Reranker:
             )
         if top_k is not None:
             positive("top_k", top_k)
+        if long_documents not in LONG_DOCUMENTS:
+            raise InputError(f"long_documents {long_documents!r} is unknown; choose one of {', '.join(LONG_DOCUMENTS)}")
         check_text(query, "the query")
         checked = check_texts(documents, "document")
         distinct = list(dict.fromkeys(checked))
@@ -248,11 +256,30 @@ class Reranker:
         def remember(truncation: Truncation) -> None:
             cuts[distinct[truncation.index]] = truncation.query_tokens_cut + truncation.document_tokens_cut
 
-        pairs = [(query, document) for document in distinct]
-        found = self.score(pairs, activation=activation, on_truncate=remember, show_progress=show_progress)
+        if long_documents == "chunk":
+            self._check_activation(activation)
+            found = self._score_parts(query, distinct, activation, show_progress)
+        else:
+            pairs = [(query, document) for document in distinct]
+            found = self.score(pairs, activation=activation, on_truncate=remember, show_progress=show_progress)
         score_of = dict(zip(distinct, found.tolist(), strict=True))
         order = sorted(range(len(checked)), key=lambda i: (-score_of[checked[i]], i))[:top_k]
         return [RankedDocument(i, score_of[checked[i]], checked[i], cuts.get(checked[i], 0)) for i in order]
+
+    def _score_parts(self, query: str, documents: list[str], activation: str, show_progress: bool) -> FloatArray:
+        """The score of each document's best part; activations of one label keep the order."""
+
+        def score(chunk: Chunk[str]) -> FloatArray:
+            with self._clock.stage("tokenise"):
+                parts = self._encoder.encode_parts(query, chunk.items)
+            logits = self._run([part for each in parts for part in each])
+            best: FloatArray = np.maximum.reduceat(logits, np.cumsum([0, *map(len, parts[:-1])]))
+            return activate(activation, best)
+
+        windows: Iterator[FloatArray] = map(score, chunked(documents, PROGRESS_WINDOW))
+        if show_progress:
+            windows = _with_progress(windows, documents)
+        return np.concatenate([np.empty((0, 1), np.float32), *windows])[:, 0]
 
     def plan(self, pairs: Iterable[Pair]) -> Plan:
         """How ``pairs`` would be placed in rows and runs as one window, without running them; ``print`` explains it."""
@@ -347,7 +374,7 @@ def _check_iterable(pairs: object) -> None:
         raise InputError(f"pairs is {type(pairs).__name__}; a list or another iterable of (query, document) is needed")
 
 
-def _with_progress(windows: Iterator[FloatArray], pairs: Iterable[Pair]) -> Iterator[FloatArray]:
+def _with_progress(windows: Iterator[FloatArray], pairs: Iterable[object]) -> Iterator[FloatArray]:
     """Pass ``windows`` on, counting their pairs in a bar on standard error."""
     try:
         from tqdm import tqdm

@@ -1,5 +1,6 @@
 """Encoding: the ids that ``tokenizers`` and ``transformers`` give, whole and cut; what is refused, and how."""
 
+import itertools
 import json
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -12,7 +13,7 @@ from tokenizers import Tokenizer
 
 from conftest import checkpoint, golden
 from modernrank import ArtifactError, InputError
-from modernrank.encoding import PairEncoder
+from modernrank.encoding import LEAST_PART, SHARED, PairEncoder, overlapping
 
 FILE = checkpoint("tiny") / "tokenizer.json"
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
@@ -136,3 +137,35 @@ def test_a_file_that_is_no_tokenizer_is_refused(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text("{}")
     with pytest.raises(ArtifactError, match="is not a tokenizer"):
         PairEncoder(tmp_path / "tokenizer.json", 100)
+
+
+@given(st.integers(0, 2000), st.integers(LEAST_PART, 300))
+def test_parts_cover_a_document_and_overlap(tokens: int, room: int) -> None:
+    spans = overlapping(tokens, room)
+    assert spans[0][0] == 0 and spans[-1][1] == tokens
+    assert all(last - first == min(room, tokens) for first, last in spans)
+    shared = int(SHARED * room)
+    for (_, last), (first, _) in itertools.pairwise(spans):
+        assert last - first >= shared
+    assert len(spans) <= 1 + max(0, tokens - room) / (room - shared) + 1  # no more than are needed
+
+
+@given(TEXT, TEXT, st.integers(24, 60))
+def test_parts_are_the_query_and_a_stretch_of_the_document(query: str, document: str, max_length: int) -> None:
+    document = document * 5
+    encoder = PairEncoder(FILE, max_length)
+    whole = PairEncoder(FILE, 8192).encode([(query, document), (query, "")])
+    ids, empty = (pair.ids.tolist() for pair in whole)
+    if len(ids) > max_length and max_length - len(empty) < LEAST_PART:
+        with pytest.raises(InputError, match="leaves"):
+            encoder.encode_parts(query, [document])
+        return
+    (parts,) = encoder.encode_parts(query, [document])
+    before = empty[:-1]  # [CLS] query [SEP]
+    stretches = [part.ids.tolist() for part in parts]
+    for part in stretches:
+        assert len(part) <= max_length and part[: len(before)] == before and part[-1] == ids[-1]
+        stretch = part[len(before) : -1]
+        assert any(ids[i : i + len(stretch)] == stretch for i in range(len(before), len(ids)))
+    assert sum(part.query_tokens_cut + part.document_tokens_cut for part in parts) == 0
+    assert (len(parts) == 1) == (len(ids) <= max_length)

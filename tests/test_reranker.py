@@ -11,6 +11,7 @@ import pytest
 
 from conftest import resident_after_rounds
 from modernrank import InputError, ModernRankError, Reranker, Truncation, TruncationWarning
+from modernrank.encoding import PairEncoder
 
 QUERY = "the terms of the license"
 DOCUMENTS = ["a", "derivative works of the Work " * 5, "", "notice " * 30, "a"]
@@ -137,6 +138,33 @@ def test_cut_pairs_are_never_silent(artifacts: Path) -> None:
         warnings.simplefilter("error")
         with Reranker.load(artifacts / "tiny") as reranker:
             reranker.score(PAIRS)
+
+
+def test_a_long_document_counts_as_its_best_part(artifacts: Path) -> None:
+    documents = ["word " * 300 + "notice " * 40, "short", "word " * 8, "short"]
+    with Reranker.load(artifacts / "tiny", max_length=64) as reranker:
+        ranking = reranker.rank(QUERY, documents, long_documents="chunk", activation="sigmoid")
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # nothing is cut, so nothing is told of
+            found = {place.index: place for place in reranker.rank(QUERY, documents, long_documents="chunk")}
+        assert [place.index for place in ranking] == sorted(found, key=lambda i: (-found[i].score, i))
+        assert ranking[0].score == pytest.approx(1 / (1 + np.exp(-found[ranking[0].index].score)), abs=1e-6)
+        whole = reranker.score([(QUERY, documents[i]) for i in (1, 2, 3)])
+        assert [found[i].score for i in (1, 2, 3)] == whole.tolist()  # these need no parts
+        assert {place.tokens_cut for place in ranking} == {0}
+        parts = PairEncoder(artifacts / "tiny" / "tokenizer.json", 64).encode_parts(QUERY, documents[:1])[0]
+        assert len(parts) > 3
+        each = reranker._run(parts)  # scores of token ids have no public way in
+        assert found[0].score == each.max()
+
+
+def test_parts_need_room_beside_the_query(artifacts: Path) -> None:
+    with Reranker.load(artifacts / "tiny", max_length=40) as reranker:
+        with pytest.raises(InputError, match="document 1 needs parts, but beside the query's .* 16 are the least"):
+            reranker.rank("the terms of the license " * 4, ["a", "x " * 100], long_documents="chunk")
+        with pytest.raises(InputError, match="long_documents 'split' is unknown; choose one of truncate, chunk"):
+            reranker.rank(QUERY, ["a"], long_documents="split")
+        assert reranker.rank(QUERY, [], long_documents="chunk") == []
 
 
 def test_a_stream_is_scored_in_order_without_reading_it_whole(reranker: Reranker) -> None:
