@@ -10,7 +10,6 @@ from .errors import ArtifactError
 from .files import sha256_of
 from .manifest import Graph, Manifest
 
-# All there are, in the order in which `precision="auto"` takes them: exact scores where the artifact has them.
 PRECISIONS = ("fp32", "fp16", "int8")
 
 
@@ -36,22 +35,29 @@ class Artifact:
         return Artifact(folder, Manifest.read(folder))
 
     def graph(self, precision: str, provider: str) -> Graph:
-        """The graph for ``provider`` in ``precision``; ``"auto"`` takes the first of PRECISIONS.
+        """The graph for ``provider`` in ``precision``; for ``"auto"`` in the first of ``Manifest.auto_precisions``.
 
         Raises:
             ArtifactError: the artifact has no such graph.
         """
         graphs = [graph for graph in self.manifest.graphs if provider in graph.providers]
-        wanted = PRECISIONS if precision == "auto" else (precision,)
-        for name in wanted:
+        for name in self.manifest.auto_precisions() if precision == "auto" else [precision]:
             for graph in graphs:
                 if graph.precision == name:
                     return graph
         there = ", ".join(f"{g.precision} for {' and '.join(g.providers)}" for g in self.manifest.graphs) or "none"
+        failed = [f"{g.precision}: {self.quality_of(g.precision)}" for g in graphs] if precision == "auto" else []
         raise ArtifactError(
-            f"{self.folder} has no graph in precision {precision!r} for provider {provider!r}; it has: {there}. "
-            "Ask for one of these, or export again"
+            f"{self.folder} has no graph in precision {precision!r} for provider {provider!r}; it has: {there}"
+            f"{''.join(f'; {reason}' for reason in failed)}. Ask for one of these, or export again"
         )
+
+    def quality_of(self, precision: str) -> str:
+        """What is known of a precision's quality, in words."""
+        if precision == "fp32":
+            return "exact"
+        unknown = "its quality was not measured, so that precision 'auto' does not take it"
+        return str(self.manifest.quality.get(precision, {}).get("summary", unknown))
 
     def check_files(self, names: list[str]) -> None:
         """Compare size and SHA-256 of the named files with the manifest.

@@ -1,4 +1,4 @@
-"""The command line: ``modernrank export | verify | tensorrt | info | score | rank | plan | bench``.
+"""The command line: ``modernrank export | verify | tensorrt | info | score | rank | plan | eval | bench``.
 
 Exit codes: 0; 1 for a refused input or a failed verification, with one line on standard error; 2 for usage.
 
@@ -11,24 +11,27 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import signal
 import sys
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
 from . import __version__, jsonl
 from .activations import ACTIVATIONS
-from .artifact import PRECISIONS, Artifact
+from .artifact import PRECISIONS
 from .encoding import TRUNCATIONS, check_text
 from .errors import InputError, ModernRankError
+from .evaluation.cli import add_options as add_eval_options
+from .evaluation.cli import run as evaluate
 from .gpu.profiles import parse_profile
-from .processor import int8_kernel
-from .providers import PROVIDERS, why_not
-from .reranker import RankedDocument, Reranker
-from .sessions import usable_providers
-from .threads import available_threads
+from .info import info
+from .providers import PROVIDERS
+from .reranker import LONG_DOCUMENTS, RankedDocument, Reranker
 
+BAR = 10  # characters of a score's bar
 # Modules that a command may lack, and the extra that brings them.
 EXTRAS = {
     "onnx": "export",
@@ -36,9 +39,10 @@ EXTRAS = {
     "ml_dtypes": "export",
     "huggingface_hub": "export",
     "torch": "verify",
-    "scipy": "verify",
+    "scipy": "eval",
     "matplotlib": "bench",
     "transformers": "verify",
+    "ir_measures": "eval",
     "optimum": "reference",
     "onnxruntime": "cpu",
 }
@@ -82,9 +86,10 @@ def _export(args: argparse.Namespace) -> int:
         args.checkpoint or DEFAULT_MODEL,
         args.out,
         graph=args.graph,
-        precision=args.precision,
+        precision=args.precision or "fp32",
         revision=args.revision,
         calibration=args.calibration,
+        evaluation=args.evaluation,
         force=args.force,
         report=_note,
     )
@@ -129,53 +134,6 @@ def _tensorrt(args: argparse.Namespace) -> int:
     return 0
 
 
-def _info(args: argparse.Namespace) -> int:
-    manifest = Artifact.open(args.artifact).manifest
-    if args.json:
-        print(manifest.to_json(), end="")
-        return 0
-    model, source = manifest.model, manifest.source
-    origin = source.model_id or "a local folder"
-    rows = [
-        ("artifact", f"{manifest.name}, made {manifest.created} by modernrank {manifest.tools.get('modernrank')}"),
-        ("source", f"{origin}{f' at {source.revision}' if source.revision else ''}, licence {manifest.license}"),
-        ("model", f"{model.architecture}, {model.layers} layers of {model.hidden_size}, {model.pooling} pooling"),
-        ("labels", ", ".join(model.labels)),
-        ("longest pair", f"{min(model.max_length, manifest.tokenizer.max_length):,} tokens"),
-    ]
-    for graph in manifest.graphs:
-        size = sum(manifest.files[name].size for name in (graph.file, graph.data) if name) / 1e6
-        rows.append(("graph", f"{graph.precision}, {graph.dialect}, for {', '.join(graph.providers)}: {size:,.0f} MB"))
-    for precision, parity in manifest.parity.items():
-        rows.append(("parity", f"{precision}: {parity.get('verdict')} (against {parity.get('against')})"))
-    if not manifest.parity:
-        rows.append(("parity", "not measured yet: modernrank verify ARTIFACT --against CHECKPOINT"))
-    for precision, made in manifest.quantisation.items():
-        rows.append(("quantisation", f"{precision}: {made.get('summary')}"))
-    for engine in manifest.engines:
-        rows.append(("engine", f"{engine.library} {engine.version}, {', '.join(map(str, engine.profiles))}"))
-    rows += _machine(usable_providers(Artifact(args.artifact, manifest)))
-    for name, text in rows:
-        print(f"{name:>13}  {text}")
-    return 0
-
-
-def _machine(usable: set[str]) -> list[tuple[str, str]]:
-    """The machine and each provider: whether it can run here, or why not and what to do."""
-    rows = [("this machine", f"{available_threads()} threads, int8 kernel {int8_kernel()}")]
-    best = True
-    for name in PROVIDERS:
-        reason = why_not(name)
-        if reason:
-            text = f"cannot run: {reason}"
-        elif name in usable:
-            text, best = "runs, and is what provider 'auto' takes" if best else "runs", False
-        else:
-            text = "can run here, but the artifact has no graph or engine for it"
-        rows.append((name, text))
-    return rows
-
-
 def _score(args: argparse.Namespace) -> int:
     if args.output != jsonl.STANDARD and os.path.realpath(args.output) == os.path.realpath(args.input):
         raise InputError(f"--output {args.output} is the input; give it another name")
@@ -199,7 +157,9 @@ def _rank(args: argparse.Namespace) -> int:
     check_text(args.query, "--query")
     with _load(args) as reranker, jsonl.reading(args.documents) as lines:
         documents = jsonl.read_documents(lines, args.documents)
-        ranking = reranker.rank(args.query, documents, args.top_k, activation=args.activation)
+        ranking = reranker.rank(
+            args.query, documents, args.top_k, activation=args.activation, long_documents=args.long_documents
+        )
     if args.json:
         for place in ranking:
             cut = {"tokens_cut": place.tokens_cut} if place.tokens_cut else {}
@@ -220,12 +180,16 @@ def _plan(args: argparse.Namespace) -> int:
 
 
 def _print_ranking(ranking: list[RankedDocument]) -> None:
-    print(f"{'rank':>4}  {'score':>8}  {'index':>5}  document")
+    """A table as wide as the terminal; the bars run from the lowest score that is shown to the highest."""
+    print(f"{'rank':>4}  {'score':>8}  {'':{BAR}}  {'index':>5}  document")
+    room = max(20, shutil.get_terminal_size((100, 24)).columns - len(f"rank  12345678  {'':{BAR}}  index  "))
+    low, high = ranking[-1].score, ranking[0].score
     for rank, place in enumerate(ranking, start=1):
-        text = " ".join(place.document.split())
-        shown = text if len(text) <= 80 else text[:79] + "…"
         note = f"  ({place.tokens_cut} tokens cut)" if place.tokens_cut else ""
-        print(f"{rank:>4}  {place.score:>8.4f}  {place.index:>5}  {shown}{note}")
+        shown = textwrap.shorten(place.document, room - len(note), placeholder="…")
+        filled = round(BAR * (place.score - low) / (high - low)) if high > low else BAR
+        bar = "█" * filled + "·" * (BAR - filled)
+        print(f"{rank:>4}  {place.score:>8.4f}  {bar}  {place.index:>5}  {shown}{note}")
 
 
 def _load(args: argparse.Namespace) -> Reranker:
@@ -261,10 +225,11 @@ def _parser() -> argparse.ArgumentParser:
         ("export", _export, _add_export_options, "Write the artifact of a checkpoint."),
         ("verify", _verify, _add_verify_options, "Compare an artifact with transformers, and record the result."),
         ("tensorrt", _tensorrt, _add_tensorrt_options, "Build a TensorRT engine of an artifact for this machine."),
-        ("info", _info, _add_info_options, "Show what an artifact is and what this machine would run it on."),
+        ("info", info, _add_info_options, "Show what an artifact is and what this machine would run it on."),
         ("score", _score, _add_score_options, 'Score JSON lines {"query", "document"}; other fields come through.'),
         ("rank", _rank, _add_rank_options, "Sort documents by their score for a query, best first."),
         ("plan", _plan, _add_plan_options, "Show how pairs would be placed in runs, and what runs side by side."),
+        ("eval", evaluate, add_eval_options, "Measure rankings on queries with judgements: nDCG@10, MRR@10, MAP."),
         ("bench", None, add_bench_options, "Measure artifacts, alone or beside others, and show results."),
     ):
         command = commands.add_parser(name, help=text, description=text)
@@ -280,7 +245,13 @@ def _add_export_options(parser: argparse.ArgumentParser) -> None:
         help="a folder or a hub id (Alibaba-NLP/gte-reranker-modernbert-base at its pinned revision)",
     )
     parser.add_argument("--out", type=Path, required=True, help="the artifact's folder")
-    parser.add_argument("--precision", default="fp32", choices=PRECISIONS, help="(%(default)s)")
+    parser.add_argument("--precision", action="append", choices=PRECISIONS, help="may be repeated (fp32)")
+    parser.add_argument(
+        "--evaluation",
+        type=Path,
+        metavar="FOLDER",
+        help="for fp16 and int8: BEIR's layout with candidates.run, to measure what they lose (the checkpoint's own)",
+    )
     parser.add_argument(
         "--calibration",
         type=Path,
@@ -354,6 +325,12 @@ def _add_rank_options(parser: argparse.ArgumentParser) -> None:
         required=True,
         metavar="FILE",
         help='one a line, or .jsonl with {"document": ..}; - for standard input',
+    )
+    parser.add_argument(
+        "--long-documents",
+        default="truncate",
+        choices=LONG_DOCUMENTS,
+        help="cut what exceeds --max-length, or score it in overlapping parts and take the best (%(default)s)",
     )
     parser.add_argument("--top-k", type=_positive, metavar="K", help="show the best K")
     parser.add_argument("--json", action="store_true", help="print JSON lines")

@@ -51,7 +51,7 @@ class PairReader:
         self._others: dict[int, dict[str, Any]] = {}
 
     def __iter__(self) -> Iterator[Pair]:
-        for index, (record, where) in enumerate(_objects(self._lines, self._source)):
+        for index, (record, where) in enumerate(objects(self._lines, self._source)):
             missing = [name for name in ("query", "document") if name not in record]
             if missing:
                 raise InputError(f'{where} has no "{missing[0]}"; a line is {{"query": .., "document": ..}}')
@@ -75,20 +75,20 @@ def read_documents(lines: Iterable[bytes], source: str) -> list[str]:
     """
     if source.endswith(".jsonl"):
         documents = []
-        for record, where in _objects(lines, source):
+        for record, where in objects(lines, source):
             if "document" not in record:
                 raise InputError(f'{where} has no "document"')
             documents.append(check_text(record["document"], where))
     else:
-        documents = [text.rstrip("\r\n") for text, _ in _texts(lines, source) if text.strip()]
+        documents = [text.rstrip("\r\n") for text, _ in texts(lines, source) if text.strip()]
     if not documents:
         raise InputError(f"{_shown(source)} holds no documents")
     return documents
 
 
-def _objects(lines: Iterable[bytes], source: str) -> Iterator[tuple[dict[str, Any], str]]:
+def objects(lines: Iterable[bytes], source: str) -> Iterator[tuple[dict[str, Any], str]]:
     """Each line's JSON object and its place in words; blank lines are passed over."""
-    for text, where in _texts(lines, source):
+    for text, where in texts(lines, source):
         if not text.strip():
             continue
         try:
@@ -104,7 +104,8 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a JSON value")
 
 
-def _texts(lines: Iterable[bytes], source: str) -> Iterator[tuple[str, str]]:
+def texts(lines: Iterable[bytes], source: str) -> Iterator[tuple[str, str]]:
+    """Each line as text, and its place in words."""
     for number, line in enumerate(lines, start=1):
         where = f"line {number} of {_shown(source)}"
         try:

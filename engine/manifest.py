@@ -15,6 +15,7 @@ Schema version 1 (``docs/manifest.md`` says more of each field):
     files            {name: {size (bytes), sha256}} of every file but the manifest
     parity           {precision: figures of `modernrank verify`}, empty until it ran
     quantisation     {precision: how it was made}: calibration pairs, what stayed in float32, errors by layer
+    quality          {precision: what it loses beside float32, and whether `precision="auto"` may take it}
     tools            {package: version} that the export ran with
 """
 
@@ -139,8 +140,13 @@ class Manifest:
     tools: dict[str, str]
     parity: dict[str, dict[str, Any]] = field(default_factory=dict)
     quantisation: dict[str, dict[str, Any]] = field(default_factory=dict)
+    quality: dict[str, dict[str, Any]] = field(default_factory=dict)
     engines: list[Engine] = field(default_factory=list)
     schema_version: int = SCHEMA_VERSION
+
+    def auto_precisions(self) -> list[str]:
+        """What ``precision="auto"`` may take, in this order: the faster ones where their quality passed, then fp32."""
+        return [name for name in ("int8", "fp16") if self.quality.get(name, {}).get("passed") is True] + ["fp32"]
 
     def to_json(self) -> str:
         """The text of ``manifest.json``."""

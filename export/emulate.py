@@ -9,6 +9,9 @@ is written between Casts, as a GPU's kernels add up in float32 and store float16
 from __future__ import annotations
 
 import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +19,10 @@ import onnx
 from onnx import TensorProto, helper
 
 from modernrank.manifest import Graph
+from modernrank.onnxruntime_session import OnnxRuntimeSession
+from modernrank.providers import PROVIDERS
+from modernrank.session import Session
+from modernrank.threads import available_threads
 
 FLOAT16, FLOAT = TensorProto.FLOAT16, TensorProto.FLOAT
 # Nodes that move values and compute nothing: they keep their type, and need no rounding.
@@ -25,6 +32,17 @@ OTHER_TYPES = {
     **dict.fromkeys(("Equal", "LessOrEqual", "Greater", "And"), TensorProto.BOOL),
     "Shape": TensorProto.INT64,
 }
+
+
+@contextmanager
+def session_on_processor(folder: Path, graph: Graph, labels: int) -> Iterator[Session]:
+    """A session of any graph on all of the processor's threads, one run at a time; a float16 one is emulated."""
+    with ExitStack() as opened:
+        if graph.precision == "fp16":
+            emulated = Path(opened.enter_context(tempfile.TemporaryDirectory()))
+            folder, graph = emulated, write_emulation(folder, graph, emulated)
+        session = OnnxRuntimeSession(folder, graph, PROVIDERS["cpu"], available_threads(), labels)
+        yield opened.enter_context(closing(session))
 
 
 def write_emulation(folder: Path, graph: Graph, out: Path) -> Graph:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from modernrank import __version__
+from modernrank.artifact import Artifact
 from modernrank.encoding import PairEncoder
 from modernrank.errors import ArtifactError, InputError
 from modernrank.files import read_json_object, sha256_of
@@ -41,9 +42,10 @@ def export_checkpoint(
     out: str | Path = "artifacts/gte-reranker-modernbert-base",
     *,
     graph: str | None = None,
-    precision: str = "fp32",
+    precision: str | Sequence[str] = "fp32",
     revision: str | None = None,
     calibration: str | Path | None = None,
+    evaluation: str | Path | None = None,
     force: bool = False,
     report: Callable[[str], None] = lambda message: None,
 ) -> Manifest:
@@ -55,19 +57,23 @@ def export_checkpoint(
         graph: ``"ort-cpu"`` (fastest in ONNX Runtime on CPUs), ``"standard"`` (pure ONNX operators), ``"ort-cuda"``,
             ``"tensorrt"`` (from 10.15), ``"tensorrt-decomposed"`` (older ones), or ``"reference"`` (what optimum
             exports; needs ``modernrank[reference]``). By default ``"tensorrt"`` for fp16, else ``"ort-cpu"``.
-        precision: ``"fp32"``, ``"fp16"`` for GPUs or ``"int8"`` for processors; the last two need
+        precision: ``"fp32"``, ``"fp16"`` for GPUs or ``"int8"`` for processors, or several of them; the last two need
             ``modernrank[cpu]`` too, to run the model on pairs.
         revision: of a hub id: a commit, tag or branch.
         calibration: for fp16 and int8, JSON lines of pairs like those that will be scored; by default a small set that
             ships.
+        evaluation: for fp16 and int8, a folder in BEIR's layout with ``candidates.run``, to measure what they lose on;
+            by default the checkpoint's own folder ``evaluation``, or where it has none, pairs of the shipped texts.
+            What is lost decides whether ``precision="auto"`` may take them (see ``gate``).
         force: replace an artifact that is there.
         report: called with a line for each step.
 
     Raises:
-        InputError: an unknown ``graph`` or ``precision``.
+        InputError: an unknown ``graph`` or ``precision``, or pairs or judgements that cannot be used.
         ArtifactError: a checkpoint that is not such a classifier or is damaged; ``out`` exists or cannot be written.
     """
-    graph = _check_choice(graph, precision, calibration)
+    precisions = [precision] if isinstance(precision, str) else list(dict.fromkeys(precision))
+    graphs = _check_choice(graph, precisions, calibration, evaluation)
     out = Path(out).resolve()
     _check_target(out, force)
     origin = locate(str(checkpoint), revision)
@@ -75,28 +81,58 @@ def export_checkpoint(
     tokenizer = _read_tokenizer(origin.folder, config)
     with Checkpoint(origin.folder, config) as weights, _replacing(out, force) as folder:
         shutil.copyfile(origin.folder / tokenizer.file, folder / tokenizer.file)
-        record, quantisation = _write_model(
-            precision, graph, weights, config, folder, None if calibration is None else Path(calibration), report
-        )
+        records, quantisation = [], {}
+        for name, dialect in graphs.items():
+            record, made = _write_model(
+                name, dialect, weights, config, folder, None if calibration is None else Path(calibration), report
+            )
+            records.append(record)
+            if made:
+                quantisation[name] = made
         report("hashing")
-        manifest = _manifest(out.name, origin, weights.files, config, tokenizer, record, folder)
-        manifest = replace(manifest, quantisation=quantisation)
+        manifest = _manifest(out.name, origin, weights.files, config, tokenizer, records, folder)
+        quality = _measure_quality(Artifact(folder, manifest), weights, config, origin.folder, evaluation, report)
+        manifest = replace(manifest, quantisation=quantisation, quality=quality)
         (folder / FILE_NAME).write_text(manifest.to_json(), encoding="utf-8")
     return manifest
 
 
-def _check_choice(graph: str | None, precision: str, calibration: str | Path | None) -> str:
-    """The dialect to write, by default the first of the precision's."""
-    if precision not in PRECISIONS:
-        raise InputError(f"precision {precision!r} is unknown; choose one of {', '.join(PRECISIONS)}")
-    possible = GRAPHS_OF[precision]
+def _check_choice(
+    graph: str | None, precisions: list[str], calibration: str | Path | None, evaluation: str | Path | None
+) -> dict[str, str]:
+    """The dialect to write each precision in, by default its first."""
+    if not precisions:
+        raise InputError(f"no precision was asked for; choose one or more of {', '.join(PRECISIONS)}")
     if graph is not None and graph not in GRAPHS:
         raise InputError(f"graph {graph!r} is unknown; choose one of {', '.join(GRAPHS)}")
-    if graph is not None and graph not in possible:
-        raise InputError(f"{precision} is written as {' or '.join(possible)}, not as {graph!r}; leave graph out")
-    if calibration is not None and precision == "fp32":
-        raise InputError("calibration is for fp16 and int8, not for fp32; leave it out")
-    return graph or possible[0]
+    for precision in precisions:
+        if precision not in PRECISIONS:
+            raise InputError(f"precision {precision!r} is unknown; choose one of {', '.join(PRECISIONS)}")
+        possible = GRAPHS_OF[precision]
+        if graph is not None and graph not in possible:
+            raise InputError(f"{precision} is written as {' or '.join(possible)}, not as {graph!r}; leave graph out")
+    for name, value in (("calibration", calibration), ("evaluation", evaluation)):
+        if value is not None and precisions == ["fp32"]:
+            raise InputError(f"{name} is for fp16 and int8, not for fp32; leave it out")
+    return {precision: graph or GRAPHS_OF[precision][0] for precision in precisions}
+
+
+def _measure_quality(
+    artifact: Artifact,
+    weights: Checkpoint,
+    config: ModernBertConfig,
+    checkpoint: Path,
+    evaluation: str | Path | None,
+    report: Callable[[str], None],
+) -> dict[str, dict[str, Any]]:
+    """What each precision but float32 loses; on the checkpoint's own evaluation set where no other is given."""
+    if all(graph.precision == "fp32" for graph in artifact.manifest.graphs):
+        return {}
+    from .gate import FOLDER, measure_quality
+
+    own = checkpoint / FOLDER
+    folder = Path(evaluation) if evaluation is not None else (own if own.is_dir() else None)
+    return measure_quality(artifact, weights, config, folder, report)
 
 
 def _write_model(
@@ -108,21 +144,20 @@ def _write_model(
     calibration: Path | None,
     report: Callable[[str], None],
 ) -> tuple[Graph, dict[str, Any]]:
-    """Write the graph and its weights; returns their record, and of a quantised one how it was made."""
+    """Write the graph and its weights; returns their record, and unless it is float32 how it was made."""
     model = folder / f"model.{precision}.onnx"
-    quantisation: dict[str, Any] = {}
+    made: dict[str, Any] = {}
     dialect = DIALECTS.get(graph)
     opset = dialect.opset if dialect else OPSET
     if precision == "int8":
         from .quantise import write_int8_graph
 
         made = write_int8_graph(weights, config, folder / "tokenizer.json", model, calibration, report)
-        quantisation[precision] = made
     elif precision == "fp16":
         from .half import write_half_graph
 
         tokenizer = folder / "tokenizer.json"
-        quantisation[precision] = write_half_graph(weights, config, graph, tokenizer, model, calibration, report)
+        made = write_half_graph(weights, config, graph, tokenizer, model, calibration, report)
     elif graph == REFERENCE:
         from .reference import write_reference_graph
 
@@ -135,7 +170,7 @@ def _write_model(
     layout = "padded" if graph == REFERENCE else "packed"
     providers = list(dialect.providers) if dialect else ["cpu"]
     record = Graph(precision, graph, layout, opset, model.name, data.name if data.is_file() else None, providers)
-    return record, quantisation
+    return record, made
 
 
 def rewrite_manifest(folder: Path, manifest: Manifest) -> None:
@@ -155,7 +190,7 @@ def _manifest(
     weight_files: list[Path],
     config: ModernBertConfig,
     tokenizer: Tokenizer,
-    graph: Graph,
+    graphs: list[Graph],
     folder: Path,
 ) -> Manifest:
     return Manifest(
@@ -173,7 +208,7 @@ def _manifest(
             max_length=config.max_position_embeddings,
         ),
         tokenizer=tokenizer,
-        graphs=[graph],
+        graphs=graphs,
         files={path.name: FileRecord(path.stat().st_size, sha256_of(path)) for path in sorted(folder.iterdir())},
         tools={"modernrank": __version__, **_installed(TOOLS)},
     )

@@ -8,9 +8,8 @@ in one row with others in every order, and in a batch of several rows of differe
 from __future__ import annotations
 
 import itertools
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,25 +17,22 @@ from typing import Any
 import numpy as np
 
 from modernrank import Reranker, packing
-from modernrank.artifact import Artifact
-from modernrank.encoding import Pair, PairEncoder
+from modernrank.artifact import PRECISIONS, Artifact
+from modernrank.encoding import PairEncoder
 from modernrank.errors import ArtifactError, InputError
 from modernrank.manifest import Graph
-from modernrank.onnxruntime_session import OnnxRuntimeSession
 from modernrank.packing import FloatArray, IntArray, Run
-from modernrank.providers import PROVIDERS
 from modernrank.session import Session, SessionInfo
 from modernrank.sessions import open_session
-from modernrank.threads import available_threads
 
 from .checkpoint import Checkpoint, Origin, locate, origin_hashes
 from .config import ModernBertConfig
-from .emulate import write_emulation
+from .emulate import session_on_processor
 from .exporter import rewrite_manifest
 from .fidelity import Fidelity, measure
 from .parity import Parity, Row
 from .published import published_for
-from .quantise.calibration import read_calibration
+from .quantise.calibration import held_out_pairs, read_calibration
 
 LENGTHS = (
     3,
@@ -131,13 +127,15 @@ def verify_artifact(
 
 
 def _graph(artifact: Artifact, precision: str, provider: str) -> Graph:
-    """The graph to compare; on the processor also a float16 one, which is emulated there."""
-    if provider != "cpu":
-        return artifact.graph(precision, provider)
-    graphs = artifact.manifest.graphs
-    halves = [graph for graph in graphs if graph.precision == "fp16" and precision in ("auto", "fp16")]
-    has_other = any("cpu" in graph.providers for graph in graphs)
-    return halves[0] if halves and (precision == "fp16" or not has_other) else artifact.graph(precision, "cpu")
+    """The graph to compare, for ``"auto"`` the first of PRECISIONS; on the processor also a float16 one."""
+    usable = [
+        graph for graph in artifact.manifest.graphs if provider in graph.providers or is_emulated(graph, provider)
+    ]
+    for name in PRECISIONS if precision == "auto" else (precision,):
+        for graph in usable:
+            if graph.precision == name:
+                return graph
+    return artifact.graph(precision, provider)  # says what there is
 
 
 def is_emulated(graph: Graph, provider: str) -> bool:
@@ -152,14 +150,8 @@ def _session(artifact: Artifact, graph: Graph, provider: str) -> Iterator[Sessio
         with closing(open_session(artifact, provider, graph.precision)) as session:
             yield session
         return
-    with ExitStack() as opened:
-        folder = artifact.folder
-        if is_emulated(graph, provider):
-            folder = Path(opened.enter_context(tempfile.TemporaryDirectory()))
-            graph = write_emulation(artifact.folder, graph, folder)
-        labels = len(artifact.manifest.model.labels)
-        session = OnnxRuntimeSession(folder, graph, PROVIDERS["cpu"], available_threads(), labels)
-        yield opened.enter_context(closing(session))
+    with session_on_processor(artifact.folder, graph, len(artifact.manifest.model.labels)) as session:
+        yield session
 
 
 def describe(info: SessionInfo, emulated: bool) -> str:
@@ -240,20 +232,12 @@ def _fidelity(
     artifact: Artifact, session: Session, model: Any, pairs_file: Path | None, report: Callable[[str], None]
 ) -> Fidelity:
     """Scores and rankings of text pairs; of the first label where there are several."""
-    texts = read_calibration(pairs_file).pairs if pairs_file else _held_out_pairs()
+    texts = read_calibration(pairs_file).pairs if pairs_file else held_out_pairs()
     encoder = artifact.encoder()
     report(f"fidelity on {len(texts)} pairs")
     exact = _transformers_logits(model, [pair.ids for pair in encoder.encode(texts)], lambda message: None)
     found = Reranker(artifact.manifest, encoder, session).score(texts)
     return measure(texts, exact[:, 0], found if found.ndim == 1 else found[:, 0])
-
-
-def _held_out_pairs() -> list[Pair]:
-    """Each fourth query of the shipped set with every passage: pairs that, but for a few, calibration did not see."""
-    texts = read_calibration(None).pairs
-    queries = list(dict.fromkeys(query for query, _ in texts))[::4]
-    passages = list(dict.fromkeys(document for _, document in texts))
-    return list(itertools.product(queries, passages))
 
 
 def _compare(

@@ -28,7 +28,8 @@ ENGINE = Engine(
 def manifest(artifacts: Path) -> Manifest:
     found = Manifest.read(artifacts / "tiny")
     engine = replace(ENGINE, graph_sha256=found.files[ENGINE.graph].sha256)
-    return replace(found, engines=[engine], files={**found.files, "model.engine": FileRecord(1, "0" * 64)})
+    files = {**found.files, "model.engine": FileRecord(1, "0" * 64)}
+    return replace(found, engines=[engine], files=files, quality={"fp16": {"passed": True}})
 
 
 def with_options(manifest: Manifest, *options: str) -> Manifest:
@@ -38,6 +39,17 @@ def with_options(manifest: Manifest, *options: str) -> Manifest:
 def test_the_engine_of_this_machine_is_chosen(manifest: Manifest) -> None:
     for precision in ("auto", "fp16"):
         assert choose_engine(manifest, "tensorrt", "11.0.2", "9.0", precision).file == "model.engine"
+
+
+def test_auto_takes_no_engine_whose_precision_has_not_passed(manifest: Manifest) -> None:
+    for quality in ({}, {"fp16": {"passed": False}}):
+        unproven = replace(manifest, quality=quality)
+        assert choose_engine(unproven, "tensorrt", "11.0.2", "9.0", "fp16").file == "model.engine"
+        with pytest.raises(ArtifactError, match="has not passed the quality gate of precision 'auto' .ask for 'fp16'"):
+            choose_engine(unproven, "tensorrt", "11.0.2", "9.0", "auto")
+        exact = replace(manifest.engines[0], precision="fp32", file="exact.engine")
+        both = replace(unproven, engines=[*manifest.engines, exact])
+        assert choose_engine(both, "tensorrt", "11.0.2", "9.0", "auto").file == "exact.engine"
 
 
 def test_the_manifest_keeps_engines(manifest: Manifest, tmp_path: Path) -> None:

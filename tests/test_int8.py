@@ -44,7 +44,7 @@ def correlation(found: np.ndarray, exact: np.ndarray) -> float:
 
 
 def test_scores_follow_the_exact_ones(int8: Path) -> None:
-    with Reranker.load(int8) as reranker:
+    with Reranker.load(int8, precision="int8") as reranker:
         assert reranker.info.precision == "int8"
         assert correlation(reranker.score(PAIRS), EXACT) > 0.99
 
@@ -52,7 +52,7 @@ def test_scores_follow_the_exact_ones(int8: Path) -> None:
 def test_biases_cls_pooling_and_several_labels_are_quantised_too(tmp_path: Path) -> None:
     export_checkpoint(checkpoint("tiny-cls"), tmp_path / "out", precision="int8")
     exact = np.array(golden("tiny-cls")["logits"], np.float32)
-    with Reranker.load(tmp_path / "out") as reranker:
+    with Reranker.load(tmp_path / "out", precision="int8") as reranker:
         assert correlation(reranker.score(PAIRS), exact) > CORRELATION
 
 
@@ -117,7 +117,8 @@ def test_outlier_channels_stay_exact(broken_checkpoint: Path, tmp_path: Path) ->
     assert made["float_outputs"]["model.layers.2.mlp.Wo"] == [5, 17]
     assert max(made["layer_errors"].values()) < 2 * LAYER_ERROR
     assert any(set(channels) & {5, 17} for channels in made["float_inputs"].values())
-    with Reranker.load(tmp_path / "fp32") as exact, Reranker.load(tmp_path / "int8") as quantised:
+    int8 = Reranker.load(tmp_path / "int8", precision="int8")
+    with Reranker.load(tmp_path / "fp32") as exact, int8 as quantised:
         assert correlation(quantised.score(PAIRS), exact.score(PAIRS)) > 0.8
 
 
@@ -129,7 +130,7 @@ def test_a_layer_of_zeros_is_no_trouble(broken_checkpoint: Path, tmp_path: Path)
     export_checkpoint(broken_checkpoint, tmp_path / "out", precision="int8")
     errors = Artifact.open(tmp_path / "out").manifest.quantisation["int8"]["layer_errors"]
     assert errors["model.layers.2.mlp.Wi"] == 0
-    with Reranker.load(tmp_path / "out") as reranker:
+    with Reranker.load(tmp_path / "out", precision="int8") as reranker:
         assert np.isfinite(reranker.score(PAIRS)).all()
 
 

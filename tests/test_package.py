@@ -76,7 +76,14 @@ def test_importing_the_package_brings_in_no_runtime_and_no_torch() -> None:
 
 WITH_EXAMPLES = (
     *("activations", "chunks", "encoding", "packing", "reranker", "schedule", "stages", "threads"),
-    *("gpu.profiles", "gpu.onnxruntime", "export.half", "export.graph.types", "export.graph.linear"),
+    *(
+        "evaluation.metrics",
+        "gpu.profiles",
+        "gpu.onnxruntime",
+        "export.half",
+        "export.graph.types",
+        "export.graph.linear",
+    ),
 )
 
 

@@ -1,6 +1,8 @@
 """Scores are the same to the last bit whatever shares the call, the threads or the machine's other callers."""
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,33 +15,36 @@ PAIRS = [("may I change the work?", TEXT[i % 7 :] * (1 + i % 9)) for i in range(
 
 
 @pytest.fixture(scope="module", params=["fp32", "int8"])
-def folder(request: pytest.FixtureRequest, artifacts: Path) -> Path:
-    return artifacts / {"fp32": "tiny", "int8": "tiny-int8"}[request.param]
+def load(request: pytest.FixtureRequest, artifacts: Path) -> Callable[..., Reranker]:
+    folder = artifacts / {"fp32": "tiny", "int8": "tiny-int8"}[request.param]
+    return partial(Reranker.load, folder, precision=request.param)
 
 
 @pytest.fixture(scope="module")
-def scores(folder: Path) -> np.ndarray:
-    with Reranker.load(folder, threads=1) as reranker:
+def scores(load: Callable[..., Reranker]) -> np.ndarray:
+    with load(threads=1) as reranker:
         return reranker.score(PAIRS)
 
 
 @pytest.mark.parametrize(("threads", "streams"), [(1, 1), (2, 1), (2, 2), (4, 2), (3, 3)])
-def test_threads_and_streams_change_no_score(folder: Path, scores: np.ndarray, threads: int, streams: int) -> None:
-    with Reranker.load(folder, threads=threads, streams=streams) as reranker:
+def test_threads_and_streams_change_no_score(
+    load: Callable[..., Reranker], scores: np.ndarray, threads: int, streams: int
+) -> None:
+    with load(threads=threads, streams=streams) as reranker:
         assert (reranker.info.threads, reranker.info.streams) == (threads, streams)
         assert np.array_equal(reranker.score(PAIRS), scores)
 
 
-def test_company_and_order_do_not_change_a_score(folder: Path, scores: np.ndarray) -> None:
+def test_company_and_order_do_not_change_a_score(load: Callable[..., Reranker], scores: np.ndarray) -> None:
     order = np.random.default_rng(0).permutation(len(PAIRS))
-    with Reranker.load(folder, threads=2) as reranker:
+    with load(threads=2) as reranker:
         assert np.array_equal(np.concatenate([reranker.score([pair]) for pair in PAIRS]), scores)
         assert np.array_equal(reranker.score([PAIRS[i] for i in order]), scores[order])
         assert np.array_equal(np.array(list(reranker.score_iter(PAIRS, window=7))), scores)
 
 
-def test_many_callers_get_their_own_scores(folder: Path, scores: np.ndarray) -> None:
-    with Reranker.load(folder, threads=2) as reranker, ThreadPoolExecutor(8) as callers:
+def test_many_callers_get_their_own_scores(load: Callable[..., Reranker], scores: np.ndarray) -> None:
+    with load(threads=2) as reranker, ThreadPoolExecutor(8) as callers:
         parts = list(callers.map(lambda i: reranker.score(PAIRS[i % 50 : i % 50 + 10]), range(40)))
     assert all(np.array_equal(part, scores[i % 50 : i % 50 + 10]) for i, part in enumerate(parts))
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from ..errors import ArtifactError
 from ..manifest import Engine, Manifest
 
@@ -19,18 +17,23 @@ def choose_engine(manifest: Manifest, library: str, version: str, compute_capabi
         library: ``"tensorrt"`` or ``"tensorrt-rtx"``.
         version: of the library that is installed.
         compute_capability: of the GPU, ``"9.0"``.
-        precision: of the graph, or ``"auto"`` for the first engine that fits.
+        precision: of the graph, or ``"auto"`` for the first of the manifest's auto precisions that has an engine.
 
     Raises:
         ArtifactError: none fits; it says of each why.
     """
-    reasons = []
+    wanted_precisions = manifest.auto_precisions() if precision == "auto" else [precision]
+    fitting, reasons = [], []
     for engine in manifest.engines:
         if precision in ("auto", engine.precision):
             why_not = reasons_against(manifest, engine, library, version, compute_capability)
+            if engine.precision not in wanted_precisions:
+                why_not.append(f"has not passed the quality gate of precision 'auto' (ask for {engine.precision!r})")
             if not why_not:
-                return engine
+                fitting.append(engine)
             reasons.append(f"{engine.file} {' and '.join(why_not)}")
+    if fitting:
+        return min(fitting, key=lambda engine: wanted_precisions.index(engine.precision))
     wanted = f"engine of {library} {version} for compute capability {compute_capability}"
     there = "; ".join(reasons) or f"it has none{'' if precision == 'auto' else f' in {precision}'}"
     raise ArtifactError(f"{manifest.name} has no {wanted}: {there}; {REBUILD}")
@@ -38,7 +41,7 @@ def choose_engine(manifest: Manifest, library: str, version: str, compute_capabi
 
 def reasons_against(
     manifest: Manifest, engine: Engine, library: str, version: str, compute_capability: str
-) -> Sequence[str]:
+) -> list[str]:
     """Why ``engine`` cannot run here, one reason each; empty if it can."""
     reasons = []
     if engine.library != library:

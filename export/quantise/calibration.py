@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,3 +48,11 @@ def read_calibration(file: Path | None) -> Calibration:
         )
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     return Calibration(pairs, "shipped" if file is None else path.name, digest)
+
+
+def held_out_pairs(every: int = 4) -> list[Pair]:
+    """Each ``every``-th query of the shipped set with every passage: calibration saw but a few of these pairs."""
+    texts = read_calibration(None).pairs
+    queries = list(dict.fromkeys(query for query, _ in texts))[::every]
+    passages = list(dict.fromkeys(document for _, document in texts))
+    return list(itertools.product(queries, passages))

@@ -1,0 +1,118 @@
+"""``modernrank eval``: artifacts side by side on queries with judgements."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..artifact import PRECISIONS, Artifact
+from ..errors import InputError
+from ..providers import PROVIDERS
+from ..reranker import LONG_DOCUMENTS, Reranker
+
+if TYPE_CHECKING:  # the command line reads this file on every start
+    from .formats import EvaluationSet
+    from .rerank import Scored
+
+FOUND = "as found"
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of ``modernrank eval``."""
+    parser.add_argument("artifact", type=Path, nargs="+", help="side by side, if several")
+    parser.add_argument(
+        "--beir", type=Path, metavar="FOLDER", help="queries, corpus, qrels and candidates in one folder"
+    )
+    parser.add_argument("--queries", type=Path, metavar="FILE", help='JSON lines {"_id", "text"}, or ID <tab> TEXT')
+    parser.add_argument(
+        "--candidates",
+        type=Path,
+        metavar="FILE",
+        help='a TREC run, or JSON lines {"query_id", "document_id", "document"}',
+    )
+    parser.add_argument("--qrels", type=Path, metavar="FILE", help="judgements of TREC, or .tsv of BEIR")
+    parser.add_argument("--corpus", type=Path, metavar="FILE", help='JSON lines {"_id", "title", "text"}')
+    parser.add_argument("--runs", type=Path, metavar="FOLDER", help="keep TREC runs here, and go on with those begun")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures")
+    parser.add_argument(
+        "--precision", action="append", choices=("auto", *PRECISIONS), help="may be repeated, side by side (auto)"
+    )
+    parser.add_argument("--provider", default="auto", choices=("auto", *PROVIDERS), help="(%(default)s)")
+    parser.add_argument("--max-length", type=int, metavar="TOKENS", help="longest pair (all that the model allows)")
+    parser.add_argument("--long-documents", default="truncate", choices=LONG_DOCUMENTS, help="(%(default)s)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Score, compare, print."""
+    from .metrics import by_query
+    from .report import as_json, rows, table
+
+    data = _read(args)
+    for note in data.notes:
+        print(f"note: {note}")
+    rankings: dict[str, dict[str, list[str]]] = {FOUND: data.candidates}
+    for artifact in args.artifact:
+        for precision in args.precision or ["auto"]:
+            name, found = _score(args, artifact, precision, data)
+            if name in rankings:
+                raise InputError(f"two contenders are called {name!r}; give each artifact and precision once")
+            rankings[name] = {query: [document for document, _ in scored] for query, scored in found.items()}
+    measured = rows({name: by_query(data, ranking) for name, ranking in rankings.items()})
+    print(table(measured, len(data.judged)))
+    if args.json:
+        figures = {
+            "queries": len(data.judged),
+            "sha256": data.sha256,
+            "notes": data.notes,
+            "results": as_json(measured),
+        }
+        args.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
+def _read(args: argparse.Namespace) -> EvaluationSet:
+    from .formats import read_files, read_folder
+
+    if args.beir:
+        if args.queries or args.qrels or args.corpus:
+            raise InputError("--beir brings queries, corpus and qrels; of the other files it takes --candidates only")
+        return read_folder(args.beir, args.candidates)
+    missing = [f"--{name}" for name in ("queries", "candidates", "qrels") if getattr(args, name) is None]
+    if missing:
+        raise InputError(f"{', '.join(missing)} missing; give queries, candidates and qrels, or a folder with --beir")
+    return read_files(args.queries, args.candidates, args.qrels, args.corpus)
+
+
+def _score(
+    args: argparse.Namespace, folder: Path, precision: str, data: EvaluationSet
+) -> tuple[str, dict[str, Scored]]:
+    """The contender's name and its rankings."""
+    from tqdm import tqdm
+
+    from .rerank import RunFile, rerank
+
+    with Reranker.load(folder, args.provider, precision, max_length=args.max_length) as reranker:
+        name = f"{reranker.manifest.name} {reranker.info.precision}"
+        keep = None
+        if args.runs:
+            keep = RunFile(args.runs / f"{name.replace(' ', '-')}.run", _made_of(args, folder, reranker, data))
+        total = sum(len(names) for query, names in data.candidates.items() if query in data.qrels)
+        with tqdm(total=total, unit=" pairs", desc=name) as bar:
+            return name, rerank(data, reranker, keep, args.long_documents, bar.update)
+
+
+def _made_of(args: argparse.Namespace, folder: Path, reranker: Reranker, data: EvaluationSet) -> dict[str, Any]:
+    """What scores depend on."""
+    artifact, info = Artifact.open(folder), reranker.info
+    graph = artifact.graph(info.precision, info.provider) if info.execution_provider else None
+    return {
+        "evaluation": data.sha256,
+        "artifact": artifact.manifest.source.files,
+        "graph": artifact.manifest.files[graph.file].sha256 if graph else info.runtime,
+        "precision": info.precision,
+        "provider": info.provider,
+        "max_length": reranker.max_length,
+        "long_documents": args.long_documents,
+    }
