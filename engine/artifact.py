@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,17 +41,38 @@ class Artifact:
         Raises:
             ArtifactError: the artifact has no such graph.
         """
+        precisions = self.manifest.auto_precisions() if precision == "auto" else [precision]
+        found = self._first(precisions, provider)
+        if found is None:
+            raise self.has_no(precision, provider)
+        return found
+
+    def written(self, precision: str, provider: str) -> Graph:
+        """Like ``graph``, but for ``"auto"`` the first of PRECISIONS that was written, whatever its quality.
+
+        Raises:
+            ArtifactError: the artifact has no such graph.
+        """
+        found = self._first(PRECISIONS if precision == "auto" else [precision], provider)
+        if found is None:
+            raise self.has_no(precision, provider)
+        return found
+
+    def _first(self, precisions: Sequence[str], provider: str) -> Graph | None:
         graphs = [graph for graph in self.manifest.graphs if provider in graph.providers]
-        for name in self.manifest.auto_precisions() if precision == "auto" else [precision]:
-            for graph in graphs:
-                if graph.precision == name:
-                    return graph
-        there = ", ".join(f"{g.precision} for {' and '.join(g.providers)}" for g in self.manifest.graphs) or "none"
-        failed = [f"{g.precision}: {self.quality_of(g.precision)}" for g in graphs] if precision == "auto" else []
-        raise ArtifactError(
-            f"{self.folder} has no graph in precision {precision!r} for provider {provider!r}; it has: {there}"
-            f"{''.join(f'; {reason}' for reason in failed)}. Ask for one of these, or export again"
-        )
+        return next((graph for name in precisions for graph in graphs if graph.precision == name), None)
+
+    def has_no(self, precision: str, provider: str | None = None) -> ArtifactError:
+        """The error that says what graphs there are, and of what ``"auto"`` might take why it does not."""
+        graphs = self.manifest.graphs
+        there = ", ".join(f"{g.precision} for {' and '.join(g.providers)}" for g in graphs) or "none"
+        failed = [g.precision for g in graphs if g.precision not in self.manifest.auto_precisions()]
+        remedy = "ask for one of these, or export again"
+        if precision == "auto" and failed:
+            reasons = "; ".join(f"{name}: {self.quality_of(name)}" for name in failed)
+            remedy = f"{reasons}. Ask for precision={failed[0]!r} if that will do, or export fp32 beside it"
+        on = f" for provider {provider!r}" if provider else ""
+        return ArtifactError(f"{self.folder} has no graph in precision {precision!r}{on}; it has: {there}; {remedy}")
 
     def quality_of(self, precision: str) -> str:
         """What is known of a precision's quality, in words."""

@@ -94,7 +94,10 @@ def _export(args: argparse.Namespace) -> int:
         report=_note,
     )
     megabytes = sum(record.size for record in manifest.files.values()) / 1e6
-    _note(f"wrote {args.out} ({megabytes:,.0f} MB); next: modernrank rank {args.out} --query QUERY --documents FILE")
+    written = [graph.precision for graph in manifest.graphs]
+    named = "" if {*written} & {*manifest.auto_precisions()} else f" --precision {written[0]}"
+    _note(f"wrote {args.out} ({megabytes:,.0f} MB); next:")
+    _note(f"modernrank rank {args.out}{named} --query QUERY --documents FILE")
     return 0
 
 

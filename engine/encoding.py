@@ -109,8 +109,12 @@ class PairEncoder:
             for index, (query, document) in enumerate(pairs, start=first_index)
         ]
 
-    def encode_parts(self, query: str, documents: Sequence[str]) -> list[list[EncodedPair]]:
+    def encode_parts(self, query: str, documents: Sequence[str], first_index: int = 0) -> list[list[EncodedPair]]:
         """Encode each document in as many overlapping parts as it takes, each with the whole query: nothing is cut.
+
+        Args:
+            query, documents: strings.
+            first_index: index of ``documents[0]`` in the caller's input, for error messages.
 
         Raises:
             InputError: beside the query there is no room for LEAST_PART tokens of a document that needs parts.
@@ -119,7 +123,7 @@ class PairEncoder:
         encodings = self._tokenizer.encode_batch_fast(list(documents), add_special_tokens=False)
         room = self.max_length - len(self._template) - len(asked.ids)
         parts = []
-        for index, encoding in enumerate(encodings):
+        for index, encoding in enumerate(encodings, start=first_index):
             ids = encoding.ids
             if len(ids) > room and room < LEAST_PART:
                 raise InputError(

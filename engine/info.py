@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 
 from .artifact import Artifact
-from .errors import ArtifactError
 from .processor import int8_kernel
 from .providers import PROVIDERS, why_not
 from .sessions import usable_providers
@@ -60,7 +59,7 @@ def _graphs(artifact: Artifact) -> Rows:
 
 def _machine(artifact: Artifact) -> Rows:
     """The machine and each provider: whether it can run here, or why not and what to do."""
-    usable = usable_providers(artifact)
+    usable, automatic = usable_providers(artifact), usable_providers(artifact, "auto")
     rows = [("this machine", f"{available_threads()} threads, int8 kernel {int8_kernel()}")]
     best = True
     for name in PROVIDERS:
@@ -69,6 +68,8 @@ def _machine(artifact: Artifact) -> Rows:
             text = f"cannot run: {reason}"
         elif name not in usable:
             text = "can run here, but the artifact has no graph or engine for it"
+        elif name not in automatic:
+            text = "runs, in a precision that is named: none that it has passed its quality gate"
         elif best:
             text, best = f"runs, and is what provider 'auto' takes, in {_auto_precision(artifact, name)}", False
         else:
@@ -78,10 +79,7 @@ def _machine(artifact: Artifact) -> Rows:
 
 
 def _auto_precision(artifact: Artifact, provider: str) -> str:
-    """What precision "auto" takes there, or that it takes none."""
-    if not PROVIDERS[provider].execution_provider:
-        return "the precision of its engine"
-    try:
+    if PROVIDERS[provider].execution_provider:
         return artifact.graph("auto", provider).precision
-    except ArtifactError:
-        return "the precision that is asked for: none has passed its quality gate"
+    there = {engine.precision for engine in artifact.manifest.engines if engine.library == provider}
+    return next(name for name in artifact.manifest.auto_precisions() if name in there)

@@ -90,7 +90,8 @@ class Reranker:
             provider: ``"cpu"``, ``"cuda"``, ``"tensorrt"``, ``"tensorrt-rtx"``, ``"ort-tensorrt"``, or ``"auto"`` for
                 the best that can run here and that the artifact has a graph or an engine for; ``info`` tells which
                 one runs.
-            precision: ``"fp32"``, ``"fp16"``, ``"int8"``, or ``"auto"``: the first of these that the artifact has.
+            precision: ``"fp32"``, ``"fp16"``, ``"int8"``, or ``"auto"``: int8 or fp16 if the artifact has it and its
+                measured quality passed, else fp32.
             threads: threads in all; by default the cores that affinity and cgroup quota grant.
             streams: runs that go side by side, each on its share of ``threads``; by default one for each thread, which
                 is quickest for lists and for several callers. ``1`` holds the weights once, not twice.
@@ -103,7 +104,8 @@ class Reranker:
             gpu_memory_limit: most bytes that provider ``"cuda"`` takes; by default no limit.
 
         Raises:
-            ArtifactError: a file is missing, damaged or too new, there is no such precision, or no engine for this GPU.
+            ArtifactError: a file is missing, damaged or too new, there is no such precision, none that ``"auto"`` may
+                take, or no engine for this GPU.
             ProviderError: the provider is not installed, or another one would run.
             InputError: an argument is out of its range.
         """
@@ -271,7 +273,7 @@ class Reranker:
 
         def score(chunk: Chunk[str]) -> FloatArray:
             with self._clock.stage("tokenise"):
-                parts = self._encoder.encode_parts(query, chunk.items)
+                parts = self._encoder.encode_parts(query, chunk.items, chunk.first)
             logits = self._run([part for each in parts for part in each])
             best: FloatArray = np.maximum.reduceat(logits, np.cumsum([0, *map(len, parts[:-1])]))
             return activate(activation, best)
@@ -353,6 +355,13 @@ class Reranker:
         with self._clock.stage("plan"):
             plan = packing.plan([len(i) for i in ids], session.limits)
         self._streams.carry_out(plan, run_one)
+        wrong = np.count_nonzero(~np.isfinite(logits).all(axis=1))
+        if wrong:
+            raise ModernRankError(
+                f"{wrong} of {len(logits)} pairs have scores that are not numbers, in {session.info.precision} on "
+                f"{session.info.provider}; see what `modernrank verify` says of this artifact, and load it with "
+                "precision='fp32'"
+            )
         every: FloatArray = logits[which]
         return every
 

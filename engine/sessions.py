@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 
 from .artifact import Artifact
-from .errors import InputError
+from .errors import InputError, ProviderError
 from .gpu.settings import GpuSettings
 from .providers import PROVIDERS, Provider, choose_provider
 from .session import Session, SessionInfo
@@ -25,7 +25,15 @@ def open_session(
 ) -> Session:
     """See ``Reranker.load`` for the arguments and errors."""
     gpu = gpu or GpuSettings()
-    chosen = choose_provider(provider, usable_providers(artifact))
+    usable = usable_providers(artifact, precision)
+    if provider == "auto" and not usable:
+        if usable_providers(artifact):
+            raise artifact.has_no(precision)
+        raise ProviderError(
+            f"no provider can run this artifact: {artifact.folder} is for TensorRT and has no engine yet; build one: "
+            "modernrank tensorrt ARTIFACT"
+        )
+    chosen = choose_provider(provider, usable)
     threads = available_threads() if threads is None else positive("threads", threads)
     if streams is not None:
         positive("streams", streams)
@@ -43,12 +51,19 @@ def open_session(
     return sessions[0] if len(sessions) == 1 else SpreadSession(sessions)
 
 
-def usable_providers(artifact: Artifact) -> set[str]:
-    """Names of the providers that the artifact has a graph for, and of engines' libraries only where it has engines."""
+def usable_providers(artifact: Artifact, precision: str | None = None) -> set[str]:
+    """Names of the providers that the artifact has a graph for, and of engines' libraries only where it has engines.
+
+    Args:
+        artifact: its manifest is read.
+        precision: only graphs and engines of this one, or for ``"auto"`` of those that it may take; None for any.
+    """
     manifest = artifact.manifest
-    with_engines = {engine.library for engine in manifest.engines}
-    return with_engines | {
-        name for graph in manifest.graphs for name in graph.providers if PROVIDERS[name].execution_provider
+    wanted = {"auto": manifest.auto_precisions()}.get(precision or "", [precision])
+    engines = [engine for engine in manifest.engines if precision is None or engine.precision in wanted]
+    graphs = [graph for graph in manifest.graphs if precision is None or graph.precision in wanted]
+    return {engine.library for engine in engines} | {
+        name for graph in graphs for name in graph.providers if PROVIDERS[name].execution_provider
     }
 
 

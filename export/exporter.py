@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -17,12 +17,14 @@ from modernrank import __version__
 from modernrank.artifact import Artifact
 from modernrank.encoding import PairEncoder
 from modernrank.errors import ArtifactError, InputError
+from modernrank.evaluation.formats import QUERIES
 from modernrank.files import read_json_object, sha256_of
 from modernrank.gpu.onnxruntime import CACHE
 from modernrank.manifest import FILE_NAME, FileRecord, Graph, Manifest, Model, Source, Tokenizer
 
 from .checkpoint import DEFAULT_MODEL, Checkpoint, Origin, license_of, locate, origin_hashes
 from .config import ModernBertConfig
+from .gate import FOLDER, Material, measure_quality, read_material
 from .graph import DIALECTS, OPSET, write_graph
 
 REFERENCE = "reference"
@@ -52,7 +54,7 @@ def export_checkpoint(
     """Write the artifact of ``checkpoint`` to the folder ``out``.
 
     Args:
-        checkpoint: a local folder or a hub id, with a ModernBERT sequence classifier in safetensors.
+        checkpoint: a folder or a hub id, with a ModernBERT sequence classifier in safetensors.
         out: the artifact's folder. It appears when everything is written, and not before.
         graph: ``"ort-cpu"`` (fastest in ONNX Runtime on CPUs), ``"standard"`` (pure ONNX operators), ``"ort-cuda"``,
             ``"tensorrt"`` (from 10.15), ``"tensorrt-decomposed"`` (older ones), or ``"reference"`` (what optimum
@@ -63,7 +65,8 @@ def export_checkpoint(
         calibration: for fp16 and int8, JSON lines of pairs like those that will be scored; by default a small set that
             ships.
         evaluation: for fp16 and int8, a folder in BEIR's layout with ``candidates.run``, to measure what they lose on;
-            by default the checkpoint's own folder ``evaluation``, or where it has none, pairs of the shipped texts.
+            by default the folder ``evaluation`` in that of the checkpoint, or where there is none, pairs of the shipped
+            texts.
             What is lost decides whether ``precision="auto"`` may take them (see ``gate``).
         force: replace an artifact that is there.
         report: called with a line for each step.
@@ -79,20 +82,19 @@ def export_checkpoint(
     origin = locate(str(checkpoint), revision)
     config = ModernBertConfig.read(origin.folder / "config.json")
     tokenizer = _read_tokenizer(origin.folder, config)
+    material = _material(graphs, origin.folder, evaluation)
     with Checkpoint(origin.folder, config) as weights, _replacing(out, force) as folder:
         shutil.copyfile(origin.folder / tokenizer.file, folder / tokenizer.file)
-        records, quantisation = [], {}
-        for name, dialect in graphs.items():
-            record, made = _write_model(
-                name, dialect, weights, config, folder, None if calibration is None else Path(calibration), report
-            )
-            records.append(record)
-            if made:
-                quantisation[name] = made
+        calibration = None if calibration is None else Path(calibration)
+        made = {
+            name: _write_model(name, dialect, weights, config, folder, calibration, report)
+            for name, dialect in graphs.items()
+        }
         report("hashing")
-        manifest = _manifest(out.name, origin, weights.files, config, tokenizer, records, folder)
-        quality = _measure_quality(Artifact(folder, manifest), weights, config, origin.folder, evaluation, report)
-        manifest = replace(manifest, quantisation=quantisation, quality=quality)
+        manifest = _manifest(out.name, origin, weights.files, config, tokenizer, [g for g, _ in made.values()], folder)
+        if material:
+            quality = measure_quality(Artifact(folder, manifest), weights, config, material, report)
+            manifest = replace(manifest, quantisation={n: how for n, (_, how) in made.items() if how}, quality=quality)
         (folder / FILE_NAME).write_text(manifest.to_json(), encoding="utf-8")
     return manifest
 
@@ -117,22 +119,12 @@ def _check_choice(
     return {precision: graph or GRAPHS_OF[precision][0] for precision in precisions}
 
 
-def _measure_quality(
-    artifact: Artifact,
-    weights: Checkpoint,
-    config: ModernBertConfig,
-    checkpoint: Path,
-    evaluation: str | Path | None,
-    report: Callable[[str], None],
-) -> dict[str, dict[str, Any]]:
-    """What each precision but float32 loses; on the checkpoint's own evaluation set where no other is given."""
-    if all(graph.precision == "fp32" for graph in artifact.manifest.graphs):
-        return {}
-    from .gate import FOLDER, measure_quality
-
+def _material(precisions: Iterable[str], checkpoint: Path, evaluation: str | Path | None) -> Material | None:
+    """What precisions but float32 are measured on: the set that is given, else the checkpoint's own, else texts."""
+    if all(precision == "fp32" for precision in precisions):
+        return None
     own = checkpoint / FOLDER
-    folder = Path(evaluation) if evaluation is not None else (own if own.is_dir() else None)
-    return measure_quality(artifact, weights, config, folder, report)
+    return read_material(Path(evaluation) if evaluation is not None else (own if (own / QUERIES).is_file() else None))
 
 
 def _write_model(

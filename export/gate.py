@@ -18,6 +18,7 @@ import numpy as np
 from modernrank import Reranker
 from modernrank.artifact import Artifact
 from modernrank.encoding import Pair
+from modernrank.errors import InputError
 from modernrank.evaluation.formats import EvaluationSet, read_folder
 from modernrank.manifest import Graph, Manifest
 from modernrank.packing import FloatArray
@@ -49,7 +50,9 @@ class Quality:
     @property
     def loss(self) -> float | None:
         """The share of float32's nDCG@10 that is lost; negative where it gains."""
-        return None if self.exact is None or self.found is None else (self.exact - self.found) / self.exact
+        if self.exact is None or self.found is None:
+            return None
+        return (self.exact - self.found) / self.exact if self.exact else 0.0  # nothing to lose
 
     @property
     def passed(self) -> bool:
@@ -81,53 +84,61 @@ class Quality:
         }
 
 
+@dataclass(frozen=True)
+class Material:
+    """What the gate measures on: pairs, and where there are judgements the set that they are of."""
+
+    source: str
+    pairs: list[Pair]
+    data: EvaluationSet | None = None
+
+
+def read_material(evaluation: Path | None) -> Material:
+    """The pairs of an evaluation set in BEIR's layout, or for None of the shipped texts.
+
+    Raises:
+        InputError: it cannot be used, or no judgement is of a candidate.
+    """
+    if evaluation is None:
+        return Material("the shipped calibration texts", held_out_pairs(every=8))
+    import ir_measures  # noqa: F401 - that it is missing is told before the work, not after
+
+    data = read_folder(evaluation)
+    if not any(data.qrels[query].get(name, 0) > 0 for query, names in _judged(data) for name in names):
+        raise InputError(f"in {evaluation} no candidate is relevant to its query: there is no {MEASURE} to lose")
+    return Material(evaluation.resolve().name, _pairs(data), data)
+
+
 def measure_quality(
-    artifact: Artifact,
-    weights: Weights,
-    config: ModernBertConfig,
-    evaluation: Path | None,
-    report: Callable[[str], None],
+    artifact: Artifact, weights: Weights, config: ModernBertConfig, material: Material, report: Callable[[str], None]
 ) -> dict[str, dict[str, Any]]:
     """For each precision of the artifact but float32, what the manifest keeps of its quality.
 
     Args:
         artifact: its graphs are written, its manifest need not be.
         weights, config: of the checkpoint, for a float32 graph where the artifact has none.
-        evaluation: a folder in BEIR's layout with candidates; None for pairs of the shipped texts.
+        material: what to measure on.
         report: called with a line for each step.
-
-    Raises:
-        InputError: the evaluation set cannot be used.
     """
-    graphs = [graph for graph in artifact.manifest.graphs if graph.precision != EXACT]
-    if not graphs:
-        return {}
-    data = read_folder(evaluation) if evaluation else None
-    pairs = _pairs(data) if data else held_out_pairs(every=8)
-    report(f"quality: float32 scores {len(pairs)} pairs ({_source(evaluation)})")
+    report(f"quality: float32 scores {len(material.pairs)} pairs ({material.source})")
     with _exact_graph(artifact, weights, config) as (folder, graph):
-        exact = _score(artifact, folder, graph, pairs)
+        exact = _score(artifact, folder, graph, material.pairs)
     found: dict[str, dict[str, Any]] = {}
-    for graph in graphs:
+    for graph in artifact.manifest.graphs:
+        if graph.precision == EXACT:
+            continue
         report(f"quality: {graph.precision} scores them")
-        scores = _score(artifact, artifact.folder, graph, pairs)
-        quality = _judge(data, evaluation, pairs, exact, scores)
+        quality = _judge(material, exact, _score(artifact, artifact.folder, graph, material.pairs))
         report(f"quality of {graph.precision} {quality.summary}")
-        found[graph.precision] = quality.as_json()
+        found[graph.precision] = quality.as_json() | ({"sha256": material.data.sha256} if material.data else {})
     return found
 
 
-def _judge(
-    data: EvaluationSet | None, evaluation: Path | None, pairs: list[Pair], exact: FloatArray, found: FloatArray
-) -> Quality:
-    fidelity = measure(pairs, exact, found)
+def _judge(material: Material, exact: FloatArray, found: FloatArray) -> Quality:
+    fidelity, data = measure(material.pairs, exact, found), material.data
     if data is None:
-        return Quality(_source(evaluation), fidelity)
-    return Quality(_source(evaluation), fidelity, _ndcg(data, exact), _ndcg(data, found))
-
-
-def _source(evaluation: Path | None) -> str:
-    return evaluation.name if evaluation else "the shipped calibration texts"
+        return Quality(material.source, fidelity)
+    return Quality(material.source, fidelity, _ndcg(data, exact), _ndcg(data, found))
 
 
 def _pairs(data: EvaluationSet) -> list[Pair]:
@@ -140,7 +151,7 @@ def _judged(data: EvaluationSet) -> Iterator[tuple[str, list[str]]]:
 
 def _ndcg(data: EvaluationSet, scores: FloatArray) -> float:
     """Mean nDCG@10 of scores in the order of ``_pairs``."""
-    from modernrank.evaluation.metrics import by_query  # needs ir-measures
+    from modernrank.evaluation.metrics import by_query  # needs ir-measures, which an export without judgements does not
 
     ranking, first = {}, 0
     for query, names in _judged(data):
@@ -157,7 +168,7 @@ def _exact_graph(artifact: Artifact, weights: Weights, config: ModernBertConfig)
         if graph.precision == EXACT and "cpu" in graph.providers:
             yield artifact.folder, graph
             return
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=artifact.folder.parent) as folder:  # the disk that has room for artifacts
         path = Path(folder) / "exact.onnx"
         write_graph(weights, config, "ort-cpu", path)
         data = path.with_name(path.name + ".data")

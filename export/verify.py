@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from modernrank import Reranker, packing
-from modernrank.artifact import PRECISIONS, Artifact
+from modernrank.artifact import Artifact
 from modernrank.encoding import PairEncoder
 from modernrank.errors import ArtifactError, InputError
 from modernrank.manifest import Graph
@@ -93,7 +93,7 @@ def verify_artifact(
         folder: the artifact.
         against: the checkpoint, a folder or a hub id.
         longest: leave out longer pairs (tokens); 8,192 tokens take ``transformers`` a minute or more on a CPU.
-        precision: which graph.
+        precision: which graph; for ``"auto"`` the most exact that was written for ``provider``.
         provider: what runs it. A float16 graph on ``"cpu"`` is emulated: float32 inside each node, float16 between.
         pairs_file: for fp16 and int8, JSON lines of pairs to measure the fidelity on, best several for each query; by
             default other pairs of the calibration set's texts.
@@ -127,15 +127,12 @@ def verify_artifact(
 
 
 def _graph(artifact: Artifact, precision: str, provider: str) -> Graph:
-    """The graph to compare, for ``"auto"`` the first of PRECISIONS; on the processor also a float16 one."""
-    usable = [
-        graph for graph in artifact.manifest.graphs if provider in graph.providers or is_emulated(graph, provider)
-    ]
-    for name in PRECISIONS if precision == "auto" else (precision,):
-        for graph in usable:
-            if graph.precision == name:
-                return graph
-    return artifact.graph(precision, provider)  # says what there is
+    """The graph to compare; on the processor also a float16 one."""
+    halves = [graph for graph in artifact.manifest.graphs if is_emulated(graph, provider)]
+    on_processor = any(provider in graph.providers for graph in artifact.manifest.graphs)
+    if halves and (precision == "fp16" or (precision == "auto" and not on_processor)):
+        return halves[0]
+    return artifact.written(precision, provider)
 
 
 def is_emulated(graph: Graph, provider: str) -> bool:

@@ -119,7 +119,7 @@ def test_what_is_no_artifact_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_precision_that_is_not_there_is_refused(artifact: Path) -> None:
-    with pytest.raises(ArtifactError, match="no graph in precision 'int8' for provider 'cpu'; it has: fp32 for cpu"):
+    with pytest.raises(ArtifactError, match="no graph in precision 'int8'; it has: fp32 for cpu; ask for one"):
         Reranker.load(artifact, precision="int8")
 
 

@@ -101,19 +101,25 @@ def test_intervals_and_the_paired_test() -> None:
         ("queries.jsonl", '{"_id": 5, "text": "x"}', "line 4 of .*: '_id' is not a string but int"),
         ("queries.jsonl", '{"text": "x"}', "line 4 of .* has no '_id'"),
         ("queries.jsonl", "{", "line 4 of .* is not JSON"),
+        ("queries.jsonl", '{"_id": "q 4", "text": "x"}', "line 4 of .*: id 'q 4' is empty or holds white space"),
+        ("queries.jsonl", '{"_id": "", "text": "x"}', "line 4 of .*: id '' is empty or holds white space"),
+        ("corpus.jsonl", '{"_id": "d9", "text": "\\ud800"}', "line 7 of .* holds a lone surrogate"),
         ("corpus.jsonl", '{"_id": "d0", "text": "again"}', "line 7 of .*corpus.jsonl: document 'd0' stands twice"),
         ("corpus.jsonl", '{"_id": "d9", "title": 1, "text": "x"}', "line 7 of .*: 'title' is not a string"),
         ("candidates.run", "q1 Q0 d0 9 0.1 bm25", "line 10 of .*: query 'q1' has document 'd0' already"),
         ("candidates.run", "q9 Q0 d0 9 0.1 bm25", "line 10 of .* names query 'q9', which the queries have not"),
         ("candidates.run", "q1 Q0 d9 9 0.1 bm25", "line 10 of .* names document 'd9', which .*corpus.jsonl has not"),
         ("candidates.run", "q1 Q0 d4 9 0.1", "line 10 of .* has 5 columns; a line is QUERY Q0 DOCUMENT RANK SCORE TAG"),
+        ("candidates.run", "q1 Q0 d4 2 0.1 bm25", "line 10 of .*: query 'q1' has a document at rank 2 already"),
+        ("candidates.run", "q1 Q0 d4 nan 0.1 bm25", "line 10 of .*: rank 'nan' is not a number"),
         ("candidates.run", "q1 Q0 d4 first 0.1 bm25", "line 10 of .*: rank 'first' is not a number"),
         ("qrels/test.tsv", "q1\td9\t1", "line 7 of .*test.tsv judges document 'd9', which the corpus has not"),
         ("qrels/test.tsv", "q9\td1\t1", "line 7 of .* judges query 'q9', which the queries have not"),
         ("qrels/test.tsv", "q1\td1\t1", "line 7 of .*: judgement of query 'q1' and document 'd1' stands twice"),
         ("qrels/test.tsv", "q1\td0\tgood", "line 7 of .*: grade 'good' is not a number"),
+        ("qrels/test.tsv", "q1\td0\tinf", "line 7 of .*: grade 'inf' is not a number"),
         ("qrels/test.tsv", "q1\td0\t0.5", "line 7 of .*: grade '0.5' is not a whole number"),
-        ("qrels/test.tsv", "q1\td0", "line 7 of .* has 2 columns; a line is QUERY <tab> DOCUMENT <tab> GRADE"),
+        ("qrels/test.tsv", "q1\td0", "line 7 of .* has 2 columns; a line is QUERY <tab> DOCUMENT <tab> GRADE .TREC's"),
     ],
 )
 def test_a_line_that_cannot_be_used_is_named(folder: Path, file: str, line: str, message: str) -> None:
@@ -138,6 +144,32 @@ def test_an_empty_file_is_refused(folder: Path, file: str, message: str) -> None
         read_folder(folder)
 
 
+def test_judgements_need_no_names_above_them(folder: Path) -> None:
+    """A first line is the names of columns only if it is no judgement."""
+    qrels = folder / "qrels" / "test.tsv"
+    lines = qrels.read_text().splitlines()[1:]
+    write_lines(qrels, [lines[0] + ".0", *lines[1:]])
+    assert read_folder(folder).qrels == GRADES
+    write_lines(qrels, [lines[0].rpartition("\t")[0] + "\tgood", *lines[1:]])
+    with pytest.raises(InputError, match="line 1 of .*: grade 'good' is not a number"):
+        read_folder(folder)
+
+
+def test_a_folder_without_candidates_says_what_to_give(folder: Path) -> None:
+    (folder / "candidates.run").unlink()
+    with pytest.raises(InputError, match=r"there is no .*candidates.run; give what a first stage .*--candidates"):
+        read_folder(folder)
+
+
+def test_one_query_and_no_relevant_candidate(folder: Path, artifacts: Path, tmp_path: Path) -> None:
+    """Figures of 0 and tests of a single query are no trouble, and the JSON stays JSON."""
+    write_lines(folder / "qrels" / "test.tsv", ["q1\td5\t1"])
+    out = tmp_path / "figures.json"
+    assert main(["eval", str(artifacts / "tiny"), "--beir", str(folder), "--json", str(out)]) == 0
+    figures = json.loads(out.read_text(), parse_constant=pytest.fail)
+    assert figures["results"]["tiny fp32"]["MAP"] == {"mean": 0.0, "low": 0.0, "high": 0.0, "change": None, "p": 1.0}
+
+
 def test_candidates_that_no_judgement_is_about_are_refused(folder: Path) -> None:
     lines = (folder / "candidates.run").read_text().splitlines()
     write_lines(folder / "candidates.run", [line for line in lines if line.startswith("q3")])
@@ -156,6 +188,8 @@ def test_a_run_that_was_stopped_goes_on(data: EvaluationSet, reranker: Reranker,
     file.path.write_text("".join(lines[:5]) + lines[5][:7])  # one query, a line of the next, and a piece
     assert rerank(data, reranker, file, "truncate", lambda pairs: None) == whole
     assert file.path.read_text() == complete
+    file.path.write_text(complete.replace(" 1 ", " 1 x", 1))  # not a score
+    assert rerank(data, reranker, file, "truncate", lambda pairs: None) == whole
     file.path.write_text(complete.replace(" d0 ", " d5 ", 1))  # not the candidates: made again
     assert rerank(data, reranker, file, "truncate", lambda pairs: None) == whole
     with pytest.raises(InputError, match="is of another evaluation .made differ.; remove it"):
@@ -185,13 +219,15 @@ def test_the_command_shows_contenders_side_by_side(
         ([], "--queries, --candidates, --qrels missing"),
         (["--beir", "x", "--qrels", "y"], "--beir brings queries, corpus and qrels"),
         (["--beir", "nowhere"], "there is no folder nowhere with queries.jsonl"),
+        (["--beir", "{folder}", "--precision", "auto", "--precision", "fp32"], "two contenders are called 'tiny fp32'"),
         (["--queries", "nowhere", "--candidates", "x", "--qrels", "y"], "cannot read nowhere"),
     ],
 )
 def test_wrong_arguments(
-    arguments: list[str], message: str, artifacts: Path, capsys: pytest.CaptureFixture[str]
+    arguments: list[str], message: str, artifacts: Path, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["eval", str(artifacts / "tiny"), *arguments]) == 1
+    given = [argument.format(folder=folder) for argument in arguments]
+    assert main(["eval", str(artifacts / "tiny"), *given]) == 1
     assert message in capsys.readouterr().err
 
 

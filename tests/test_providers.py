@@ -1,6 +1,7 @@
 """Providers: what was asked for runs, or an error says what is installed and what to install."""
 
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
 
 import onnxruntime
@@ -10,8 +11,10 @@ from modernrank import ArtifactError, InputError, ProviderError, Reranker
 from modernrank.artifact import Artifact
 from modernrank.gpu import driver
 from modernrank.gpu.driver import find_driver
+from modernrank.gpu.settings import GpuSettings
 from modernrank.onnxruntime_session import OnnxRuntimeSession
 from modernrank.providers import PROVIDERS, choose_provider, why_not
+from modernrank.sessions import usable_providers
 
 CUDA_IS_HERE = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
 
@@ -68,6 +71,31 @@ def test_devices_and_streams_are_for_gpus(artifacts: Path) -> None:
         Reranker.load(artifacts / "tiny", cuda_graphs=True)
     with pytest.raises(InputError, match="gpu_memory_limit is for provider 'cuda', not 'cpu'; leave it out"):
         Reranker.load(artifacts / "tiny", gpu_memory_limit=10**9)
+
+
+def test_what_is_asked_of_gpus_is_checked() -> None:
+    for devices in ([], [0, 0], [-1], [True], 0, "0"):
+        with pytest.raises(InputError, match="give different numbers of GPUs"):
+            GpuSettings(devices=devices).check("cuda", True, False, None)
+    for limit in (0, "2GB", 2e9, True):
+        with pytest.raises(InputError, match="gpu_memory_limit is .*; it must be a number of bytes"):
+            GpuSettings(memory_limit=limit).check("cuda", True, False, None)
+    assert GpuSettings([1, 0], memory_limit=10**9, cuda_graphs=True).check("cuda", True, False, None) == [1, 0]
+    with pytest.raises(InputError, match="an engine takes what its profiles need"):
+        GpuSettings(memory_limit=10**9).check("tensorrt", True, True, None)
+
+
+def test_auto_looks_for_a_provider_of_the_precision(artifacts: Path) -> None:
+    """An engine of a precision that has not passed does not stand before a graph that may be taken."""
+    artifact = Artifact.open(artifacts / "tiny")
+    half = replace(artifact.manifest.graphs[0], precision="fp16", providers=["tensorrt", "cuda"])
+    manifest = replace(artifact.manifest, graphs=[*artifact.manifest.graphs, half])
+    both = Artifact(artifact.folder, manifest)
+    assert usable_providers(both) == {"cpu", "cuda"}
+    assert usable_providers(both, "fp16") == {"cuda"}
+    assert usable_providers(both, "auto") == usable_providers(both, "fp32") == {"cpu"}
+    passed = Artifact(artifact.folder, replace(manifest, quality={"fp16": {"passed": True}}))
+    assert usable_providers(passed, "auto") == {"cpu", "cuda"}
 
 
 @pytest.mark.skipif(CUDA_IS_HERE, reason="CUDA is installed")

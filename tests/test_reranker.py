@@ -11,7 +11,11 @@ import pytest
 
 from conftest import resident_after_rounds
 from modernrank import InputError, ModernRankError, Reranker, Truncation, TruncationWarning
+from modernrank.artifact import Artifact
 from modernrank.encoding import PairEncoder
+from modernrank.packing import Batch
+from modernrank.session import Session
+from modernrank.sessions import open_session
 
 QUERY = "the terms of the license"
 DOCUMENTS = ["a", "derivative works of the Work " * 5, "", "notice " * 30, "a"]
@@ -221,6 +225,26 @@ def test_info_tells_what_runs(artifacts: Path) -> None:
         *("cpu", "CPUExecutionProvider", "fp32", "ort-cpu"),
         1,
     )
+
+
+class NotANumber:
+    """A session of a model that overflows."""
+
+    def __init__(self, session: Session) -> None:
+        self.info, self.limits, self.close = session.info, session.limits, session.close
+
+    def run(self, batch: Batch, side_by_side: bool = False) -> np.ndarray:
+        return np.full((len(batch.input_ids), batch.slots, 1), np.nan, np.float32)
+
+
+def test_scores_that_are_not_numbers_are_an_error_not_an_order(artifacts: Path) -> None:
+    artifact = Artifact.open(artifacts / "tiny")
+    session = NotANumber(open_session(artifact, "cpu"))
+    with Reranker(artifact.manifest, artifact.encoder(), session) as reranker:
+        with pytest.raises(ModernRankError, match="4 of 4 pairs have scores that are not numbers, in fp32 on cpu"):
+            reranker.rank(QUERY, DOCUMENTS)
+        with pytest.raises(ModernRankError, match="load it with precision='fp32'"):
+            reranker.rank(QUERY, DOCUMENTS, long_documents="chunk")
 
 
 def test_a_closed_reranker_says_so(artifacts: Path) -> None:

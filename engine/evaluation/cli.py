@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..artifact import PRECISIONS, Artifact
+from ..artifact import PRECISIONS
 from ..errors import InputError
 from ..providers import PROVIDERS
 from ..reranker import LONG_DOCUMENTS, Reranker
@@ -52,13 +52,18 @@ def run(args: argparse.Namespace) -> int:
     data = _read(args)
     for note in data.notes:
         print(f"note: {note}")
+    contenders = [(artifact, precision) for artifact in args.artifact for precision in args.precision or ["auto"]]
+    names = [FOUND, *(_name(args, *contender) for contender in contenders)]  # before any work
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(
+                f"two contenders are called {name!r}; give each artifact and precision once, and folders "
+                "different names"
+            )
     rankings: dict[str, dict[str, list[str]]] = {FOUND: data.candidates}
-    for artifact in args.artifact:
-        for precision in args.precision or ["auto"]:
-            name, found = _score(args, artifact, precision, data)
-            if name in rankings:
-                raise InputError(f"two contenders are called {name!r}; give each artifact and precision once")
-            rankings[name] = {query: [document for document, _ in scored] for query, scored in found.items()}
+    for name, contender in zip(names[1:], contenders, strict=True):
+        found = _score(args, *contender, data)
+        rankings[name] = {query: [document for document, _ in scored] for query, scored in found.items()}
     measured = rows({name: by_query(data, ranking) for name, ranking in rankings.items()})
     print(table(measured, len(data.judged)))
     if args.json:
@@ -85,34 +90,44 @@ def _read(args: argparse.Namespace) -> EvaluationSet:
     return read_files(args.queries, args.candidates, args.qrels, args.corpus)
 
 
-def _score(
-    args: argparse.Namespace, folder: Path, precision: str, data: EvaluationSet
-) -> tuple[str, dict[str, Scored]]:
-    """The contender's name and its rankings."""
+def _load(args: argparse.Namespace, folder: Path, precision: str) -> Reranker:
+    return Reranker.load(folder, args.provider, precision, max_length=args.max_length)
+
+
+def _name(args: argparse.Namespace, folder: Path, precision: str) -> str:
+    with _load(args, folder, precision) as reranker:
+        return _named(reranker)
+
+
+def _named(reranker: Reranker) -> str:
+    return f"{reranker.manifest.name} {reranker.info.precision}"
+
+
+def _score(args: argparse.Namespace, folder: Path, precision: str, data: EvaluationSet) -> dict[str, Scored]:
+    """The contender's rankings."""
     from tqdm import tqdm
 
     from .rerank import RunFile, rerank
 
-    with Reranker.load(folder, args.provider, precision, max_length=args.max_length) as reranker:
-        name = f"{reranker.manifest.name} {reranker.info.precision}"
-        keep = None
+    with _load(args, folder, precision) as reranker:
+        name, keep = _named(reranker), None
         if args.runs:
-            keep = RunFile(args.runs / f"{name.replace(' ', '-')}.run", _made_of(args, folder, reranker, data))
+            file = args.runs / f"{name.replace(' ', '-')}.run"
+            keep = RunFile(file, _made_of(reranker, data, args.long_documents))
         total = sum(len(names) for query, names in data.candidates.items() if query in data.qrels)
         with tqdm(total=total, unit=" pairs", desc=name) as bar:
-            return name, rerank(data, reranker, keep, args.long_documents, bar.update)
+            return rerank(data, reranker, keep, args.long_documents, bar.update)
 
 
-def _made_of(args: argparse.Namespace, folder: Path, reranker: Reranker, data: EvaluationSet) -> dict[str, Any]:
+def _made_of(reranker: Reranker, data: EvaluationSet, long_documents: str) -> dict[str, Any]:
     """What scores depend on."""
-    artifact, info = Artifact.open(folder), reranker.info
-    graph = artifact.graph(info.precision, info.provider) if info.execution_provider else None
+    info = reranker.info
     return {
         "evaluation": data.sha256,
-        "artifact": artifact.manifest.source.files,
-        "graph": artifact.manifest.files[graph.file].sha256 if graph else info.runtime,
+        "artifact": {name: record.sha256 for name, record in reranker.manifest.files.items()},
         "precision": info.precision,
         "provider": info.provider,
+        "runtime": info.runtime,
         "max_length": reranker.max_length,
-        "long_documents": args.long_documents,
+        "long_documents": long_documents,
     }

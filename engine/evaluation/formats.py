@@ -5,13 +5,14 @@
     candidates   a TREC run (QUERY Q0 DOCUMENT RANK SCORE TAG), or JSON lines {"query_id", "document_id", "document"}
     qrels        TREC (QUERY 0 DOCUMENT GRADE), or BEIR (QUERY <tab> DOCUMENT <tab> GRADE under a line of names)
 
-A BEIR folder has ``queries.jsonl``, ``corpus.jsonl`` and ``qrels/test.tsv``; candidates, which BEIR has none of, are in
-``candidates.run`` beside them.
+Ids hold no white space, which TREC's files could not keep apart. A BEIR folder has ``queries.jsonl``, ``corpus.jsonl``
+and ``qrels/test.tsv``; candidates, which BEIR has none of, are in ``candidates.run`` beside them.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,6 +57,8 @@ def read_folder(folder: Path, candidates: Path | None = None) -> EvaluationSet:
     if not folder.is_dir():
         raise InputError(f"there is no folder {folder} with {QUERIES}, {CORPUS} and {QRELS}")
     candidates = candidates or folder / CANDIDATES
+    if not candidates.is_file():
+        raise InputError(f"there is no {candidates}; give what a first stage has found for each query (--candidates)")
     return read_files(folder / QUERIES, candidates, folder / QRELS, folder / CORPUS)
 
 
@@ -94,11 +97,11 @@ def _identified(path: Path) -> Iterator[tuple[str, str, str]]:
     """Id, text and where they stand."""
     if path.suffix == ".jsonl":
         for record, where in _objects(path):
-            yield _field(record, "_id", where), _field(record, "text", where), where
+            yield _id(_field(record, "_id", where), where), _field(record, "text", where), where
     else:
         for line, where in _lines(path):
-            name, text = _columns(line, where, 2, "ID <tab> TEXT", "\t")
-            yield name, text, where
+            name, text = _columns(line, where, 2, "ID <tab> TEXT (JSON lines have names in .jsonl)", "\t")
+            yield _id(name, where), text, where
 
 
 def _corpus(path: Path) -> dict[str, str]:
@@ -106,7 +109,8 @@ def _corpus(path: Path) -> dict[str, str]:
     for record, where in _objects(path):
         title = _field({"title": "", **record}, "title", where)
         text = _field(record, "text", where)
-        _add(texts, _field(record, "_id", where), f"{title} {text}" if title else text, where, "document")
+        text = check_text(f"{title} {text}" if title else text, where)
+        _add(texts, _id(_field(record, "_id", where), where), text, where, "document")
     if not texts:
         raise InputError(f"{path} holds no documents")
     return texts
@@ -123,9 +127,14 @@ def _candidates(
         if document not in documents:
             remedy = f"{corpus} has not" if corpus else "no corpus was given for; give --corpus"
             raise InputError(f"{where} names document {document!r}, which {remedy}")
-        if document in ranked.setdefault(query, {}):
+        places = ranked.setdefault(query, {})
+        if document in places:
             raise InputError(f"{where}: query {query!r} has document {document!r} already")
-        ranked[query][document] = rank
+        if rank in places.values():
+            raise InputError(
+                f"{where}: query {query!r} has a document at rank {rank:g} already; number them, best first"
+            )
+        places[document] = rank
     if not ranked:
         raise InputError(f"{path} holds no candidates")
     return {query: sorted(ranks, key=lambda name: ranks[name]) for query, ranks in ranked.items()}
@@ -151,11 +160,12 @@ def _qrels(path: Path, queries: dict[str, str], documents: dict[str, str] | None
     grades: Qrels = {}
     for number, (line, where) in enumerate(_lines(path)):
         if path.suffix == ".tsv":
-            query, document, grade = _columns(line, where, 3, "QUERY <tab> DOCUMENT <tab> GRADE", "\t")
-            if number == 0 and not grade.lstrip("-").isdigit():
+            form = "QUERY <tab> DOCUMENT <tab> GRADE (TREC's four columns have a name in .txt)"
+            query, document, grade = _columns(line, where, 3, form, "\t")
+            if number == 0 and query not in queries and not _is_number(grade):
                 continue  # the names of the columns
         else:
-            query, _, document, grade = _columns(line, where, 4, "QUERY 0 DOCUMENT GRADE")
+            query, _, document, grade = _columns(line, where, 4, "QUERY 0 DOCUMENT GRADE (BEIR's have a name in .tsv)")
         if query not in queries:
             raise InputError(f"{where} judges query {query!r}, which the queries have not")
         if documents is not None and document not in documents:
@@ -196,11 +206,25 @@ def _field(record: dict[str, Any], name: str, where: str) -> str:
     return str(record[name])
 
 
-def _number(text: str, where: str, what: str) -> float:
+def _id(name: str, where: str) -> str:
+    if name.split() != [name]:
+        raise InputError(
+            f"{where}: id {name!r} is empty or holds white space, which TREC's files cannot keep; rename it"
+        )
+    return name
+
+
+def _is_number(text: str) -> bool:
     try:
-        return float(text)
+        return math.isfinite(float(text))
     except ValueError:
-        raise InputError(f"{where}: {what} {text!r} is not a number") from None
+        return False
+
+
+def _number(text: str, where: str, what: str) -> float:
+    if not _is_number(text):
+        raise InputError(f"{where}: {what} {text!r} is not a number")
+    return float(text)
 
 
 def _add(into: dict[str, Any], name: str, value: Any, where: str, what: str) -> None:

@@ -11,11 +11,14 @@ from .metrics import MEASURES, Estimate, Values, chance_of_difference, estimate
 
 @dataclass(frozen=True)
 class Row:
-    """A contender's figures; ``chances`` are the p values beside the first contender, empty for that one."""
+    """A contender's figures; changes and p values are beside the first contender, and empty for that one.
+
+    A change from 0 is None.
+    """
 
     name: str
     estimates: dict[str, Estimate]
-    changes: dict[str, float]
+    changes: dict[str, float | None]
     chances: dict[str, float]
 
 
@@ -25,11 +28,12 @@ def rows(values: Mapping[str, Mapping[str, Values]]) -> list[Row]:
     found = []
     for name, measured in values.items():
         estimates = {measure: estimate(measured[measure]) for measure in MEASURES}
-        changes, chances = {}, {}
+        changes: dict[str, float | None] = {}
+        chances: dict[str, float] = {}
         if measured is not first:
             for measure in MEASURES:
                 base = float(first[measure].mean())
-                changes[measure] = float(measured[measure].mean()) / base - 1 if base else float("nan")
+                changes[measure] = float(measured[measure].mean()) / base - 1 if base else None
                 chances[measure] = chance_of_difference(first[measure], measured[measure])
         found.append(Row(name, estimates, changes, chances))
     return found
@@ -48,7 +52,8 @@ def table(found: list[Row], queries: int) -> str:
         for measure in MEASURES:
             text = str(row.estimates[measure])
             if row.changes:
-                text += f" {row.changes[measure]:+.1%} p={row.chances[measure]:.3f}"
+                change = row.changes[measure]
+                text += f" {'from 0' if change is None else format(change, '+.1%')} p={row.chances[measure]:.3f}"
             cells.append(f"{text:<42}")
         lines.append(f"{row.name:{width}}  {'  '.join(cells)}".rstrip())
     return "\n".join(lines)

@@ -31,7 +31,6 @@ class RunFile:
         beside = self.path.with_name(self.path.name + ".json")
         if not self.path.exists():
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.path.touch()
             beside.write_text(json.dumps(self.made_of, indent=1) + "\n", encoding="utf-8")
             return {}
         there = read_json_object(beside) if beside.is_file() else {}
@@ -42,7 +41,9 @@ class RunFile:
                 "folder for the runs"
             )
         done = dict(self._whole(data))
-        self.path.write_text("".join(self._lines(query, scored) for query, scored in done.items()), encoding="utf-8")
+        kept = self.path.with_name(self.path.name + ".kept")
+        kept.write_text("".join(self._lines(query, scored) for query, scored in done.items()), encoding="utf-8")
+        kept.replace(self.path)
         return done
 
     def add(self, query: str, scored: Scored) -> None:
@@ -57,13 +58,21 @@ class RunFile:
 
     def _whole(self, data: EvaluationSet) -> Iterator[tuple[str, Scored]]:
         found: dict[str, Scored] = {}
-        for line in self.path.read_text(encoding="utf-8").splitlines(keepends=True):
+        for line in self.path.read_text(encoding="utf-8").split("\n")[:-1]:  # the last is a piece, or nothing
             columns = line.split()
-            if line.endswith("\n") and len(columns) == 6:
+            if len(columns) == 6 and _is_score(columns[4]):
                 found.setdefault(columns[0], []).append((columns[2], float(columns[4])))
         for query, scored in found.items():
             if sorted(name for name, _ in scored) == sorted(data.candidates.get(query, [])):
                 yield query, scored
+
+
+def _is_score(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def rerank(

@@ -45,7 +45,7 @@ class GpuSettings:
                 f"gpu_memory_limit is for provider 'cuda', not {provider!r}; leave it out"
                 + (" (an engine takes what its profiles need: build smaller ones)" if is_engine else "")
             )
-        if self.memory_limit is not None and self.memory_limit < 1:
+        if self.memory_limit is not None and not (_is_whole(self.memory_limit) and self.memory_limit > 0):
             raise InputError(f"gpu_memory_limit is {self.memory_limit!r}; it must be a number of bytes")
         return numbers
 
@@ -54,7 +54,11 @@ class GpuSettings:
             return [0]
         if not on_gpu:
             raise InputError(f"devices are for GPUs; provider {provider!r} runs on the processor: leave devices out")
-        numbers = list(self.devices)
-        if not numbers or len(set(numbers)) != len(numbers) or any(number < 0 for number in numbers):
+        numbers = list(self.devices) if isinstance(self.devices, Sequence) else []
+        if not numbers or len(set(numbers)) != len(numbers) or not all(_is_whole(n) and n >= 0 for n in numbers):
             raise InputError(f"devices are {self.devices!r}; give different numbers of GPUs, such as [0, 1]")
         return numbers
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

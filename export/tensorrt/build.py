@@ -67,7 +67,7 @@ def build_engine(
         folder: an artifact with a graph in a TensorRT dialect.
         library: ``"tensorrt"``, ``"tensorrt-rtx"`` (which needs no GPU to build), or ``"auto"`` for the first of them
             that is installed.
-        precision: which graph.
+        precision: which graph; for ``"auto"`` the first of fp32, fp16 that the artifact has for TensorRT.
         profiles: the shapes to be ready for; by default short contexts of up to 64 x 512 and long ones of up to 4 x
             8,192. One engine holds them all, and its weights once.
         workspace: most bytes of scratch memory that a kernel may ask for; by default the GPU's.
@@ -86,7 +86,7 @@ def build_engine(
     """
     artifact = Artifact.open(folder)
     library = _choose_library(library)
-    graph = artifact.graph(precision, library)
+    graph = artifact.written(precision, library)
     longest = artifact.manifest.model.max_length
     profiles = default_profiles(longest) if profiles is None else profiles
     check_profiles(profiles, longest)

@@ -178,10 +178,10 @@ def test_company_changes_no_bit_at_full_width(wide: Path, tmp_path: Path, precis
     export_checkpoint(wide, tmp_path / "artifact", precision=precision)
     pairs = [("query", "x " * words) for words in (1, 7, 7, 40, 90, 91, 150, 200, 201, 520)]
     pairs = [(query, f"{document}{i}") for i, (query, document) in enumerate(pairs)]
-    with Reranker.load(tmp_path / "artifact", threads=2) as side_by_side:
+    with Reranker.load(tmp_path / "artifact", precision=precision, threads=2) as side_by_side:
         together = side_by_side.score(pairs)
         alone = np.concatenate([side_by_side.score([pair]) for pair in pairs])
-    with Reranker.load(tmp_path / "artifact", threads=1) as one_thread:
+    with Reranker.load(tmp_path / "artifact", precision=precision, threads=1) as one_thread:
         shuffled = one_thread.score(pairs[::-1])[::-1]
     assert np.array_equal(alone, together)
     assert np.array_equal(shuffled, together)
