@@ -22,6 +22,7 @@ settings.load_profile("modernrank")
 
 DATA = Path(__file__).parent / "data"
 NAMES = ("tiny", "tiny-cls")
+DEMO = Path(__file__).parents[1] / "demo" / "model"
 
 
 def checkpoint(name: str) -> Path:
@@ -40,6 +41,28 @@ def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
         export_checkpoint(checkpoint(name), folder / name)
         export_checkpoint(checkpoint(name), folder / f"{name}-standard", graph="standard")
     export_checkpoint(checkpoint("tiny"), folder / "tiny-int8", precision="int8")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def some_of_the_evaluation(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The first twenty queries of the trained demo model's held-out set, with their candidates and judgements."""
+    folder = tmp_path_factory.mktemp("evaluation") / "some"
+    shutil.copytree(DEMO / "evaluation", folder)
+    queries = (folder / "queries.jsonl").read_text().splitlines(keepends=True)[:20]
+    (folder / "queries.jsonl").write_text("".join(queries))
+    names = {json.loads(line)["_id"] for line in queries} | {"query-id"}
+    for file in ("candidates.run", "qrels/test.tsv"):
+        lines = (folder / file).read_text().splitlines(keepends=True)
+        (folder / file).write_text("".join(line for line in lines if line.split()[0] in names))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The artifact of the trained demo model, in float32 and int8, its quality measured on its own evaluation set."""
+    folder = tmp_path_factory.mktemp("trained") / "demo"
+    export_checkpoint(DEMO, folder, precision=["fp32", "int8"])
     return folder
 
 

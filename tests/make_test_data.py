@@ -8,6 +8,9 @@ Two checkpoints of random weights, in ``tests/data``:
 tiny       like the real model: mean pooling, one label, no biases, window of 128, old spelling of the config
 tiny-cls   everything else: cls pooling, three labels, all biases, window of 32, other layers, new spelling
 
+``demo-golden.json`` holds what the trained model of ``demo/model`` makes of a query with the documents of ``demo``, and
+of texts of many lengths.
+
 The golden logits are those of ``transformers`` in float32, with the token ids, for pairs of many lengths. Beside them
 stand the logits of models with one of the mistakes that others made: a test shows that ours are not those.
 """
@@ -171,6 +174,25 @@ def write(name: str, settings: dict) -> None:
     print(name, "tokens", sorted(map(len, ids)), "logits", min(right), max(right))
 
 
+def write_demo() -> None:
+    folder = DATA.parents[1] / "demo"
+    model = ModernBertForSequenceClassification.from_pretrained(folder / "model", dtype=torch.float32).eval()
+    query = "play music in a terminal"
+    documents = (folder / "documents.txt").read_text(encoding="utf-8").splitlines()
+    pairs = [*((query, document) for document in documents), *golden_pairs()]
+    ids = AutoTokenizer.from_pretrained(folder / "model")(pairs, truncation=True)["input_ids"]
+    golden = {
+        "made_by": f"tests/make_test_data.py, transformers {transformers.__version__}, torch {torch.__version__}",
+        "query": query,
+        "documents": documents,
+        "pairs": pairs,
+        "input_ids": ids,
+        "logits": [logit for (logit,) in logits(model, ids)],
+    }
+    (DATA / "demo-golden.json").write_text(json.dumps(golden) + "\n")
+
+
 if __name__ == "__main__":
+    write_demo()
     for name, settings in CONFIGS.items():
         write(name, settings)

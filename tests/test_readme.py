@@ -15,6 +15,7 @@ ARTIFACT = "artifacts/gte-reranker-modernbert-base"
 ELSEWHERE = {
     "make demo": ".ci/run",
     "make test": ".ci/run",
+    "modernrank export demo/model --out artifacts/demo --precision fp32 --precision int8": "make demo, in .ci/run",
     "make export": "test_cli.py::test_export_and_info runs the same command on a folder",
     "modernrank export Alibaba-NLP/gte-reranker-modernbert-base --out artifacts/gte": "test_checkpoint.py, offline",
     "modernrank export Alibaba-NLP/gte-reranker-modernbert-base --out artifacts/gte-int8 --precision int8": (
@@ -44,9 +45,10 @@ def commands() -> list[str]:
 
 
 @pytest.fixture
-def folder(artifacts: Path, tmp_path: Path) -> Path:
+def folder(artifacts: Path, some_of_the_evaluation: Path, tmp_path: Path) -> Path:
     """A folder in which the README's relative paths exist, with the tiny artifact under the real one's name."""
     shutil.copytree(artifacts / "tiny", tmp_path / ARTIFACT)
+    shutil.copytree(some_of_the_evaluation, tmp_path / "evaluation")
     (tmp_path / "documents.txt").write_text("Beijing\nParis\nRome\n")
     (tmp_path / "pairs.jsonl").write_text('{"query": "a", "document": "b", "id": 1}\n')
     shutil.copyfile(MEASURED, tmp_path / "before.json")

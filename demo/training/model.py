@@ -1,0 +1,108 @@
+"""The model before training: a ModernBERT small enough to ship, its tokenizer, and where its weights start."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import scipy.sparse
+import scipy.sparse.linalg
+import torch
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import ModernBertConfig, ModernBertForSequenceClassification
+
+SPECIAL = ["[PAD]", "[CLS]", "[SEP]"]
+PAD, CLS, SEP = range(3)  # their ids
+VOCABULARY = 8000
+RARITY_CHANNELS = 4
+NEIGHBOURS = 8  # tokens to either side that count as such
+
+
+def train_tokenizer(texts: Sequence[str]) -> Tokenizer:
+    """A byte-level BPE of lower-cased text, with ModernBERT's template of a pair."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY,
+        special_tokens=SPECIAL,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B [SEP]", special_tokens=[("[CLS]", CLS), ("[SEP]", SEP)]
+    )
+    return tokenizer
+
+
+def new_model(seed: int) -> ModernBertForSequenceClassification:
+    """The untrained model: layers 0, 2 and 4 see everything, the others 64 tokens to either side."""
+    torch.manual_seed(seed)
+    config = ModernBertConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=160,
+        intermediate_size=320,
+        num_hidden_layers=6,
+        num_attention_heads=5,
+        global_attn_every_n_layers=2,
+        local_attention=128,
+        max_position_embeddings=8192,
+        classifier_pooling="mean",
+        num_labels=1,
+        pad_token_id=PAD,
+        cls_token_id=CLS,
+        bos_token_id=CLS,
+        sep_token_id=SEP,
+        eos_token_id=SEP,
+        attn_implementation="sdpa",
+    )
+    return ModernBertForSequenceClassification(config)
+
+
+@torch.no_grad()
+def start_from_text(model: ModernBertForSequenceClassification, ids: Sequence[Sequence[int]], seed: int) -> None:
+    """Give the embeddings what the texts tell of each token, and let attention look for equal tokens.
+
+    Embeddings: the leading singular vectors of the tokens' positive pointwise mutual information, plus as much noise,
+    so that no two tokens are alike, and how rare each token is, as BM25 weighs them. Queries and keys: the same
+    orthonormal rows, so that a token attends to its like (Trockman and Kolter, Mimetic Initialization of
+    Self-Attention Layers, 2023); values: orthonormal rows too.
+    """
+    rng = np.random.default_rng(seed)
+    hidden = model.config.hidden_size
+    vectors, rarity = _token_vectors(ids, hidden, rng)
+    table = (vectors + rng.standard_normal(vectors.shape)) / math.sqrt(2)
+    table[:, :RARITY_CHANNELS] = rarity[:, None]
+    table *= 0.02
+    model.model.embeddings.tok_embeddings.weight.copy_(torch.from_numpy(table))
+    for layer in model.model.layers:
+        rows = torch.linalg.qr(torch.randn(hidden, hidden))[0]
+        layer.attn.Wqkv.weight[:hidden] = rows
+        layer.attn.Wqkv.weight[hidden : 2 * hidden] = rows
+        layer.attn.Wqkv.weight[2 * hidden :] = 0.5 * torch.linalg.qr(torch.randn(hidden, hidden))[0]
+        layer.attn.Wo.weight.normal_(std=0.04)
+
+
+def _token_vectors(ids: Sequence[Sequence[int]], size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Vectors ``[VOCABULARY, size]`` and rarities ``[VOCABULARY]``, of unit variance."""
+    gap = np.full(NEIGHBOURS, PAD)
+    stream = np.concatenate([np.concatenate([text, gap]) for text in ids]).astype(np.int64)
+    counts = scipy.sparse.csr_matrix((VOCABULARY, VOCABULARY))
+    for distance in range(1, NEIGHBOURS + 1):
+        left, right = stream[:-distance], stream[distance:]
+        real = (left != PAD) & (right != PAD)
+        weights = np.full(int(real.sum()), 1.0 / distance)
+        counts += scipy.sparse.csr_matrix((weights, (left[real], right[real])), shape=counts.shape)
+    pairs = (counts + counts.T).tocoo()
+    total = np.asarray(pairs.sum(axis=1)).ravel() + 1e-12
+    smooth = total**0.75 / (total**0.75).sum()  # Levy, Goldberg and Dagan, 2015: frequent neighbours count for less
+    information = np.maximum(np.log(pairs.data / total[pairs.row] / smooth[pairs.col]), 0)
+    matrix = scipy.sparse.csr_matrix((information, (pairs.row, pairs.col)), shape=pairs.shape)
+    left, values, _ = scipy.sparse.linalg.svds(matrix, k=size, random_state=rng)
+    vectors = left * np.sqrt(values)
+    vectors -= vectors.mean(axis=0)
+    rarity = -np.log(np.bincount(stream, minlength=VOCABULARY) + 1.0)
+    return vectors / (vectors.std(axis=1, keepdims=True) + 1e-6), (rarity - rarity.mean()) / rarity.std()
