@@ -48,7 +48,7 @@ demo: setup
 	@.venv/bin/modernrank export demo/model --out artifacts/demo --precision fp32 --precision int8 --force
 	@printf '\n\033[1m%s\033[0m\n\n' 'play music in a terminal'
 	@.venv/bin/modernrank rank artifacts/demo --query 'play music in a terminal' --documents demo/documents.txt
-	@printf '\n%s\n' 'This small model (2.8 M parameters) knows the descriptions of software. What it is, and which precision' \
+	@printf '%s\n' '' 'This small model (2.8 M parameters) knows the descriptions of software. What it is, and which precision' \
 		'and provider run here:                 .venv/bin/modernrank info artifacts/demo' \
 		'The real one, 600 MB from the hub:     make export'
 

@@ -35,13 +35,13 @@ OTHER_TYPES = {
 
 
 @contextmanager
-def session_on_processor(folder: Path, graph: Graph, labels: int) -> Iterator[Session]:
-    """A session of any graph on all of the processor's threads, one run at a time; a float16 one is emulated."""
+def session_on_processor(folder: Path, graph: Graph, labels: int, streams: int = 1) -> Iterator[Session]:
+    """A session of any graph on all of the processor's threads, ``streams`` runs at a time; float16 is emulated."""
     with ExitStack() as opened:
         if graph.precision == "fp16":
             emulated = Path(opened.enter_context(tempfile.TemporaryDirectory()))
             folder, graph = emulated, write_emulation(folder, graph, emulated)
-        session = OnnxRuntimeSession(folder, graph, PROVIDERS["cpu"], available_threads(), labels)
+        session = OnnxRuntimeSession(folder, graph, PROVIDERS["cpu"], available_threads(), labels, streams)
         yield opened.enter_context(closing(session))
 
 

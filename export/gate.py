@@ -22,6 +22,7 @@ from modernrank.errors import InputError
 from modernrank.evaluation.formats import EvaluationSet, read_folder
 from modernrank.manifest import Graph, Manifest
 from modernrank.packing import FloatArray
+from modernrank.threads import available_threads
 
 from .checkpoint import Weights
 from .config import ModernBertConfig
@@ -179,7 +180,7 @@ def _exact_graph(artifact: Artifact, weights: Weights, config: ModernBertConfig)
 def _score(artifact: Artifact, folder: Path, graph: Graph, pairs: list[Pair]) -> FloatArray:
     """float32 ``[pairs]``; of the first label where there are several. Long pairs are cut as the runtime cuts them."""
     manifest: Manifest = artifact.manifest
-    with session_on_processor(folder, graph, len(manifest.model.labels)) as session:
+    with session_on_processor(folder, graph, len(manifest.model.labels), available_threads()) as session:
         scores = Reranker(manifest, artifact.encoder(), session).score(pairs, on_truncate=lambda cut: None)
     first: FloatArray = scores if scores.ndim == 1 else scores[:, 0]
     return first

@@ -83,7 +83,7 @@ def test_rank_prints_a_table_or_json(artifacts: Path, tmp_path: Path) -> None:
 
 def test_export_and_info(tmp_path: Path) -> None:
     done = run("export", checkpoint("tiny"), "--out", tmp_path / "a")
-    assert done.returncode == 0 and "next: modernrank rank" in done.stderr
+    assert done.returncode == 0 and f"next:\nmodernrank rank {tmp_path / 'a'} --query" in done.stderr
     info = run("info", tmp_path / "a")
     assert info.returncode == 0
     for part in (
