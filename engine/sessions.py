@@ -59,7 +59,7 @@ def usable_providers(artifact: Artifact, precision: str | None = None) -> set[st
         precision: only graphs and engines of this one, or for ``"auto"`` of those that it may take; None for any.
     """
     manifest = artifact.manifest
-    wanted = {"auto": manifest.auto_precisions()}.get(precision or "", [precision])
+    wanted = manifest.auto_precisions() if precision == "auto" else [precision]
     engines = [engine for engine in manifest.engines if precision is None or engine.precision in wanted]
     graphs = [graph for graph in manifest.graphs if precision is None or graph.precision in wanted]
     return {engine.library for engine in engines} | {
@@ -141,5 +141,7 @@ def _tensorrt(
         streams=1 if gpu.cuda_stream is not None else (streams or LANES),
         devices=(f"{device}: {cuda.name}",),
     )
+    if gpu.cuda_graphs and not cuda.has_graphs:
+        raise ProviderError(f"cuda_graphs was asked for, but {cuda.library} captures none: pip install cuda-bindings")
     graphs = 0 if gpu.cuda_graphs is False else GRAPHS
     return TensorRtSession(engine, cuda, info, len(manifest.model.labels), graphs, gpu.cuda_stream)

@@ -59,6 +59,12 @@ def is_more_than_words(entry: Entry) -> bool:
     return len(query & _words(entry.document)) <= MOST_SHARED * len(query)
 
 
+def shared_words(entry: Entry) -> float:
+    """The share of the query's words that stand in the document."""
+    query = _words(entry.query)
+    return len(query & _words(entry.document)) / max(1, len(query))
+
+
 def ndcg(topic: Topic, order: Sequence[int]) -> float:
     """nDCG@10 of the candidates in ``order``; what BM25 did not find counts as missed."""
     gain = sum(1 / np.log2(rank + 2) for rank, i in enumerate(order[:10]) if topic.found[i] in topic.relevant)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import corpus
 import numpy as np
-from candidates import is_more_than_words, topics
+from candidates import is_more_than_words, shared_words, topics
 
 SEED = 0
 
@@ -27,11 +27,21 @@ def main() -> None:
     parser.add_argument(
         "--every-kind", action="store_true", help="also queries whose words all stand in their document"
     )
+    parser.add_argument(
+        "--shared",
+        type=float,
+        nargs=2,
+        metavar=("ABOVE", "MOST"),
+        help="only queries that share such a part of their words",
+    )
     args = parser.parse_args()
     entries = [entry for entry in corpus.read(args.work / "lists") if entry.split == "test"]
     found = [t for t in topics(entries) if t.found and (args.every_kind or is_more_than_words(entries[t.own]))]
     # One for each text: packages with the same synopsis are one query with several relevant documents.
     found = list({topic.query: topic for topic in found}.values())
+    if args.shared:
+        above, most = args.shared
+        found = [t for t in found if above < shared_words(entries[t.own]) <= most]
     chosen = np.random.default_rng(SEED).permutation(len(found))[: args.queries]
     picked = [found[i] for i in sorted(chosen.tolist())]
     kept = sorted({place for topic in picked for place in (*topic.found, *topic.relevant)})
