@@ -55,8 +55,7 @@ def topics(entries: Sequence[Entry]) -> list[Topic]:
 
 def is_more_than_words(entry: Entry) -> bool:
     """Whether the document lacks enough of the query's words that finding these is not all there is to it."""
-    query = _words(entry.query)
-    return len(query & _words(entry.document)) <= MOST_SHARED * len(query)
+    return shared_words(entry) <= MOST_SHARED
 
 
 def shared_words(entry: Entry) -> float:
