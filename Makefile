@@ -52,7 +52,7 @@ demo: setup
 		'and provider run here:                 .venv/bin/modernrank info artifacts/demo' \
 		'The real one, 600 MB from the hub:     make export'
 
-# The demo model anew, from the package lists of Debian 12: an hour at most on 2 cores. Needs apt-get.
+# The demo model anew, from the package lists of Debian 12: 80 minutes on 2 cores. Needs apt-get.
 train-demo: .venv-parity/trains
 	.venv-parity/bin/python demo/training/train.py .train
 	.venv-parity/bin/python demo/training/evaluation.py .train .train/test

@@ -16,6 +16,7 @@ CANDIDATES = 50
 # A query is kept for validation and test if its document has at most this share of its words: the others need no
 # reranker, as BM25 finds 92 % of what there is to find for them.
 MOST_SHARED = 2 / 3
+_STOP_WORDS = frozenset(bm25s.stopwords.STOPWORDS_EN)
 _stemmer = Stemmer.Stemmer("english")
 
 
@@ -23,14 +24,15 @@ _stemmer = Stemmer.Stemmer("english")
 class Topic:
     """A query over the documents of its split, which are given by their places in it.
 
-    ``own`` is the document of the query's package, ``relevant`` those of all packages with this very synopsis, and
-    ``found`` what BM25 found, best first.
+    ``own`` is the document of the query's package, ``relevant`` those of all packages with this very synopsis,
+    ``found`` what BM25 found, best first, and ``scores`` what it gave them.
     """
 
     query: str
     own: int
     relevant: frozenset[int]
     found: tuple[int, ...]
+    scores: tuple[float, ...]
 
     @property
     def negatives(self) -> list[int]:
@@ -48,8 +50,8 @@ def topics(entries: Sequence[Entry]) -> list[Topic]:
     queries = _tokens([entry.query for entry in entries])
     found, scores = index.retrieve(queries, k=CANDIDATES, show_progress=False, n_threads=2)
     return [
-        Topic(entry.query, place, frozenset(places[entry.query]), tuple(np.asarray(f)[s > 0].tolist()))
-        for place, (entry, f, s) in enumerate(zip(entries, found, np.asarray(scores), strict=True))
+        Topic(entry.query, place, frozenset(places[entry.query]), tuple(f[s > 0].tolist()), tuple(s[s > 0].tolist()))
+        for place, (entry, f, s) in enumerate(zip(entries, np.asarray(found), np.asarray(scores), strict=True))
     ]
 
 
@@ -70,9 +72,16 @@ def ndcg(topic: Topic, order: Sequence[int]) -> float:
     return float(gain / sum(1 / np.log2(rank + 2) for rank in range(min(10, len(topic.relevant)))))
 
 
+def stem(word: str) -> str | None:
+    """What BM25 takes a word for: its stem, or nothing for stop words and what is no word."""
+    word = word.lower()
+    if word in _STOP_WORDS or not re.fullmatch(r"\w\w+", word):
+        return None
+    return str(_stemmer.stemWord(word))
+
+
 def _words(text: str) -> set[str]:
-    words = re.findall(r"\b\w\w+\b", text.lower())
-    return {*_stemmer.stemWords([word for word in words if word not in bm25s.stopwords.STOPWORDS_EN])}
+    return {found for word in re.findall(r"\b\w\w+\b", text) if (found := stem(word))}
 
 
 def _tokens(texts: Sequence[str]) -> bm25s.tokenization.Tokenized:

@@ -10,11 +10,12 @@ import hashlib
 import re
 import subprocess
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 LEAST_WORDS = 12
+LEAST_OPENING_WORDS, MOST_OPENING_WORDS = 4, 24
 # Percent of the source packages, by a hash of their names.
 TEST, VALIDATION = 10, 4
 
@@ -63,6 +64,16 @@ def read(lists: Path) -> list[Entry]:
             name = package if versions[package] == 1 else f"{package}#{versions[package]}"
             entries[document] = Entry(name, sources[package], query.strip(), document)
     return list(entries.values())
+
+
+def openings(entries: Iterable[Entry]) -> list[Entry]:
+    """More queries to learn from: a description's first sentence, which the rest of the description answers."""
+    found = []
+    for entry in entries:
+        query, _, document = entry.document.partition(". ")
+        if MOST_OPENING_WORDS >= len(query.split()) >= LEAST_OPENING_WORDS and len(document.split()) >= LEAST_WORDS:
+            found.append(Entry(entry.id, entry.source, query, document))
+    return found
 
 
 def _stanzas(path: Path) -> Iterator[dict[str, str]]:
