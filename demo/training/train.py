@@ -39,7 +39,7 @@ LISTS, NEGATIVES = 12, 9
 LONGEST = 128  # tokens of a pair: the limit that the tokenizer's config states
 PARTS = 4
 WARM_STEPS = 100
-EASY_STEPS = 0.15  # of the ranking steps
+EASY_STEPS = 0.15  # share of the ranking steps: synopses only, no words hidden
 PLAIN, HIDDEN = Mixture(easy=0.5, hiding=0), Mixture(easy=0.5, hiding=0.5)
 MOST_MATCHING, LEAST_MATCHING = 4.0, 0.2  # weights of that question: at first, and from 0.38 of the steps on
 LEXICAL = 0.5  # weight of BM25's scores
