@@ -52,7 +52,7 @@ demo: setup
 		'and provider run here:                 .venv/bin/modernrank info artifacts/demo' \
 		'The real one, 600 MB from the hub:     make export'
 
-# The demo model anew, from the package lists of Debian 12: 80 minutes on 2 cores. Needs apt-get.
+# The demo model anew, from the package lists of Debian 12: 2.5 hours on 2 cores. Needs apt-get.
 train-demo: .venv-parity/trains
 	.venv-parity/bin/python demo/training/train.py .train
 	.venv-parity/bin/python demo/training/evaluation.py .train .train/test
@@ -61,7 +61,8 @@ train-demo: .venv-parity/trains
 
 # A few steps of it: that the recipe still runs, not what it makes.
 train-check: .venv-parity/trains
-	.venv-parity/bin/python demo/training/train.py .train-check --match-steps 2 --rank-steps 2
+	.venv-parity/bin/python demo/training/train.py .train-check --match-steps 2 --rank-steps 2 --sum-steps 2 \
+		--validation-queries 40
 	.venv-parity/bin/python demo/training/evaluation.py .train-check .train-check/evaluation --queries 20
 
 # The artifact for processors; where TensorRT and a GPU are, one in float16 with an engine too.

@@ -33,7 +33,7 @@ def test_ids_and_scores_are_those_of_transformers(demo: Path, known: dict[str, A
         assert (
             np.abs(reranker.score(pairs, on_truncate=cuts.append) - np.array(known["logits"], np.float32)).max() < 1e-4
         )
-    assert cuts  # the texts of up to 1,100 tokens are cut to the 128 that the model was trained on
+    assert cuts  # the texts of up to 1,100 tokens are cut to the 192 of the tokenizer's config
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
@@ -50,7 +50,7 @@ def test_a_passage_deep_in_a_long_text_is_found_in_parts_and_missed_when_cut(dem
     documents = known["documents"]
     answer = documents[TERMINAL_PLAYER]
     others = [document for document in documents if document != answer]
-    filler = " ".join(documents[i] for i in (6, 4, 0, 6, 4, 0, 6, 4))  # about backups, web servers and charts
+    filler = " ".join(documents[i] for i in (6, 4, 0) * 3)  # about backups, web servers and charts
     texts = [*others, f"{filler} {answer} {filler}"]
     deep = len(texts) - 1
     with Reranker.load(demo, max_length=128) as reranker:
@@ -69,5 +69,5 @@ def test_its_rankings_are_as_good_as_its_card_says(demo: Path) -> None:
     with Reranker.load(demo, precision="fp32") as reranker:
         orders = rerank(data, reranker, None, "truncate", lambda pairs: None)
     found = by_query(data, {query: [name for name, _ in scored] for query, scored in orders.items()})["nDCG@10"]
-    assert found.mean() == pytest.approx(0.636, abs=0.005)
+    assert found.mean() == pytest.approx(0.635, abs=0.005)
     assert by_query(data, data.candidates)["nDCG@10"].mean() == pytest.approx(0.554, abs=0.001)

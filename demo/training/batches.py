@@ -7,27 +7,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from candidates import Topic, stem
+from candidates import Topic
 from model import CLS, PAD, SEP, SPECIAL, VOCABULARY
-from tokenizers import Tokenizer
+from texts import Bm25, Pair, Text, joined
 
 MULTIPLE = 16  # widths, so that the kernels of few shapes are made
 LEAST_HIDDEN, MOST_HIDDEN = 0.2, 0.8  # of a query's words
-
-
-@dataclass(frozen=True)
-class Text:
-    """Token ids, and for each token the number of its word's stem: 0 for stop words and signs, which do not count."""
-
-    ids: np.ndarray
-    stems: np.ndarray
-
-    def where(self, kept: np.ndarray) -> Text:
-        """The tokens for which ``kept`` is true."""
-        return Text(self.ids[kept], self.stems[kept])
-
-
-Pair = tuple[Text, Text]
+# Made-up queries: phrases, words of a phrase, tokens; and tokens of the documents.
+MOST_PHRASES, MOST_WORDS, MOST_TOKENS = 5, 3, 24
+SHORTEST_CUT, LONGEST_CUT = 32, 112
 
 
 @dataclass(frozen=True)
@@ -71,43 +59,19 @@ class Mixture:
 class Lists:
     """A step's pairs, list by list: a query's own document, then others.
 
-    bm25: BM25's scores, float32 ``[lists, documents]``, NaN where BM25 did not find the document or words are hidden.
+    bm25: BM25's scores, float32 ``[lists, documents]``.
+    whole: bool ``[lists]``, false where words are hidden.
     """
 
     pairs: list[Pair]
     bm25: torch.Tensor
-
-
-class Encoder:
-    """Makes :class:`Text` of strings."""
-
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self.tokenizer = tokenizer
-        self._numbers: dict[str, int] = {}  # of words; words of one stem have the same
-        self._stems: dict[str, int] = {}
-
-    def __call__(self, texts: Sequence[str]) -> list[Text]:
-        """Each text without special tokens."""
-        found = []
-        for text, encoding in zip(texts, self.tokenizer.encode_batch(texts, add_special_tokens=False), strict=True):
-            spans: dict[int, tuple[int, int]] = {}
-            for word, (start, end) in zip(encoding.word_ids, encoding.offsets, strict=True):
-                spans[word] = (spans.get(word, (start, end))[0], end)
-            numbers = {word: self._number(text[start:end]) for word, (start, end) in spans.items()}
-            found.append(Text(np.array(encoding.ids), np.array([numbers[word] for word in encoding.word_ids])))
-        return found
-
-    def _number(self, word: str) -> int:
-        if word not in self._numbers:
-            root = stem(word.strip())
-            self._numbers[word] = 0 if root is None else self._stems.setdefault(root, len(self._stems) + 1)
-        return self._numbers[word]
+    whole: torch.Tensor
 
 
 def parts(pairs: Sequence[Pair], longest: int, count: int) -> Iterator[Part]:
-    """The pairs in ``count`` parts of like length, cut to ``longest`` tokens; ``places`` tells which they are."""
+    """The pairs in at most ``count`` parts of like length, cut to ``longest`` tokens; ``places`` tells which."""
     lengths = np.array([min(longest, 3 + len(query.ids) + len(document.ids)) for query, document in pairs])
-    for places in np.array_split(np.argsort(lengths, kind="stable"), count):
+    for places in np.array_split(np.argsort(lengths, kind="stable"), min(count, len(pairs))):
         shape = (len(places), -(-lengths[places[-1]] // MULTIPLE) * MULTIPLE)
         ids, matched, weights = np.full(shape, PAD), np.zeros(shape, np.float32), np.zeros(shape, np.float32)
         for row, place in enumerate(places):
@@ -132,12 +96,12 @@ def random_pairs(count: int, rng: np.random.Generator) -> list[Pair]:
         document = rng.integers(len(SPECIAL), VOCABULARY, rng.integers(longest // 2, longest))
         copied = rng.random(len(document)) < rng.random() * 0.6
         document = np.where(copied, rng.choice(query, len(document)), document)
-        pairs.append((Text(query, query), Text(document, document)))
+        pairs.append((Text(query, query, query), Text(document, document, document)))
     return pairs
 
 
 def ranking_lists(
-    pools: Sequence[Pool], mixture: Mixture, lists: int, negatives: int, rng: np.random.Generator
+    pools: Sequence[Pool], bm25: Bm25, mixture: Mixture, lists: int, negatives: int, rng: np.random.Generator
 ) -> Iterator[Lists]:
     """Without end, ``lists`` times a query's own document and ``negatives`` of BM25's.
 
@@ -154,17 +118,50 @@ def ranking_lists(
         order = rng.permutation(np.flatnonzero(rng.random(len(usable)) < chances))
         for first in range(0, len(order) - lists + 1, lists):
             pairs: list[Pair] = []
-            bm25 = np.full((lists, 1 + negatives), np.nan, np.float32)
-            for row, (pool, topic, _) in enumerate(usable[i] for i in order[first : first + lists]):
+            whole = []
+            for pool, topic, _ in (usable[i] for i in order[first : first + lists]):
                 chosen = [topic.own, *rng.choice(topic.negatives, negatives, replace=False)]
                 query, documents = pool.queries[topic.own], [pool.documents[place] for place in chosen]
-                if rng.random() < mixture.hiding:
+                whole.append(rng.random() >= mixture.hiding)
+                if not whole[-1]:
                     documents = _hide(query, documents, rng)
-                else:
-                    known = dict(zip(topic.found, topic.scores, strict=True))
-                    bm25[row] = [known.get(place, np.nan) for place in chosen]
                 pairs += [(query, document) for document in documents]
-            yield Lists(pairs, torch.from_numpy(bm25))
+            yield _scored(pairs, bm25, whole)
+
+
+def made_up_lists(
+    pools: Sequence[Pool], bm25: Bm25, lists: int, documents: int, rng: np.random.Generator
+) -> Iterator[Lists]:
+    """Without end, ``lists`` times documents that BM25 found together, cut, for phrases drawn from all of these."""
+    usable = [(pool, topic) for pool in pools for topic in pool.topics if len(topic.found) >= documents]
+    while True:
+        pairs: list[Pair] = []
+        for _ in range(lists):
+            pool, topic = usable[rng.integers(len(usable))]
+            places = rng.choice(topic.found, documents, replace=False)
+            cuts = [_cut(pool.documents[place], rng) for place in places]
+            phrases = [_phrase(cuts[rng.integers(documents)], rng) for _ in range(rng.integers(1, MOST_PHRASES + 1))]
+            query = joined(phrases)[:MOST_TOKENS]
+            pairs += [(query, document) for document in cuts]
+        yield _scored(pairs, bm25, [True] * lists)
+
+
+def _scored(pairs: list[Pair], bm25: Bm25, whole: Sequence[bool]) -> Lists:
+    scores = torch.tensor([bm25(query, document) for query, document in pairs], dtype=torch.float32)
+    return Lists(pairs, scores.view(len(whole), -1), torch.tensor(whole))
+
+
+def _cut(text: Text, rng: np.random.Generator) -> Text:
+    size = int(rng.integers(SHORTEST_CUT, LONGEST_CUT + 1))
+    first = int(rng.integers(max(1, len(text.ids) - size + 1)))
+    return text[first : first + size]
+
+
+def _phrase(text: Text, rng: np.random.Generator) -> Text:
+    """Some words in a row, of which the first counts where any does."""
+    counting = np.flatnonzero(text.stems > 0)
+    first = text.words[rng.choice(counting)] if len(counting) else text.words[0]
+    return text[(text.words >= first) & (text.words < first + rng.integers(1, MOST_WORDS + 1))]
 
 
 def _hide(query: Text, documents: Sequence[Text], rng: np.random.Generator) -> list[Text]:
@@ -172,7 +169,7 @@ def _hide(query: Text, documents: Sequence[Text], rng: np.random.Generator) -> l
 
     Documents that lose fewer tokens thereby lose about as many by other words, so that gaps tell nothing.
     """
-    words = _words(query)
+    words = query.kinds()
     hidden = words[rng.random(len(words)) < rng.uniform(LEAST_HIDDEN, MOST_HIDDEN)]
     gone = [np.isin(document.stems, hidden) for document in documents]
     most = max(int(lost.sum()) for lost in gone)
@@ -183,9 +180,5 @@ def _hide(query: Text, documents: Sequence[Text], rng: np.random.Generator) -> l
         )
         order = rng.permutation(len(others))
         enough = np.cumsum(counts[order]) <= most - lost.sum()
-        found.append(document.where(~(lost | np.isin(document.stems, others[order][enough]))))
+        found.append(document[~(lost | np.isin(document.stems, others[order][enough]))])
     return found
-
-
-def _words(text: Text) -> np.ndarray:
-    return np.unique(text.stems[text.stems > 0])
