@@ -24,15 +24,14 @@ _stemmer = Stemmer.Stemmer("english")
 class Topic:
     """A query over the documents of its split, which are given by their places in it.
 
-    ``own`` is the document of the query's package, ``relevant`` those of all packages with this very synopsis,
-    ``found`` what BM25 found, best first, and ``scores`` what it gave them.
+    ``own`` is the document of the query's package, ``relevant`` those of all packages with this very synopsis, and
+    ``found`` what BM25 found, best first.
     """
 
     query: str
     own: int
     relevant: frozenset[int]
     found: tuple[int, ...]
-    scores: tuple[float, ...]
 
     @property
     def negatives(self) -> list[int]:
@@ -50,7 +49,7 @@ def topics(entries: Sequence[Entry]) -> list[Topic]:
     queries = _tokens([entry.query for entry in entries])
     found, scores = index.retrieve(queries, k=CANDIDATES, show_progress=False, n_threads=2)
     return [
-        Topic(entry.query, place, frozenset(places[entry.query]), tuple(f[s > 0].tolist()), tuple(s[s > 0].tolist()))
+        Topic(entry.query, place, frozenset(places[entry.query]), tuple(f[s > 0].tolist()))
         for place, (entry, f, s) in enumerate(zip(entries, np.asarray(found), np.asarray(scores), strict=True))
     ]
 
