@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 import modernrank
+from support.layout import ROOT, package_folders
 
-ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = {"engine": "modernrank", "export": "modernrank.export", "benchmarks": "modernrank.benchmarks"}
+PACKAGES = {folder: package for package, folder in package_folders().items()}
 # benchmarks -> export -> engine; the command line alone joins them.
 MAY_IMPORT = {"engine": set(), "export": {"engine"}, "benchmarks": {"engine", "export"}}
 EXCEPTIONS = {"engine/cli.py"}

@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-FOLDERS = {"engine": "modernrank", "export": "modernrank/export", "benchmarks": "modernrank/benchmarks"}
+from support.layout import ROOT, package_folders
+
+FOLDERS = {folder: package.replace(".", "/") for package, folder in package_folders().items()}
 
 
 @pytest.fixture(scope="module")
