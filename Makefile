@@ -68,7 +68,7 @@ train-check: .venv-parity/trains
 # The artifact for processors; where TensorRT and a GPU are, one in float16 with an engine too.
 export: setup
 	.venv/bin/modernrank export $(MODEL) --out $(OUT)
-	@.venv/bin/python -c "from modernrank.providers import why_not; r = why_not('tensorrt'); \
+	@.venv/bin/python -c "from modernrank.backends.registry import why_not; r = why_not('tensorrt'); \
 		raise SystemExit('skipped the TensorRT engine: ' + r if r else 0)" || exit 0; \
 	.venv/bin/modernrank export $(MODEL) --out $(OUT)-fp16 --precision fp16 && .venv/bin/modernrank tensorrt $(OUT)-fp16
 
@@ -86,15 +86,15 @@ typecheck: setup
 
 # Live, against transformers: tiny models of every kind, and the shapes of ModernBERT-base and -large.
 parity: .venv-parity/ready
-	.venv-parity/bin/python -m pytest tests/parity
+	.venv-parity/bin/python -m pytest -m parity tests/export
 
 # The same checkpoint through optimum's exporter.
 reference: .venv-reference/ready
-	.venv-reference/bin/python -m pytest tests/reference
+	.venv-reference/bin/python -m pytest -m reference tests/export
 
 # What is in the wheel and the sdist, and that they work when installed.
 packaging: setup
-	.venv/bin/python -m pytest tests/packaging
+	.venv/bin/python -m pytest -m packaging tests/repository
 
 # Two peers beside us on a tiny model: that the harness works, not how fast anything is.
 peers-check: setup
@@ -105,7 +105,7 @@ peers-check: setup
 
 # Engines parsed and built, tiny and full size; nothing is run on a GPU.
 engines-check: .venv-engines/ready
-	.venv-engines/bin/python -m pytest tests/engines
+	.venv-engines/bin/python -m pytest -m tensorrt tests/export
 
 # Where a GPU is: engines, parity and speed, into one file. PYTHON must have modernrank[verify], a CUDA build of torch
 # and what PROVIDER needs; LIKE is a folder with the target's config.json and tokenizer.

@@ -18,17 +18,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from modernrank.artifact import Artifact
+from modernrank.artifact.folder import Artifact
+from modernrank.benchmarks.measure.environment import describe, gpu_peak
+from modernrank.benchmarks.measure.workload import Workload, fixed, mix
+from modernrank.benchmarks.peers.peer_process import CPU, GPU_PEERS
+from modernrank.benchmarks.reporting.result import Measurement, Result
+from modernrank.benchmarks.reporting.table import markdown
 from modernrank.export import export_checkpoint
-from modernrank.export.verify import verify_artifact
+from modernrank.export.verification.verify import verify_artifact
 
-from .environment import describe, gpu_peak
 from .make_checkpoint import make_checkpoint
-from .peers import race
-from .peers.worker import CPU, GPU_PEERS
-from .report import markdown
-from .result import Measurement, Result
-from .workload import Workload, fixed, mix
+from .peers import turns as race
 
 STYLES = ("plain", "outliers")
 SHAPES = ((1, 128), (32, 128), (1, 512), (64, 512), (1, 8192))  # documents of a query, tokens of a pair

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .packing import FloatArray
+from .batching.packing import FloatArray
 
 
 def sigmoid(logits: FloatArray) -> FloatArray:

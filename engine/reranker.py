@@ -14,20 +14,20 @@ from typing import Any
 
 import numpy as np
 
-from . import packing
 from .activations import ACTIVATIONS, activate
-from .artifact import Artifact
-from .chunks import Chunk, chunked, in_advance
-from .encoding import EncodedPair, Pair, PairEncoder, check_text, check_texts
+from .artifact.folder import Artifact
+from .artifact.manifest import Manifest
+from .backends.base import Session, SessionInfo
+from .backends.open import open_session, positive
+from .batching import packing
+from .batching.packing import FloatArray, Plan, Run
+from .batching.prefetch import Chunk, chunked, in_advance
+from .batching.workers import Streams
 from .errors import InputError, ModernRankError
-from .gpu.settings import GpuSettings
-from .manifest import Manifest
-from .packing import FloatArray, Plan, Run
-from .session import Session, SessionInfo
-from .sessions import open_session, positive
-from .stages import StageClock, Stages
-from .streams import Streams
-from .truncation import Truncation, TruncationSummary
+from .options import GpuSettings
+from .text.encoder import EncodedPair, Pair, PairEncoder, check_text, check_texts
+from .text.truncation import Truncation, TruncationSummary
+from .timing import StageClock, Stages
 
 # Pairs that are encoded, planned and scored together: enough to find rows of like length, little enough to hold.
 WINDOW = 4096

@@ -3,7 +3,8 @@
 Needs ``pip install 'modernrank[export]'``; verification needs ``modernrank[verify]`` as well.
 """
 
-from .checkpoint import DEFAULT_MODEL
-from .exporter import export_checkpoint
+from modernrank.export.checkpoint.weights import DEFAULT_MODEL
+
+from .export import export_checkpoint
 
 __all__ = ["DEFAULT_MODEL", "export_checkpoint"]

@@ -4,33 +4,19 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import settings
 
 from modernrank import Reranker
 from modernrank.export import export_checkpoint
+from support.checkpoints import DEMO, NAMES, checkpoint
 
 # The same examples in every run, and no deadline: these machines are shared and noisy.
 settings.register_profile("modernrank", deadline=None, derandomize=True)
 settings.load_profile("modernrank")
-
-DATA = Path(__file__).parent / "data"
-NAMES = ("tiny", "tiny-cls")
-DEMO = Path(__file__).parents[1] / "demo" / "model"
-
-
-def checkpoint(name: str) -> Path:
-    return DATA / name
-
-
-def golden(name: str) -> dict[str, Any]:
-    return json.loads((DATA / name / "golden.json").read_text())
 
 
 @pytest.fixture(scope="session")
@@ -82,18 +68,3 @@ def broken_checkpoint(tmp_path: Path) -> Path:
 def reranker(artifacts: Path) -> Iterator[Reranker]:
     with Reranker.load(artifacts / "tiny") as loaded:
         yield loaded
-
-
-def resident_after_rounds(artifact: Path, words: tuple[int, ...], rounds: int) -> list[int]:
-    """Resident bytes of a process of its own after each round of scoring pairs of so many ``words``."""
-    code = f"""
-from pathlib import Path
-from modernrank import Reranker
-with Reranker.load({str(artifact)!r}) as reranker:
-    for _ in range({rounds}):
-        for words in {words}:
-            reranker.score([("query", "x " * words)], on_truncate=lambda cut: None)
-        print(int(Path("/proc/self/statm").read_text().split()[1]) * 4096)
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    return [int(line) for line in done.stdout.split()]

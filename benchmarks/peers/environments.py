@@ -12,7 +12,7 @@ from pathlib import Path
 
 from modernrank.errors import ModernRankError
 
-from .worker import GPU_PEERS, PEERS
+from .peer_process import GPU_PEERS, PEERS
 
 # Of all environments, so that peers differ in their runtimes alone. Give `--torch` for another build, say a CPU
 # wheel's address: plain torch from PyPI brings gigabytes of CUDA on Linux.

@@ -25,9 +25,10 @@ from typing import Any
 
 import numpy as np
 
-from ..config import ModernBertConfig
+from modernrank.export.models.modernbert.config import ModernBertConfig
+
 from .builder import GraphBuilder, Value
-from .types import FloatType, onnx_type
+from .float_types import FloatType, onnx_type
 
 BLOCK = 64  # queries in a block
 FORBIDDEN = -1e4  # added to a forbidden score where a mask is added: finite, and 0 after softmax, in fp16 too

@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from .types import FloatType, onnx_type
+from .float_types import FloatType, onnx_type
 
 Value = NewType("Value", str)
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from onnx import TensorProto
 
 from .attention import PackedAttention, StandardAttention
-from .gpu import DecomposedAttention, OrtCudaAttention, TensorRtAttention
-from .ort_cpu import OrtCpuAttention
+from .attention_gpu import DecomposedAttention, OrtCudaAttention, TensorRtAttention
+from .attention_ort_cpu import OrtCpuAttention
 
 OPSET = 23  # the first with Attention and RotaryEmbedding
 

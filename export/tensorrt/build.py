@@ -8,16 +8,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from modernrank.artifact import Artifact
+from modernrank.artifact.folder import Artifact
+from modernrank.artifact.hashing import sha256_of
+from modernrank.artifact.manifest import Engine, FileRecord, Graph, Manifest, Profile
+from modernrank.backends.cuda.api import open_cuda
+from modernrank.backends.profiles import SLOTS, check_profiles, default_profiles
+from modernrank.backends.tensorrt.engine_choice import ANY
+from modernrank.backends.tensorrt.library import INSTALL, find_library, load_library
 from modernrank.errors import ArtifactError, InputError, ProviderError
-from modernrank.files import sha256_of
-from modernrank.gpu.cuda import open_cuda
-from modernrank.gpu.engines import ANY
-from modernrank.gpu.profiles import SLOTS, check_profiles, default_profiles
-from modernrank.gpu.tensorrt import INSTALL, find_library, load_library
-from modernrank.manifest import Engine, FileRecord, Graph, Manifest, Profile
+from modernrank.export.export import rewrite_manifest
 
-from ..exporter import rewrite_manifest
 from .logs import new_log, new_progress
 from .network import add_profiles, describe_network, parse_network
 

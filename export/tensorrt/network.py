@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from modernrank.artifact.manifest import Profile
+from modernrank.batching.packing import INPUTS_PER_TOKEN
 from modernrank.errors import ArtifactError
-from modernrank.manifest import Profile
-from modernrank.packing import INPUTS_PER_TOKEN
 
 
 def parse_network(trt: Any, builder: Any, log: Any, file: Path) -> Any:

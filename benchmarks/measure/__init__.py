@@ -1,0 +1,1 @@
+"""What is scored, how calls arrive, and on which machine."""

@@ -1,0 +1,1 @@
+"""Results: their format, tables, plots and comparison."""

@@ -1,0 +1,1 @@
+"""What runs a batch: ONNX Runtime and TensorRT, on processors and GPUs."""

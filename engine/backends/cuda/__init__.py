@@ -1,0 +1,1 @@
+"""The few functions of CUDA that TensorRT engines need."""

@@ -1,0 +1,112 @@
+"""CUDA through pycuda, for services that have it already. It has to be compiled where it is installed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from modernrank.errors import ProviderError
+
+from .api import Bytes, too_large
+
+
+class PyCuda:
+    """See ``Cuda``. It has no CUDA graphs."""
+
+    has_graphs = False
+
+    def __init__(self, device: int) -> None:
+        import pycuda
+        import pycuda.driver as driver
+
+        self._driver: Any = driver
+        self.library = f"pycuda {pycuda.VERSION_TEXT}"
+        try:
+            driver.init()
+            count = driver.Device.count()
+        except driver.Error as error:
+            raise ProviderError(f"CUDA cannot start: {error}; install or update the NVIDIA driver") from error
+        if device >= count:
+            raise ProviderError(f"GPU {device} was asked for, there are {count}; choose a lower number")
+        gpu = driver.Device(device)
+        self.name = gpu.name()
+        self.compute_capability = ".".join(map(str, gpu.compute_capability()))
+        self._context = gpu.retain_primary_context()
+        self._streams: dict[int, Any] = {}
+        self._allocations: dict[int, Any] = {}
+
+    def activate(self) -> None:
+        """See ``Cuda``. The thread keeps the context until it ends."""
+        if self._driver.Context.get_current() is None:
+            self._context.push()
+
+    def memory(self) -> tuple[int, int]:
+        """See ``Cuda``."""
+        free, total = self._driver.mem_get_info()
+        return free, total
+
+    def allocate(self, size: int) -> int:
+        """See ``Cuda``."""
+        try:
+            allocation = self._driver.mem_alloc(size)
+        except self._driver.MemoryError as error:
+            raise ProviderError(too_large(size, *self.memory())) from error
+        self._allocations[int(allocation)] = allocation
+        return int(allocation)
+
+    def free(self, address: int) -> None:
+        """See ``Cuda``."""
+        self._allocations.pop(address).free()
+
+    def pinned(self, size: int) -> Bytes:
+        """See ``Cuda``."""
+        buffer: Bytes = self._driver.pagelocked_empty(size, np.uint8)
+        return buffer
+
+    def free_pinned(self, buffer: Bytes) -> None:
+        """See ``Cuda``."""
+        allocation: Any = buffer.base
+        allocation.free()
+
+    def create_stream(self) -> int:
+        """See ``Cuda``."""
+        stream = self._driver.Stream()
+        self._streams[stream.handle] = stream
+        return int(stream.handle)
+
+    def destroy_stream(self, stream: int) -> None:
+        """See ``Cuda``. pycuda destroys it with its last reference."""
+        del self._streams[stream]
+
+    def to_device(self, address: int, source: Bytes, stream: int) -> None:
+        """See ``Cuda``."""
+        self._driver.memcpy_htod_async(address, source, self._stream(stream))
+
+    def to_host(self, target: Bytes, address: int, stream: int) -> None:
+        """See ``Cuda``."""
+        self._driver.memcpy_dtoh_async(target, address, self._stream(stream))
+
+    def synchronize(self, stream: int) -> None:
+        """See ``Cuda``."""
+        try:
+            self._stream(stream).synchronize()
+        except self._driver.Error as error:
+            raise ProviderError(f"the GPU failed: {error}") from error
+
+    def capture(self, stream: int, work: Callable[[], None]) -> Any:
+        """See ``Cuda``."""
+        raise ProviderError(f"{self.library} has no CUDA graphs: install cuda-python")
+
+    def launch(self, graph: Any, stream: int) -> None:
+        """See ``Cuda``."""
+        raise ProviderError(f"{self.library} has no CUDA graphs: install cuda-python")
+
+    def destroy_graph(self, graph: Any) -> None:
+        """See ``Cuda``: there is none."""
+
+    def _stream(self, handle: int) -> Any:
+        if handle not in self._streams:
+            raise ProviderError(f"{self.library} cannot use a stream of another library; install cuda-python")
+        return self._streams[handle]

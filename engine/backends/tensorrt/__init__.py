@@ -1,0 +1,1 @@
+"""TensorRT engines, without ONNX Runtime."""

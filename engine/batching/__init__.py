@@ -1,0 +1,1 @@
+"""Which pairs run together, when, and on how many threads: pure functions, and the workers that carry plans out."""

@@ -1,0 +1,103 @@
+"""Attention for GPUs: TensorRT's parser, older ones, and ONNX Runtime's CUDA kernels.
+
+None of them branches: a branch would stop the GPU to ask which way to go, and cannot be captured in a CUDA graph.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from onnx import TensorProto
+
+from modernrank.export.models.modernbert.config import ModernBertConfig
+
+from .attention import FORBIDDEN, StandardAttention
+from .builder import CONTRIB, GraphBuilder, Value
+from .float_types import FloatType
+
+
+class TensorRtAttention(StandardAttention):
+    """For TensorRT from 10.15 and TensorRT-RTX: ``Attention`` and ``RotaryEmbedding`` with int32 ids."""
+
+    # Its parser refuses the attribute; its fused kernels add up in float32.
+    names_softmax_precision = False
+
+    def __init__(self, g: GraphBuilder, config: ModernBertConfig, segment_ids: Value, position_ids: Value) -> None:
+        # RotaryEmbedding takes int64 alone.
+        position_ids = g.op("Cast", position_ids, to=TensorProto.INT64)
+        super().__init__(g, config, segment_ids, position_ids)
+
+
+class DecomposedAttention(StandardAttention):
+    """For parsers that know neither operator: MatMul, Softmax and MatMul; and the rotation as two products."""
+
+    def __init__(self, g: GraphBuilder, config: ModernBertConfig, segment_ids: Value, position_ids: Value) -> None:
+        super().__init__(g, config, segment_ids, position_ids)
+        self._angles: dict[Value, Value] = {}
+        self._heads_shape = g.ints(0, 0, self.heads, config.head_size)
+
+    @staticmethod
+    def rope_type(dtype: FloatType) -> FloatType:
+        """The rotation is several nodes: in float16 each would round."""
+        return np.float32
+
+    def rotate(self, x: Value, cos: Value, sin: Value, dtype: FloatType) -> Value:
+        """``[a, b]`` becomes ``[a cos - b sin, b cos + a sin]``, where a and b are the halves of a head."""
+        g, half = self.g, self.width // self.heads // 2
+        cos, sin = self._at_positions(cos), self._at_positions(sin)
+        heads = g.op("Reshape", g.convert(x, dtype, np.float32), self._heads_shape)
+        a = g.op("Slice", heads, g.ints(0), g.ints(half), g.ints(3))
+        b = g.op("Slice", heads, g.ints(half), g.ints(2 * half), g.ints(3))
+        first = g.op("Sub", g.op("Mul", a, cos), g.op("Mul", b, sin))
+        second = g.op("Add", g.op("Mul", b, cos), g.op("Mul", a, sin))
+        rotated = g.op("Reshape", g.op("Concat", first, second, axis=3), g.ints(0, 0, self.width))
+        return g.convert(rotated, np.float32, dtype)
+
+    def attend(self, q: Value, k: Value, v: Value, mask: Value, dtype: FloatType) -> Value:
+        """The queries are scaled before the product, so that it stays small in float16."""
+        g = self.g
+        scale = g.constant("scale", np.array(self.scale, dtype))
+        q, k, v = (
+            g.op("Transpose", g.op("Reshape", x, self._heads_shape), perm=perm)
+            for x, perm in ((g.op("Mul", q, scale), [0, 2, 1, 3]), (k, [0, 2, 3, 1]), (v, [0, 2, 1, 3]))
+        )
+        scores = g.convert(g.op("MatMul", q, k), dtype, np.float32)
+        shares = g.op("Softmax", g.op("Where", mask, scores, g.scalar(FORBIDDEN)), axis=-1)
+        mixed = g.op("MatMul", g.convert(shares, np.float32, dtype), v)
+        return g.op("Reshape", g.op("Transpose", mixed, perm=[0, 2, 1, 3]), g.ints(0, 0, self.width))
+
+    def _at_positions(self, table: Value) -> Value:
+        """``[rows, tokens, 1, head_size / 2]``: the rows of a table that the tokens' positions name."""
+        if table not in self._angles:
+            with self.g.top(), self.g.scope("angles"):
+                rows = self.g.op("Gather", table, self.position_ids, axis=0)
+                self._angles[table] = self.g.op("Unsqueeze", rows, self.g.ints(2))
+        return self._angles[table]
+
+
+class OrtCudaAttention(StandardAttention):
+    """For ONNX Runtime on CUDA: its fused ``MultiHeadAttention`` under masks that are added."""
+
+    def attend(self, q: Value, k: Value, v: Value, mask: Value, dtype: FloatType) -> Value:
+        """Three inputs are left out: the biases of Q, K and V, and a mask of keys."""
+        return self.g.op(
+            "MultiHeadAttention",
+            *(q, k, v, None, None, self._added(mask, dtype)),
+            domain=CONTRIB,
+            num_heads=self.heads,
+            scale=self.scale,
+        )
+
+    def _make_masks(self) -> None:
+        super()._make_masks()
+        self._as_added: dict[tuple[Value, FloatType], Value] = {}
+
+    def _added(self, mask: Value, dtype: FloatType) -> Value:
+        """0 where allowed, FORBIDDEN elsewhere; once for all layers of a type."""
+        g = self.g
+        if (mask, dtype) not in self._as_added:
+            with g.top(), g.scope("masks"):
+                zero, forbidden = (
+                    g.constant(n, np.array(x, dtype)) for n, x in (("zero", 0), ("forbidden", FORBIDDEN))
+                )
+                self._as_added[mask, dtype] = g.op("Where", mask, zero, forbidden)
+        return self._as_added[mask, dtype]

@@ -1,0 +1,1 @@
+"""ModernBERT sequence classifiers."""

@@ -1,0 +1,256 @@
+"""``config.json``, validated once: each field that changes a score is honoured here or refused by name."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from modernrank.artifact.hashing import read_json_object
+from modernrank.errors import ArtifactError
+
+ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "silu", "swish", "relu")
+
+# Fields that exist in checkpoints and change nothing about the logits of inference.
+WITHOUT_EFFECT = frozenset(
+    [
+        "_name_or_path",
+        "architectures",
+        "attention_dropout",
+        "bos_token_id",
+        "classifier_dropout",
+        "cls_token_id",
+        "decoder_bias",
+        "deterministic_flash_attn",
+        "dtype",
+        "embedding_dropout",
+        "eos_token_id",
+        "gradient_checkpointing",
+        "id2label",
+        "initializer_cutoff_factor",
+        "initializer_range",
+        "label2id",
+        "layer_norm_eps",
+        "mlp_dropout",
+        "model_type",
+        "num_labels",
+        "position_embedding_type",
+        "problem_type",
+        "reference_compile",
+        "repad_logits_with_grad",
+        "sep_token_id",
+        "sentence_transformers",
+        "sparse_pred_ignore_index",
+        "sparse_prediction",
+        "tie_word_embeddings",
+        "torch_dtype",
+        "transformers_version",
+        "unpad_inputs",
+        "output_attentions",
+        "output_hidden_states",
+        "return_dict",
+        "use_cache",
+        "chunk_size_feed_forward",
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """The kind of one encoder layer: global (all tokens) or sliding (``reach`` tokens to either side), and its RoPE."""
+
+    is_global: bool
+    rope_theta: float
+
+
+@dataclass(frozen=True)
+class ModernBertConfig:
+    """A ModernBERT sequence classifier's architecture. Widths and lengths are counts."""
+
+    vocab_size: int
+    hidden_size: int
+    intermediate_size: int
+    num_attention_heads: int
+    layers: tuple[Layer, ...]
+    reach: int  # tokens that a sliding layer sees to either side: |i - j| <= reach
+    max_position_embeddings: int
+    norm_eps: float
+    norm_bias: bool
+    attention_bias: bool
+    mlp_bias: bool
+    classifier_bias: bool  # of head.dense; the classifier itself always has a bias
+    hidden_activation: str
+    classifier_activation: str
+    classifier_pooling: str
+    labels: tuple[str, ...]
+    pad_token_id: int
+
+    @property
+    def head_size(self) -> int:
+        """Width of one attention head."""
+        return self.hidden_size // self.num_attention_heads
+
+    @staticmethod
+    def read(path: Path) -> ModernBertConfig:
+        """Read ``config.json``, in the spelling of transformers 4 or 5.
+
+        Raises:
+            ArtifactError: another architecture, or a field whose effect this exporter does not implement.
+        """
+        if not path.is_file():
+            raise ArtifactError(f"{path.parent} is not a checkpoint: it has no {path.name}")
+        return _Reader(read_json_object(path), path).config()
+
+
+class _Reader:
+    """Takes fields one by one and remembers which, so that none goes unseen."""
+
+    def __init__(self, raw: Mapping[str, Any], path: Path) -> None:
+        self._raw = raw
+        self._path = path
+        self._seen = set(WITHOUT_EFFECT)
+
+    def config(self) -> ModernBertConfig:
+        self._check_architecture()
+        config = ModernBertConfig(
+            vocab_size=self._count("vocab_size", 50368),
+            hidden_size=self._count("hidden_size", 768),
+            intermediate_size=self._count("intermediate_size", 1152),
+            num_attention_heads=self._count("num_attention_heads", 12),
+            layers=self._layers(),
+            reach=self._count("local_attention", 128) // 2,
+            max_position_embeddings=self._count("max_position_embeddings", 8192),
+            norm_eps=self._positive("norm_eps", 1e-5),
+            norm_bias=self._flag("norm_bias"),
+            attention_bias=self._flag("attention_bias"),
+            mlp_bias=self._flag("mlp_bias"),
+            classifier_bias=self._flag("classifier_bias"),
+            hidden_activation=self._one_of("hidden_activation", "gelu", ACTIVATIONS),
+            classifier_activation=self._one_of("classifier_activation", "gelu", ACTIVATIONS),
+            classifier_pooling=self._one_of("classifier_pooling", "cls", ("cls", "mean")),
+            labels=self._labels(),
+            pad_token_id=self._pad_token_id(),
+        )
+        if config.hidden_size % config.num_attention_heads or config.head_size % 2:
+            self._refuse(
+                "num_attention_heads",
+                config.num_attention_heads,
+                f"does not divide hidden_size {config.hidden_size} evenly",
+            )
+        if self._take("head_dim", config.head_size) != config.head_size:
+            self._refuse(
+                "head_dim", self._raw["head_dim"], f"must be hidden_size / num_attention_heads = {config.head_size}"
+            )
+        self._check_the_rest()
+        return config
+
+    def _check_architecture(self) -> None:
+        model_type, architectures = self._raw.get("model_type"), self._raw.get("architectures")
+        architectures = [str(name) for name in architectures] if isinstance(architectures, list) else []
+        if model_type != "modernbert" or "ModernBertForSequenceClassification" not in architectures:
+            raise ArtifactError(
+                f"{self._path} describes {', '.join(architectures) or 'no architecture'} (model_type {model_type!r}); "
+                "modernrank exports ModernBertForSequenceClassification (model_type 'modernbert') only"
+            )
+
+    def _layers(self) -> tuple[Layer, ...]:
+        count = self._count("num_hidden_layers", 22)
+        every = self._count("global_attn_every_n_layers", 3)
+        types = self._take("layer_types", None)
+        if types is None:
+            types = ["sliding_attention" if i % every else "full_attention" for i in range(count)]
+        thetas = self._rope_thetas()
+        if not isinstance(types, list) or len(types) != count or not all(kind in list(thetas) for kind in types):
+            self._refuse("layer_types", types, f"must be {count} of {', '.join(thetas)}")
+        return tuple(Layer(kind == "full_attention", thetas[kind]) for kind in types)
+
+    def _rope_thetas(self) -> dict[str, float]:
+        """RoPE's base by layer type: ``rope_parameters`` (transformers 5), else the two older fields."""
+        scaling = self._mapping("rope_scaling")
+        if scaling and scaling.get("rope_type", scaling.get("type")) != "default":
+            self._refuse("rope_scaling", scaling, "is not implemented: only unscaled RoPE is")
+        parameters = self._mapping("rope_parameters")
+        older = {
+            "full_attention": self._take("global_rope_theta", 160_000.0),
+            "sliding_attention": self._take("local_rope_theta", 10_000.0),
+        }
+        if not set(parameters) <= set(older):
+            self._refuse("rope_parameters", parameters, f"must be keyed by {' and '.join(older)}")
+        thetas = {}
+        for kind, theta in older.items():
+            given = parameters.get(kind) or {}
+            if not isinstance(given, dict):
+                self._refuse("rope_parameters", parameters, "must map layer types to their parameters")
+            given = dict(given)
+            if given.pop("rope_type", "default") != "default" or set(given) - {"rope_theta"}:
+                self._refuse(
+                    "rope_parameters", parameters, "is not implemented: only unscaled RoPE with a rope_theta is"
+                )
+            thetas[kind] = self._check_positive(f"rope theta of {kind}", given.get("rope_theta", theta))
+        return thetas
+
+    def _labels(self) -> tuple[str, ...]:
+        count = self._count("num_labels", 2)
+        names = self._mapping("id2label") or {str(i): f"LABEL_{i}" for i in range(count)}
+        if not all(key.isdecimal() for key in names) or sorted(map(int, names)) != list(range(len(names))):
+            self._refuse("id2label", names, "must number the labels from 0 without a gap")
+        return tuple(str(names[key]) for key in sorted(names, key=int))
+
+    def _check_the_rest(self) -> None:
+        for name in ("quantization_config", "is_decoder", "add_cross_attention", "pruned_heads"):
+            if self._take(name, None):
+                self._refuse(name, self._raw[name], "is not implemented")
+        unknown = sorted(set(self._raw) - self._seen)
+        if unknown:
+            warnings.warn(
+                f"{self._path} has fields that this modernrank does not know and passes over: {', '.join(unknown)}; "
+                "run `modernrank verify` to see that the scores agree",
+                stacklevel=4,
+            )
+
+    def _take(self, name: str, default: Any) -> Any:
+        self._seen.add(name)
+        return self._raw.get(name, default)
+
+    def _count(self, name: str, default: int) -> int:
+        value = self._take(name, default)
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            self._refuse(name, value, "must be a whole number of at least 1")
+        return int(value)
+
+    def _flag(self, name: str) -> bool:
+        value = self._take(name, False)
+        if not isinstance(value, bool):
+            self._refuse(name, value, "must be true or false")
+        return bool(value)
+
+    def _positive(self, name: str, default: float) -> float:
+        return self._check_positive(name, self._take(name, default))
+
+    def _check_positive(self, name: str, value: Any) -> float:
+        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < float("inf"):
+            self._refuse(name, value, "must be a positive number")
+        return float(value)
+
+    def _mapping(self, name: str) -> dict[str, Any]:
+        value = self._take(name, None)
+        if value is not None and not isinstance(value, dict):
+            self._refuse(name, value, "must be an object")
+        return value or {}
+
+    def _pad_token_id(self) -> int:
+        value, vocabulary = self._take("pad_token_id", 50283), self._raw.get("vocab_size", 50368)
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < vocabulary:
+            self._refuse("pad_token_id", value, f"must be a token id below vocab_size {vocabulary}")
+        return int(value)
+
+    def _one_of(self, name: str, default: str, choices: tuple[str, ...]) -> str:
+        value = self._take(name, default)
+        if value not in choices:
+            self._refuse(name, value, f"is not implemented; implemented are {', '.join(choices)}")
+        return str(value)
+
+    def _refuse(self, name: str, value: object, why: str) -> None:
+        raise ArtifactError(f"{self._path}: {name} = {value!r} {why}")

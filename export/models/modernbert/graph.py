@@ -1,0 +1,287 @@
+"""ModernBertForSequenceClassification as an ONNX graph, module by module as in ``transformers``.
+
+input_ids      [rows, tokens]    token ids; padding is pad_token_id
+position_ids   [rows, tokens]    position within the pair, from 0
+segment_ids    [rows, tokens]    1, 2, .. for the row's pairs in order, 0 for padding
+slots          [slots]           1, 2, .. slots
+logits         float32 [rows, slots, labels]; a slot without tokens gives 0
+
+The inputs are int64, or int32 where a dialect says so.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+
+from modernrank import __version__
+from modernrank.batching.packing import INPUTS_PER_TOKEN, FloatArray
+from modernrank.errors import ArtifactError
+from modernrank.export.checkpoint.weights import Weights
+from modernrank.export.graph.builder import GraphBuilder, Value
+from modernrank.export.graph.dialects import DIALECTS, Dialect
+from modernrank.export.graph.float_types import FLOAT32, RESIDUAL, FloatType, FloatTypes
+from modernrank.export.graph.linear import FloatLinear
+
+from .config import Layer, ModernBertConfig
+
+
+def write_graph(
+    weights: Weights,
+    config: ModernBertConfig,
+    dialect: str,
+    path: Path,
+    *,
+    linear: FloatLinear | None = None,
+    types: FloatTypes = FLOAT32,
+    table_type: FloatType | None = None,
+    observe: str = "",
+) -> dict[str, str]:
+    """Write the graph to ``path`` and its weights to ``path`` + ``.data``, one tensor in memory at a time.
+
+    Args:
+        weights: the model's tensors.
+        config: its shape.
+        dialect: one of ``DIALECTS``: how attention is spelled.
+        path: of the ``.onnx`` file.
+        linear: how linear layers are spelled; in their place's type by default.
+        types: the float type of each place; float32 by default.
+        table_type: in which the table of embeddings is stored; by default as the residual stream.
+        observe: make values outputs of the graph: ``"linear_inputs"``, what goes into each linear layer of the
+            encoder, ``[rows, tokens, inputs]``; or ``"maxima"``, the largest magnitude at each place, a scalar.
+
+    Returns:
+        With ``observe``, the output's name for each linear layer or place; else nothing.
+    """
+    spelling = DIALECTS[dialect]
+    with GraphBuilder(path.with_name(path.name + ".data")) as g:
+        model = ModernBert(
+            g, weights, config, spelling, linear or FloatLinear(), types, table_type or types.of(RESIDUAL)
+        )
+        outputs = {model.logits(): _float_output("logits", ["rows", "slots", len(config.labels)])}
+        observed = {"": {}, "linear_inputs": model.linear_inputs, "maxima": model.maxima()}[observe] if observe else {}
+    names = {name: f"observed_{i}" for i, name in enumerate(observed)}
+    outputs |= {value: _float_output(names[name], None) for name, value in observed.items()}
+    inputs = [helper.make_tensor_value_info(name, spelling.index_type, ["rows", "tokens"]) for name in INPUTS_PER_TOKEN]
+    inputs.append(helper.make_tensor_value_info("slots", spelling.index_type, ["slots"]))
+    onnx.save(g.model(inputs, outputs, spelling.opset, __version__), path)
+    return names
+
+
+def _float_output(name: str, shape: list[str | int] | None) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+
+
+class ModernBert:
+    """Writes the model's nodes to ``g``; names of weights and scopes are those of ``transformers``."""
+
+    def __init__(
+        self,
+        g: GraphBuilder,
+        weights: Weights,
+        config: ModernBertConfig,
+        dialect: Dialect,
+        linear: FloatLinear,
+        types: FloatTypes,
+        table_type: FloatType,
+    ) -> None:
+        self.g = g
+        self.weights = weights
+        self.config = config
+        self.linear_kind = linear
+        self.linear_inputs: dict[str, Value] = {}
+        self.places: dict[str, list[Value]] = {}  # values that are kept in the type of a place
+        self.types = types
+        self.table_type = table_type
+        self.attend = dialect.attention(g, config, Value("segment_ids"), Value("position_ids"))
+        self.rope_tables: dict[tuple[float, FloatType], tuple[Value, Value]] = {}
+
+    def logits(self) -> Value:
+        """``[rows, slots, labels]``."""
+        hidden = self.embeddings()
+        for i, layer in enumerate(self.config.layers):
+            with self.g.scope(f"layers.{i}"):
+                hidden = self.encoder_layer(hidden, layer, f"layers.{i}", is_first=i == 0)
+        hidden = self.norm(hidden, "final_norm", "model.final_norm", self.types.of(RESIDUAL), np.float32)
+        return self.classify(hidden)
+
+    def maxima(self) -> dict[str, Value]:
+        """The largest magnitude that a value of each place takes, a scalar."""
+        g = self.g
+        largest = {}
+        for place, values in self.places.items():
+            with g.scope(f"maximum.{place}"):
+                each = [g.op("ReduceMax", g.op("Abs", value), keepdims=0) for value in values]
+                largest[place] = g.op("Max", *each)
+        return largest
+
+    def embeddings(self) -> Value:
+        """``[rows, tokens, hidden_size]``. Their layer norm is applied to the whole table, once and for all."""
+        with self.g.scope("embeddings"):
+            table = _as(self.normalised_table(), self.table_type, "the normalised table of embeddings")
+            rows = self.g.op("Gather", self.g.constant("normalised_table", table), Value("input_ids"))
+            return self.keep(self.g.convert(rows, self.table_type, self.types.of(RESIDUAL)), RESIDUAL)
+
+    def normalised_table(self) -> FloatArray:
+        """The layer norm of each row of the embedding table, float32 ``[vocab_size, hidden_size]``."""
+        table = self.weights.tensor("model.embeddings.tok_embeddings.weight")
+        table -= table.mean(axis=1, keepdims=True)
+        table /= np.sqrt(np.mean(table**2, axis=1, keepdims=True) + self.config.norm_eps)
+        table *= self.weights.tensor("model.embeddings.norm.weight")
+        if self.config.norm_bias:
+            table += self.weights.tensor("model.embeddings.norm.bias")
+        return table
+
+    def encoder_layer(self, hidden: Value, layer: Layer, name: str, is_first: bool) -> Value:
+        """Pre-norm attention and MLP, each added to the residual stream."""
+        stream, weights = self.types.of(RESIDUAL), f"model.{name}"
+        place = f"{name}.attn"
+        if is_first:
+            normed = self.g.convert(hidden, stream, self.types.of(place))
+        else:
+            normed = self.norm(hidden, "attn_norm", f"{weights}.attn_norm", stream, self.types.of(place))
+        hidden = self.add(hidden, self.attention(normed, layer, place), place)
+        place = f"{name}.mlp"
+        normed = self.norm(hidden, "mlp_norm", f"{weights}.mlp_norm", stream, self.types.of(place))
+        return self.add(hidden, self.mlp(normed, place), place)
+
+    def add(self, hidden: Value, x: Value, place: str) -> Value:
+        """The residual stream with what a place adds to it."""
+        x = self.g.convert(x, self.types.of(place), self.types.of(RESIDUAL))
+        return self.keep(self.g.op("Add", hidden, x), RESIDUAL)
+
+    def keep(self, x: Value, place: str) -> Value:
+        """Note that ``x`` is held in the type of ``place``."""
+        self.places.setdefault(place, []).append(x)
+        return x
+
+    def attention(self, x: Value, layer: Layer, place: str) -> Value:
+        """Q, K and V are products of their own: splitting one product would copy its result."""
+        dtype, weights, has_bias = self.types.of(place), f"model.{place}", self.config.attention_bias
+        with self.g.scope("attn"):
+            names = ("q_proj", "k_proj", "v_proj")
+            q, k, v = (self.keep(y, place) for y in self.split_linear(x, names, f"{weights}.Wqkv", has_bias, dtype))
+            q, k = self.rotate(q, layer, "q_rope", dtype), self.rotate(k, layer, "k_rope", dtype)
+            mix = self.attend.global_attention if layer.is_global else self.attend.sliding_attention
+            return self.keep(self.linear(mix(q, k, v, dtype), "Wo", f"{weights}.Wo", has_bias, dtype), place)
+
+    def rotate(self, x: Value, layer: Layer, name: str, dtype: FloatType) -> Value:
+        """Rotary position embedding of every head of ``x`` ``[rows, tokens, hidden_size]``."""
+        cos, sin = self._rope_tables(layer.rope_theta, self.attend.rope_type(dtype))
+        with self.g.scope(name):
+            return self.attend.rotate(x, cos, sin, dtype)
+
+    def mlp(self, x: Value, place: str) -> Value:
+        """Gated linear unit: Wo(act(up) * gate)."""
+        dtype, weights, has_bias = self.types.of(place), f"model.{place}", self.config.mlp_bias
+        with self.g.scope("mlp"):
+            parts = self.split_linear(x, ("up", "gate"), f"{weights}.Wi", has_bias, dtype)
+            up, gate = (self.keep(y, place) for y in parts)
+            x = self.keep(self.g.op("Mul", self.activation(up, self.config.hidden_activation), gate), place)
+            return self.keep(self.linear(x, "Wo", f"{weights}.Wo", has_bias, dtype), place)
+
+    def classify(self, hidden: Value) -> Value:
+        """Pool each slot's tokens, then the prediction head and the classifier."""
+        g, config = self.g, self.config
+        with g.scope("pooling"):
+            pooled, is_used = self.pool(hidden)
+        with g.scope("head"):
+            x = self.linear(pooled, "dense", "head.dense", config.classifier_bias)
+            x = self.norm(self.activation(x, config.classifier_activation), "norm", "head.norm", np.float32, np.float32)
+        logits = self.linear(x, "classifier", "classifier", has_bias=True)
+        return g.op("Where", is_used, logits, g.scalar(0.0))
+
+    def pool(self, hidden: Value) -> tuple[Value, Value]:
+        """The mean over each slot's tokens, or its first token ("cls"): ``[rows, slots, hidden_size]``.
+
+        Also returns which slots have tokens, bool ``[rows, slots, 1]``.
+        """
+        g = self.g
+        slots = g.op("Unsqueeze", Value("slots"), g.ints(0, 2))  # [1, slots, 1]
+        chosen = g.op("Equal", slots, g.op("Unsqueeze", Value("segment_ids"), g.ints(1)))  # [rows, slots, tokens]
+        if self.config.classifier_pooling == "cls":
+            is_first = g.op("Equal", Value("position_ids"), g.scalar(0))
+            chosen = g.op("And", chosen, g.op("Unsqueeze", is_first, g.ints(1)))
+        weights = g.op("Cast", chosen, to=TensorProto.FLOAT)
+        count = g.op("ReduceSum", weights, g.ints(2))
+        total = g.op("MatMul", weights, hidden)
+        return g.op("Div", total, g.op("Max", count, g.scalar(1.0))), g.op("Greater", count, g.scalar(0.0))
+
+    def norm(self, x: Value, name: str, weights: str, source: FloatType, target: FloatType) -> Value:
+        """Layer normalisation over the width, in float32, of ``x`` of one type into another."""
+        g = self.g
+        with g.scope(name):
+            parameters = [g.constant("weight", self.weights.tensor(f"{weights}.weight"))]
+            if self.config.norm_bias:
+                parameters.append(g.constant("bias", self.weights.tensor(f"{weights}.bias")))
+            x = g.convert(x, source, np.float32)
+            return g.convert(
+                g.op("LayerNormalization", x, *parameters, epsilon=self.config.norm_eps), np.float32, target
+            )
+
+    def linear(self, x: Value, name: str, weights: str, has_bias: bool, dtype: FloatType = np.float32) -> Value:
+        """``x @ weight.T + bias`` with the whole of a checkpoint's linear layer."""
+        (result,) = self.split_linear(x, (name,), weights, has_bias, dtype)
+        return result
+
+    def split_linear(
+        self, x: Value, names: tuple[str, ...], weights: str, has_bias: bool, dtype: FloatType
+    ) -> list[Value]:
+        """One product for each of ``names``, with its equal share of a linear layer's outputs, in order."""
+        weight = np.split(self.tensor(f"{weights}.weight", dtype), len(names))
+        bias = np.split(self.tensor(f"{weights}.bias", dtype), len(names)) if has_bias else [None] * len(names)
+        if weights.startswith("model.layers."):
+            self.linear_inputs[weights] = x
+        products = []
+        for name, part, part_bias in zip(names, weight, bias, strict=True):
+            with self.g.scope(name):
+                products.append(self.linear_kind.product(self.g, x, weights, part, part_bias))
+        return products
+
+    def tensor(self, name: str, dtype: FloatType) -> np.ndarray[Any, Any]:
+        """A tensor of the checkpoint in the type of its place."""
+        return _as(self.weights.tensor(name), dtype, name)
+
+    def activation(self, x: Value, name: str) -> Value:
+        """An activation function by its name in ``transformers``."""
+        g = self.g
+        if name == "gelu":
+            return g.op("Gelu", x)
+        if name in ("gelu_new", "gelu_pytorch_tanh"):
+            return g.op("Gelu", x, approximate="tanh")
+        if name in ("silu", "swish"):
+            return g.op("Mul", x, g.op("Sigmoid", x))
+        return g.op("Relu", x)  # the config admits no other
+
+    def _rope_tables(self, theta: float, dtype: FloatType) -> tuple[Value, Value]:
+        """Cos and sin of every position's angles, ``[max_position_embeddings, head_size / 2]``.
+
+        In float64 before they are rounded: an angle of thousands of radians has few digits left otherwise.
+        """
+        if (theta, dtype) not in self.rope_tables:
+            head = self.config.head_size
+            frequencies = theta ** (-np.arange(0, head, 2) / head)
+            angles = np.arange(self.config.max_position_embeddings)[:, None] * frequencies
+            with self.g.top():
+                name = f"rope_{theta:g}" if dtype is np.float32 else f"rope_{theta:g}_{np.dtype(dtype)}"
+                cos, sin = (
+                    self.g.constant(f"{name}.{kind}", f(angles).astype(dtype))
+                    for kind, f in (("cos", np.cos), ("sin", np.sin))
+                )
+            self.rope_tables[theta, dtype] = cos, sin
+        return self.rope_tables[theta, dtype]
+
+
+def _as(values: FloatArray, dtype: FloatType, name: str) -> np.ndarray[Any, Any]:
+    """``values`` in ``dtype``, none of them lost to infinity."""
+    with np.errstate(over="ignore"):
+        converted = values.astype(dtype, copy=False)
+    if not np.isfinite(converted).all():
+        raise ArtifactError(
+            f"{name} has a value of {np.abs(values).max():g}, which {np.dtype(dtype)} does not hold; export fp32"
+        )
+    return converted

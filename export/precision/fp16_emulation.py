@@ -1,0 +1,99 @@
+"""Run a float16 graph on a processor as a GPU would: float32 inside each node, float16 between nodes.
+
+ONNX Runtime has no float16 kernels for processors. It would run the graph in float32 and round nothing; so every node
+is written between Casts, as a GPU's kernels add up in float32 and store float16:
+
+    float16 ─▶ Cast to float32 ─▶ node ─▶ Cast to float16 ─▶
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import onnx
+from onnx import TensorProto, helper
+
+from modernrank.artifact.manifest import Graph
+from modernrank.backends.base import Session
+from modernrank.backends.onnxruntime.cpu import OnnxRuntimeSession
+from modernrank.backends.registry import PROVIDERS
+from modernrank.host import available_threads
+
+FLOAT16, FLOAT = TensorProto.FLOAT16, TensorProto.FLOAT
+# Nodes that move values and compute nothing: they keep their type, and need no rounding.
+MOVES = {"Cast", "Concat", "Constant", "Gather", "Identity", "Reshape", "Slice"}
+MOVES |= {"Split", "Squeeze", "Transpose", "Unsqueeze", "Where"}
+OTHER_TYPES = {
+    **dict.fromkeys(("Equal", "LessOrEqual", "Greater", "And"), TensorProto.BOOL),
+    "Shape": TensorProto.INT64,
+}
+
+
+@contextmanager
+def session_on_processor(folder: Path, graph: Graph, labels: int, streams: int = 1) -> Iterator[Session]:
+    """A session of any graph on all of the processor's threads, ``streams`` runs at a time; float16 is emulated."""
+    with ExitStack() as opened:
+        if graph.precision == "fp16":
+            emulated = Path(opened.enter_context(tempfile.TemporaryDirectory()))
+            folder, graph = emulated, write_emulation(folder, graph, emulated)
+        session = OnnxRuntimeSession(folder, graph, PROVIDERS["cpu"], available_threads(), labels, streams)
+        yield opened.enter_context(closing(session))
+
+
+def write_emulation(folder: Path, graph: Graph, out: Path) -> Graph:
+    """Write to the folder ``out`` a graph that computes what the float16 ``graph`` in ``folder`` computes.
+
+    Returns:
+        The record of the graph in ``out``, for float32 kernels.
+    """
+    model = onnx.load(folder / graph.file, load_external_data=False)
+    _put_casts_around_nodes(model)
+    onnx.save(model, out / graph.file)
+    if graph.data:
+        shutil.copyfile(folder / graph.data, out / graph.data)
+    return replace(graph, providers=["cpu"])
+
+
+def _put_casts_around_nodes(model: onnx.ModelProto) -> None:
+    types = {info.name: info.type.tensor_type.elem_type for info in model.graph.input}
+    types |= {tensor.name: tensor.data_type for tensor in model.graph.initializer}
+    nodes: list[onnx.NodeProto] = []
+    widened: dict[str, str] = {}
+    for node in model.graph.node:
+        kind = types[node.output[0]] = _output_type(node, types)
+        if node.op_type in MOVES or FLOAT16 not in (kind, *(types.get(name) for name in node.input)):
+            nodes.append(node)
+            continue
+        inside = onnx.NodeProto()
+        inside.CopyFrom(node)
+        for i, name in enumerate(node.input):
+            if types.get(name) == FLOAT16:
+                if name not in widened:
+                    widened[name] = f"{name}/as_float32"
+                    nodes.append(_cast(name, widened[name], FLOAT))
+                inside.input[i] = widened[name]
+        nodes.append(inside)
+        if kind == FLOAT16:
+            inside.output[0] = f"{node.output[0]}/exact"
+            nodes.append(_cast(inside.output[0], node.output[0], FLOAT16))
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+
+
+def _output_type(node: onnx.NodeProto, types: dict[str, int]) -> int:
+    """The element type of a node's output: by its operator, else as its first float input, else as its first."""
+    if node.op_type == "Cast":
+        return int(next(a.i for a in node.attribute if a.name == "to"))
+    if node.op_type in OTHER_TYPES:
+        return int(OTHER_TYPES[node.op_type])
+    inputs = [types[name] for name in node.input if name]
+    return next((kind for kind in inputs if kind in (FLOAT16, FLOAT)), inputs[0])
+
+
+def _cast(source: str, target: str, kind: int) -> onnx.NodeProto:
+    return helper.make_node("Cast", [source], [target], name=f"{target}/Cast", to=kind)

@@ -1,0 +1,1 @@
+"""An artifact's logits against those of transformers."""

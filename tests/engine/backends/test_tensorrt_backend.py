@@ -1,0 +1,192 @@
+"""The TensorRT session against a GPU that keeps CUDA's rules: the same scores, nothing out of bounds, nothing lost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from modernrank import InputError, ModernRankError, ProfileError, ProviderError, Reranker
+from modernrank.artifact.folder import Artifact
+from modernrank.artifact.manifest import Profile
+from modernrank.backends.base import SessionInfo
+from modernrank.backends.multi_device import SpreadSession
+from modernrank.backends.profiles import SLOTS, TOKENISED_AHEAD, default_profiles, parse_profile
+from modernrank.backends.tensorrt.backend import WARM_RUNS, TensorRtSession
+from modernrank.batching.packing import Batch
+from modernrank.export import export_checkpoint
+from modernrank.text.encoder import PairEncoder
+from support.checkpoints import checkpoint, golden
+from support.fake_gpu import FakeCuda, FakeEngine
+
+WORDS = (1, 7, 7, 30, 61, 62, 90, 180, 30, 12)
+PAIRS = [(f"query {i}", "x " * words + str(i)) for i, words in enumerate(WORDS * 3)] + [("long", "x " * 600)]
+
+
+@pytest.fixture(scope="module", params=["tensorrt", "tensorrt-decomposed"])
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("gpu") / request.param
+    export_checkpoint(checkpoint("tiny"), out, graph=request.param)
+    return out
+
+
+@pytest.fixture(scope="module")
+def expected(artifacts: Path) -> np.ndarray:
+    with Reranker.load(artifacts / "tiny") as reranker:
+        return reranker.score(PAIRS)
+
+
+class Gpu:
+    """A fake GPU with an engine, its session and a reranker."""
+
+    def __init__(
+        self,
+        folder: Path,
+        profiles: list[Profile] | None = None,
+        streams: int = 2,
+        graphs: int = 16,
+        total: int = 10**9,
+    ) -> None:
+        artifact = Artifact.open(folder)
+        self.cuda = FakeCuda(total)
+        profiles = profiles or default_profiles(8192)
+        self.engine = FakeEngine(self.cuda, folder / "model.fp32.onnx", profiles, SLOTS)
+        info = SessionInfo("tensorrt", self.engine.runtime, "", "fp32", "tensorrt", 1, streams)
+        self.session = TensorRtSession(self.engine, self.cuda, info, labels=1, graphs=graphs)
+        self.reranker = Reranker(artifact.manifest, PairEncoder(folder / "tokenizer.json", 8192), self.session)
+
+
+@pytest.fixture
+def gpu(folder: Path) -> Iterator[Gpu]:
+    made = Gpu(folder)
+    yield made
+    made.reranker.close()
+    assert made.cuda.everything_is_given_back
+
+
+def test_scores_are_those_of_the_processor(gpu: Gpu, expected: np.ndarray) -> None:
+    assert np.abs(gpu.reranker.score(PAIRS) - expected).max() < 1e-4
+    assert np.abs(gpu.reranker.score(PAIRS[::-1])[::-1] - expected).max() < 1e-4
+    assert {tokens % 64 for _, tokens in gpu.engine.shapes} == {0}
+
+
+def test_scores_are_those_of_transformers(gpu: Gpu) -> None:
+    known = golden("tiny")
+    pairs = [tuple(pair) for pair in known["pairs"]]
+    logits = np.array(known["logits"], np.float32).reshape(len(pairs), -1)
+    assert np.abs(gpu.reranker.score(pairs) - logits[:, 0]).max() < 1e-4
+
+
+def test_a_shape_that_comes_again_becomes_a_graph_and_scores_the_same(gpu: Gpu, expected: np.ndarray) -> None:
+    for i in range(WARM_RUNS + 6):
+        pair = i % len(WORDS[:6])
+        assert abs(gpu.reranker.score([PAIRS[pair]])[0] - expected[pair]) < 1e-4
+    assert gpu.cuda.launched > 0
+
+
+def test_the_next_pairs_are_tokenised_while_others_run(gpu: Gpu, artifacts: Path) -> None:
+    """More pairs than a window: in order, cuts told by their place, errors after what came before them."""
+    pairs = [(f"q{i % 40}", "x " * (i % 5)) for i in range(2 * TOKENISED_AHEAD + 100)]
+    with Reranker.load(artifacts / "tiny") as reranker:
+        expected = reranker.score(pairs)
+    assert np.abs(gpu.reranker.score(pairs) - expected).max() < 1e-4
+    found = gpu.reranker.score_iter([*pairs, ("a", None)])  # type: ignore[list-item]
+    before: list[float] = []
+    with pytest.raises(InputError, match=f"pair {len(pairs)}"):
+        before.extend(found)
+    assert np.abs(np.array(before) - expected[: len(before)]).max() < 1e-4
+    assert len(before) == 2 * TOKENISED_AHEAD
+    next(gpu.reranker.score_iter(pairs))  # left half way: the thread ends with it
+
+
+def test_graphs_are_bounded(folder: Path, expected: np.ndarray) -> None:
+    made = Gpu(folder, streams=1, graphs=2)
+    for _ in range(2):
+        for pair in (0, 4, 6, 7, 8) * WARM_RUNS:
+            assert abs(made.reranker.score([PAIRS[pair]])[0] - expected[pair]) < 1e-4
+    assert len(made.cuda.graphs) <= 2
+    assert made.cuda.destroyed_graphs > 0
+    made.reranker.close()
+    assert made.cuda.everything_is_given_back
+
+
+def test_a_library_without_graphs_runs_every_shape_anew(folder: Path, expected: np.ndarray) -> None:
+    """As pycuda is."""
+    made = Gpu(folder)
+    made.reranker.close()
+    made.cuda.has_graphs = False
+    session = TensorRtSession(made.engine, made.cuda, made.session.info, labels=1)
+    encoder = PairEncoder(folder / "tokenizer.json", 8192)
+    with Reranker(Artifact.open(folder).manifest, encoder, session) as reranker:
+        for _ in range(WARM_RUNS + 3):
+            assert abs(reranker.score([PAIRS[0]])[0] - expected[0]) < 1e-4
+    assert made.cuda.launched == 0
+
+
+def test_many_callers_share_the_lanes(gpu: Gpu, expected: np.ndarray) -> None:
+    with ThreadPoolExecutor(8) as callers:
+        parts = list(callers.map(lambda i: gpu.reranker.score(PAIRS[i : i + 5]), [i % 26 for i in range(26)]))
+    for i, part in enumerate(parts):
+        assert np.abs(part - expected[i : i + 5]).max() < 1e-4
+
+
+def test_a_pair_above_every_profile_names_them(folder: Path) -> None:
+    made = Gpu(folder, [parse_profile("short=16x128")])
+    with pytest.raises(ProfileError, match=r"no profile takes 1 rows of \d+ tokens.* short=1x64:2x128:16x128"):
+        made.reranker.score(PAIRS)
+    made.reranker.close()
+    assert made.cuda.everything_is_given_back
+
+
+def test_too_little_memory_is_told_and_nothing_stays(folder: Path) -> None:
+    cuda_of: list[FakeCuda] = []
+    original = FakeCuda.__init__
+
+    def remember(self: FakeCuda, total: int = 10**9) -> None:
+        original(self, total)
+        cuda_of.append(self)
+
+    FakeCuda.__init__ = remember  # type: ignore[method-assign]
+    try:
+        with pytest.raises(ProviderError, match=r"MB of GPU memory were asked for, .* are free: build an engine"):
+            Gpu(folder, total=600_000)
+    finally:
+        FakeCuda.__init__ = original  # type: ignore[method-assign]
+    assert cuda_of[0].everything_is_given_back
+
+
+def test_a_closed_session_is_an_error(folder: Path) -> None:
+    made = Gpu(folder)
+    made.reranker.close()
+    made.session.close()
+    ids = np.ones((1, 64), np.int64)
+    with pytest.raises(ModernRankError, match="closed"):
+        made.session.run(Batch(ids, ids, ids, slots=1))
+
+
+def test_a_callers_stream_is_used_and_kept(folder: Path, expected: np.ndarray) -> None:
+    artifact = Artifact.open(folder)
+    cuda = FakeCuda()
+    cuda.activate()
+    stream = cuda.create_stream()
+    engine = FakeEngine(cuda, folder / "model.fp32.onnx", default_profiles(8192), SLOTS)
+    info = SessionInfo("tensorrt", engine.runtime, "", "fp32", "tensorrt", 1, streams=1)
+    session = TensorRtSession(engine, cuda, info, labels=1, stream=stream)
+    with Reranker(artifact.manifest, PairEncoder(folder / "tokenizer.json", 8192), session) as reranker:
+        assert np.abs(reranker.score(PAIRS) - expected).max() < 1e-4
+    assert list(cuda.streams) == [stream]
+
+
+def test_several_devices_share_the_runs(folder: Path, expected: np.ndarray) -> None:
+    both = [Gpu(folder), Gpu(folder)]
+    session = SpreadSession([gpu.session for gpu in both])
+    assert session.info.streams == 4
+    artifact = Artifact.open(folder)
+    with Reranker(artifact.manifest, PairEncoder(folder / "tokenizer.json", 8192), session) as reranker:
+        for _ in range(3):
+            assert np.abs(reranker.score(PAIRS) - expected).max() < 1e-4
+    assert all(gpu.engine.shapes for gpu in both)
+    assert all(gpu.cuda.everything_is_given_back for gpu in both)

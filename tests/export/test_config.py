@@ -1,0 +1,145 @@
+"""``config.json``: both spellings mean the same, and what would change a score unheard is refused by name."""
+
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from modernrank import ArtifactError
+from modernrank.export.models.modernbert.config import Layer, ModernBertConfig
+from support.checkpoints import checkpoint
+
+NEW_ROPE = {
+    "full_attention": {"rope_type": "default", "rope_theta": 160000.0},
+    "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0},
+}
+
+
+def read(tmp_path: Path, **changes: Any) -> ModernBertConfig:
+    """The config of ``tiny`` with some fields changed; a value of ... removes one."""
+    raw = {**json.loads((checkpoint("tiny") / "config.json").read_text()), **changes}
+    (tmp_path / "config.json").write_text(json.dumps({k: v for k, v in raw.items() if v is not ...}))
+    return ModernBertConfig.read(tmp_path / "config.json")
+
+
+def test_layers_alternate_one_global_and_two_sliding(tmp_path: Path) -> None:
+    full, sliding = Layer(True, 160000.0), Layer(False, 10000.0)
+    assert read(tmp_path).layers == (full, sliding, sliding) * 2
+    assert read(tmp_path).reach == 64
+
+
+def test_the_new_spelling_means_the_same(tmp_path: Path) -> None:
+    old = read(tmp_path)
+    types = ["full_attention", "sliding_attention", "sliding_attention"] * 2
+    removed = dict.fromkeys(("global_rope_theta", "local_rope_theta", "global_attn_every_n_layers"), ...)
+    assert read(tmp_path, **removed, layer_types=types, rope_parameters=NEW_ROPE) == old
+    assert read(tmp_path, **removed) == old
+
+
+def test_new_rope_parameters_win_over_the_old_fields(tmp_path: Path) -> None:
+    """As in transformers, which fills only what ``rope_parameters`` leaves out."""
+    layers = read(tmp_path, rope_parameters={"full_attention": {"rope_theta": 7.0}}).layers
+    assert [layer.rope_theta for layer in layers[:2]] == [7.0, 10000.0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"model_type": "bert", "architectures": ["BertForSequenceClassification"]},
+            r"describes BertForSequenceClassification",
+        ),
+        (
+            {"model_type": "roberta", "architectures": ["RobertaForMaskedLM"]},
+            r"describes RobertaForMaskedLM \(model_type 'roberta'\)",
+        ),
+        ({"architectures": ["ModernBertForMaskedLM"]}, "exports ModernBertForSequenceClassification"),
+        ({"architectures": ...}, "describes no architecture"),
+        ({"hidden_activation": "mish"}, "hidden_activation = 'mish' is not implemented; implemented are gelu"),
+        ({"classifier_activation": "tanh"}, "classifier_activation = 'tanh' is not implemented"),
+        ({"classifier_pooling": "max"}, "classifier_pooling = 'max' is not implemented"),
+        ({"rope_scaling": {"rope_type": "yarn", "factor": 2.0}}, "rope_scaling .* only unscaled RoPE"),
+        (
+            {"rope_parameters": {"full_attention": {"rope_type": "linear", "factor": 2.0}}},
+            "rope_parameters .* only unscaled",
+        ),
+        ({"rope_parameters": {"full_attention": {"partial_rotary_factor": 0.5}}}, "rope_parameters .* only unscaled"),
+        ({"rope_parameters": {"rope_theta": 1.0}}, "rope_parameters .* must be keyed by"),
+        ({"local_rope_theta": None}, "rope theta of sliding_attention = None must be a positive number"),
+        ({"layer_types": ["full_attention"]}, "layer_types .* must be 6 of"),
+        ({"layer_types": ["chunked_attention"] * 6}, "layer_types .* must be 6 of"),
+        ({"num_attention_heads": 5}, "num_attention_heads = 5 does not divide hidden_size 32"),
+        ({"head_dim": 16}, "head_dim = 16 must be hidden_size / num_attention_heads = 8"),
+        ({"num_hidden_layers": 0}, "num_hidden_layers = 0 must be a whole number"),
+        ({"id2label": {"0": "a", "2": "b"}}, "id2label .* without a gap"),
+        ({"quantization_config": {"bits": 8}}, "quantization_config .* is not implemented"),
+        ({"pad_token_id": None}, "pad_token_id = None must be a token id below vocab_size 512"),
+        ({"pad_token_id": 512}, "pad_token_id = 512 must be a token id below vocab_size 512"),
+        ({"norm_eps": -1}, "norm_eps = -1 must be a positive number"),
+        ({"norm_bias": "false"}, "norm_bias = 'false' must be true or false"),
+        ({"hidden_size": True}, "hidden_size = True must be a whole number"),
+        ({"is_decoder": True}, "is_decoder = True is not implemented"),
+    ],
+)
+def test_what_is_not_implemented_is_refused_by_name(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ArtifactError, match=message):
+        read(tmp_path, **changes)
+
+
+WITH_EFFECT = [
+    "architectures",
+    "attention_bias",
+    "classifier_activation",
+    "classifier_bias",
+    "classifier_pooling",
+    "global_attn_every_n_layers",
+    "global_rope_theta",
+    "hidden_activation",
+    "hidden_size",
+    "id2label",
+    "intermediate_size",
+    "layer_types",
+    "local_attention",
+    "local_rope_theta",
+    "max_position_embeddings",
+    "mlp_bias",
+    "model_type",
+    "norm_bias",
+    "norm_eps",
+    "num_attention_heads",
+    "num_hidden_layers",
+    "pad_token_id",
+    "rope_parameters",
+    "rope_scaling",
+    "vocab_size",
+]
+
+
+@pytest.mark.parametrize("wrong", ["text", [[1]], {"a": "b"}], ids=["string", "list", "object"])
+@pytest.mark.parametrize("field", WITH_EFFECT)
+def test_a_field_of_the_wrong_type_is_refused(tmp_path: Path, field: str, wrong: object) -> None:
+    with pytest.raises(ArtifactError):
+        read(tmp_path, **{field: wrong})
+
+
+def test_unknown_fields_are_named_in_a_warning(tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="does not know and passes over: attention_sinks; run `modernrank verify`"):
+        read(tmp_path, attention_sinks=4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        read(tmp_path)
+
+
+def test_labels_come_in_order_and_default_to_two(tmp_path: Path) -> None:
+    assert read(tmp_path, id2label={"1": "b", "0": "a"}).labels == ("a", "b")
+    assert read(tmp_path, id2label=...).labels == ("LABEL_0", "LABEL_1")
+
+
+def test_a_missing_or_broken_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="is not a checkpoint: it has no config.json"):
+        ModernBertConfig.read(tmp_path / "config.json")
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(ArtifactError, match="is not valid JSON"):
+        ModernBertConfig.read(tmp_path / "config.json")
