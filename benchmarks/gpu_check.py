@@ -39,7 +39,7 @@ WITH_GRAPHS = ("tensorrt", "tensorrt-rtx", "cuda")  # providers that take CUDA g
 Report = Callable[[str], None]
 
 
-def prepare(work: Path, like: Path, style: str, provider: str, longest: int, report: Report) -> dict[str, Any]:
+def prepare(work: Path, like: Path, style: str, provider: Any, longest: int, report: Report) -> dict[str, Any]:
     """Checkpoint, artifact and engine of a style; returns what the comparison with transformers found."""
     checkpoint, artifact = work / f"checkpoint-{style}", work / f"artifact-{style}"
     if not checkpoint.is_dir():

@@ -64,9 +64,9 @@ class PlanCounts:
 def count_plan(plan: Plan, graph: GraphCounts) -> PlanCounts:
     """What ``plan`` costs on ``graph``."""
     return PlanCounts(
-        runs=len(plan.runs),
+        runs=len(plan.batches),
         linear_flops=plan.computed_tokens * graph.linear_flops,
-        weight_bytes=len(plan.runs) * graph.weight_bytes,
+        weight_bytes=len(plan.batches) * graph.weight_bytes,
         padding=plan.waste,
     )
 

@@ -20,14 +20,13 @@ from pathlib import Path
 from typing import NoReturn
 
 from modernrank import __version__
-from modernrank.activations import ACTIVATIONS
-from modernrank.artifact.folder import PRECISIONS
 from modernrank.backends.profiles import parse_profile
 from modernrank.backends.registry import PROVIDERS
 from modernrank.errors import InputError, ModernRankError
-from modernrank.reranker import LONG_DOCUMENTS, RankedDocument, Reranker
+from modernrank.options import PRECISIONS, ActivationChoice, LongDocuments, TruncationChoice, names_of
+from modernrank.reranker import RankedDocument, Reranker
 from modernrank.text import jsonl
-from modernrank.text.encoder import TRUNCATIONS, check_text
+from modernrank.text.checks import check_text
 
 from .evaluate import add_options as add_eval_options
 from .evaluate import run as evaluate
@@ -203,7 +202,7 @@ def _load(args: argparse.Namespace) -> Reranker:
         provider=args.provider,
         precision=args.precision,
         threads=args.threads,
-        streams=args.streams,
+        workers=args.workers,
         max_length=args.max_length,
         truncation=args.truncation,
     )
@@ -334,7 +333,7 @@ def _add_rank_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--long-documents",
         default="truncate",
-        choices=LONG_DOCUMENTS,
+        choices=names_of(LongDocuments),
         help="cut what exceeds --max-length, or score it in overlapping parts and take the best (%(default)s)",
     )
     parser.add_argument("--top-k", type=_positive, metavar="K", help="show the best K")
@@ -346,12 +345,14 @@ def _add_load_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--provider", default="auto", choices=("auto", *PROVIDERS), help="(%(default)s)")
     parser.add_argument("--precision", default="auto", choices=("auto", *PRECISIONS), help="(%(default)s)")
     parser.add_argument("--threads", type=_positive, help="threads in all (the cores that are granted)")
-    parser.add_argument("--streams", type=_positive, help="runs side by side on these threads (as many as threads)")
+    parser.add_argument("--workers", type=_positive, help="batches side by side on these threads (as many as threads)")
     parser.add_argument(
         "--max-length", type=_positive, metavar="TOKENS", help="longest pair (all that the model allows)"
     )
-    parser.add_argument("--truncation", default="longest_first", choices=TRUNCATIONS, help="(%(default)s)")
-    parser.add_argument("--activation", default="none", choices=tuple(ACTIVATIONS), help="(%(default)s)")
+    parser.add_argument(
+        "--truncation", default="longest_first", choices=names_of(TruncationChoice), help="(%(default)s)"
+    )
+    parser.add_argument("--activation", default="logit", choices=names_of(ActivationChoice), help="(%(default)s)")
 
 
 def _positive(text: str) -> int:

@@ -40,7 +40,7 @@ def _run(args: argparse.Namespace) -> int:
     from modernrank.benchmarks.reporting.result import Result
 
     with Reranker.load(
-        args.artifact, provider=args.provider, precision=args.precision, threads=args.threads, streams=args.streams
+        args.artifact, provider=args.provider, precision=args.precision, threads=args.threads, workers=args.workers
     ) as reranker:
         artifact = Artifact.open(args.artifact)
         subject, environment = Subject.of(reranker), describe(args.seed)
@@ -191,7 +191,7 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--provider", default="auto")
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--threads", type=_positive)
-    parser.add_argument("--streams", type=_positive)
+    parser.add_argument("--workers", type=_positive)
 
 
 def _add_peers_options(parser: argparse.ArgumentParser) -> None:

@@ -7,10 +7,10 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modernrank.artifact.folder import PRECISIONS
 from modernrank.backends.registry import PROVIDERS
 from modernrank.errors import InputError
-from modernrank.reranker import LONG_DOCUMENTS, Reranker
+from modernrank.options import PRECISIONS, LongDocuments, names_of
+from modernrank.reranker import Reranker
 
 if TYPE_CHECKING:  # the command line reads this file on every start
     from modernrank.evaluation.formats import EvaluationSet
@@ -41,7 +41,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--provider", default="auto", choices=("auto", *PROVIDERS), help="(%(default)s)")
     parser.add_argument("--max-length", type=int, metavar="TOKENS", help="longest pair (all that the model allows)")
-    parser.add_argument("--long-documents", default="truncate", choices=LONG_DOCUMENTS, help="(%(default)s)")
+    parser.add_argument("--long-documents", default="truncate", choices=names_of(LongDocuments), help="(%(default)s)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -90,8 +90,8 @@ def _read(args: argparse.Namespace) -> EvaluationSet:
     return read_files(args.queries, args.candidates, args.qrels, args.corpus)
 
 
-def _load(args: argparse.Namespace, folder: Path, precision: str) -> Reranker:
-    return Reranker.load(folder, args.provider, precision, max_length=args.max_length)
+def _load(args: argparse.Namespace, folder: Path, precision: Any) -> Reranker:
+    return Reranker.load(folder, provider=args.provider, precision=precision, max_length=args.max_length)
 
 
 def _name(args: argparse.Namespace, folder: Path, precision: str) -> str:

@@ -6,8 +6,8 @@ import argparse
 
 from modernrank.artifact.folder import Artifact
 from modernrank.backends.onnxruntime.int8_kernel import int8_kernel
-from modernrank.backends.open import usable_providers
-from modernrank.backends.registry import PROVIDERS, why_not
+from modernrank.backends.open import auto_precision, usable_providers
+from modernrank.backends.registry import PROVIDERS, providers_of
 from modernrank.host import available_threads
 
 Rows = list[tuple[str, str]]
@@ -42,7 +42,9 @@ def _graphs(artifact: Artifact) -> Rows:
     rows = []
     for graph in manifest.graphs:
         size = sum(manifest.files[name].size for name in (graph.file, graph.data) if name) / 1e6
-        rows.append(("graph", f"{graph.precision}, {graph.dialect}, for {', '.join(graph.providers)}: {size:,.0f} MB"))
+        rows.append(
+            ("graph", f"{graph.precision}, {graph.dialect}, for {', '.join(providers_of(graph))}: {size:,.0f} MB")
+        )
     for precision, parity in manifest.parity.items():
         rows.append(("parity", f"{precision}: {parity.get('verdict')} (against {parity.get('against')})"))
     if not manifest.parity:
@@ -63,7 +65,7 @@ def _machine(artifact: Artifact) -> Rows:
     rows = [("this machine", f"{available_threads()} threads, int8 kernel {int8_kernel()}")]
     best = True
     for name in PROVIDERS:
-        reason = why_not(name)
+        reason = PROVIDERS[name].why_not()
         if reason:
             text = f"cannot run: {reason}"
         elif name not in usable:
@@ -71,15 +73,8 @@ def _machine(artifact: Artifact) -> Rows:
         elif name not in automatic:
             text = "runs, in a precision that is named: none that it has passed its quality gate"
         elif best:
-            text, best = f"runs, and is what provider 'auto' takes, in {_auto_precision(artifact, name)}", False
+            text, best = f"runs, and is what provider 'auto' takes, in {auto_precision(artifact, name)}", False
         else:
             text = "runs"
         rows.append((name, text))
     return rows
-
-
-def _auto_precision(artifact: Artifact, provider: str) -> str:
-    if PROVIDERS[provider].execution_provider:
-        return artifact.graph("auto", provider).precision
-    there = {engine.precision for engine in artifact.manifest.engines if engine.library == provider}
-    return next(name for name in artifact.manifest.auto_precisions() if name in there)

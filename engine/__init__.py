@@ -1,23 +1,71 @@
 """modernrank: score (query, document) pairs with ModernBERT rerankers, fast, with the scores of ``transformers``."""
 
+if __name__ != "modernrank":  # the folder's own name, from the root of a checkout: a second copy of every class
+    raise ImportError("import modernrank, not engine; install it first with `make setup` or `pip install -e .`")
+
+import logging as _logging
+
 from ._version import __version__
-from .backends.base import SessionInfo
-from .errors import ArtifactError, InputError, ModernRankError, ProfileError, ProviderError, TruncationWarning
+from .artifact.manifest import Manifest
+from .backends.base import BackendInfo
+from .batching.packing import Plan
+from .errors import (
+    ArtifactError,
+    BackendError,
+    ClosedError,
+    DeadlineError,
+    InputError,
+    ModernRankError,
+    OverloadedError,
+    ProfileError,
+    ProviderError,
+    TruncationWarning,
+)
+from .options import (
+    ActivationChoice,
+    CpuOptions,
+    GpuOptions,
+    LoadOptions,
+    LongDocuments,
+    PrecisionChoice,
+    ProviderChoice,
+    TruncationChoice,
+)
 from .reranker import RankedDocument, Reranker
+from .scorer import Scorer
+from .text.checks import Pair
 from .text.truncation import Truncation
-from .timing import Stages
+from .timing import StageTimes
+
+_logging.getLogger("modernrank").addHandler(_logging.NullHandler())  # silent until the application asks
 
 __all__ = [
+    "ActivationChoice",
     "ArtifactError",
+    "BackendError",
+    "BackendInfo",
+    "ClosedError",
+    "CpuOptions",
+    "DeadlineError",
+    "GpuOptions",
     "InputError",
+    "LoadOptions",
+    "LongDocuments",
+    "Manifest",
     "ModernRankError",
+    "OverloadedError",
+    "Pair",
+    "Plan",
+    "PrecisionChoice",
     "ProfileError",
+    "ProviderChoice",
     "ProviderError",
     "RankedDocument",
     "Reranker",
-    "SessionInfo",
-    "Stages",
+    "Scorer",
+    "StageTimes",
     "Truncation",
+    "TruncationChoice",
     "TruncationWarning",
     "__version__",
 ]

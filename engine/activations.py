@@ -6,35 +6,40 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .batching.packing import FloatArray
+from .arrays import FloatArray
 
 
 def sigmoid(logits: FloatArray) -> FloatArray:
-    """1 / (1 + exp(-x)) of each logit, without overflow.
+    """``1 / (1 + exp(-x))`` of each logit, without overflow.
 
     >>> sigmoid(np.array([-1000.0, 0.0, 1000.0], np.float32))
     array([0. , 0.5, 1. ], dtype=float32)
     """
-    small = np.exp(-np.abs(logits))
-    return np.where(logits >= 0, 1 / (1 + small), small / (1 + small)).astype(np.float32)
+    power = np.exp(-np.abs(logits))
+    return np.where(logits >= 0, 1 / (1 + power), power / (1 + power)).astype(np.float32)
 
 
 def softmax(logits: FloatArray) -> FloatArray:
-    """exp(x) over its sum along the last axis, the labels.
+    """``exp(x)`` divided by its sum along the last axis, the labels.
 
     >>> softmax(np.array([[0.0, 0.0]], np.float32))
     array([[0.5, 0.5]], dtype=float32)
     """
     powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    result: FloatArray = (powers / powers.sum(axis=-1, keepdims=True)).astype(np.float32)
-    return result
+    shares: FloatArray = (powers / powers.sum(axis=-1, keepdims=True)).astype(np.float32)
+    return shares
 
 
 def _identity(logits: FloatArray) -> FloatArray:
     return logits
 
 
-ACTIVATIONS: dict[str, Callable[[FloatArray], FloatArray]] = {"none": _identity, "sigmoid": sigmoid, "softmax": softmax}
+# By name, as `Reranker.score` takes them; "model" stands for the one that the artifact records.
+ACTIVATIONS: dict[str, Callable[[FloatArray], FloatArray]] = {
+    "logit": _identity,
+    "sigmoid": sigmoid,
+    "softmax": softmax,
+}
 
 
 def activate(name: str, logits: FloatArray) -> FloatArray:

@@ -1,34 +1,84 @@
-"""Every error that modernrank raises on purpose.
+"""Every error that modernrank raises on purpose, and the HTTP status that fits it.
 
     ModernRankError
-    ├── InputError (also a ValueError)   what was asked or given cannot be used
-    ├── ArtifactError                    an artifact or a checkpoint is missing, damaged or of the wrong kind
-    ├── ProviderError                    the execution provider that was asked for cannot run
-    └── ProfileError (also InputError)   a shape that no optimisation profile of an engine takes
+    ├── InputError (also a ValueError)   an argument, a pair or a line of input cannot be used      422
+    │   └── ProfileError                 no optimisation profile of an engine accepts a shape       422
+    ├── ArtifactError                    an artifact or a checkpoint is missing, damaged or unfit   500
+    ├── ProviderError                    a provider cannot run on this machine                      500
+    ├── BackendError                     a backend failed while it loaded or ran a batch            500
+    ├── OverloadedError                  too much work is waiting                                   429
+    ├── DeadlineError                    a call passed its deadline                                 504
+    └── ClosedError                      the model was closed                                       503
 
-A message says three things: what was asked, what there is, and what to change.
+A message says what was asked, what there is, and what to change. The same facts are in ``details``, by name.
 """
+
+from __future__ import annotations
+
+from typing import Any
 
 
 class ModernRankError(Exception):
-    """The root: catch it to catch whatever modernrank refuses."""
+    """The root of all errors.
+
+    ``details`` holds the facts of the message by name, such as ``{"argument": "max_length", "limit": 8192}``, so that a
+    program need not read the text. An error with its details survives pickling.
+
+    >>> InputError("top_k is 0; the minimum is 1", argument="top_k", value=0).details["argument"]
+    'top_k'
+    """
+
+    def __init__(self, message: str, **details: Any) -> None:
+        super().__init__(message)
+        self.details = details
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), str(self), self.details)
 
 
 class InputError(ModernRankError, ValueError):
-    """An argument, a pair or a line of input cannot be used as it is."""
+    """An argument, a pair or a line of input cannot be used as it is.
 
-
-class ArtifactError(ModernRankError):
-    """An artifact or a checkpoint is missing, damaged, too new or of the wrong kind."""
-
-
-class ProviderError(ModernRankError):
-    """The provider that was asked for is not installed, or is not the one that would run."""
+    Details: ``argument`` and ``value`` of a refused argument, ``choices`` or ``limit`` where there are any; ``index``
+    of a refused pair or document; ``file`` and ``line`` of a refused line.
+    """
 
 
 class ProfileError(InputError):
-    """A pair or a batch lies outside every optimisation profile, or profiles contradict each other."""
+    """No optimisation profile accepts a batch, or profiles contradict each other. Details: ``profiles``."""
+
+
+class ArtifactError(ModernRankError):
+    """An artifact or a checkpoint is missing, damaged, too new or of the wrong kind.
+
+    Details: ``path``; ``precision`` and ``available`` where a precision is missing; ``field`` of a refused config
+        field.
+    """
+
+
+class ProviderError(ModernRankError):
+    """A provider is not installed, or another one would run. Details: ``provider``, or ``reasons`` by provider."""
+
+
+class BackendError(ModernRankError):
+    """A backend failed while it loaded or ran a batch. Details: ``rows`` and ``tokens`` of the batch."""
+
+
+class OverloadedError(ModernRankError):
+    """Too much work is waiting. Details: ``waiting_tokens``, ``limit``, and ``retry_after`` in seconds."""
+
+
+class DeadlineError(ModernRankError):
+    """A call passed its deadline before its pairs were scored. Details: ``timeout`` in seconds."""
+
+
+class ClosedError(ModernRankError):
+    """The model was closed, by this thread or another one."""
 
 
 class TruncationWarning(UserWarning):
-    """Pairs were longer than ``max_length`` and were cut; the message says how many and by how much."""
+    """Pairs exceeded ``max_length`` and were cut; the message says how many and by how much."""
+
+
+def _rebuild(kind: type[ModernRankError], message: str, details: dict[str, Any]) -> ModernRankError:
+    return kind(message, **details)

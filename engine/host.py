@@ -1,7 +1,7 @@
-"""How many threads this process may use, where the host's core count is not the answer.
+"""What this process may use of the machine: threads, and a folder for caches.
 
-A container sees all cores of its host; running a thread on each while the scheduler grants two of them makes
-every run wait for the slowest. What counts is the affinity mask and the cgroup quota.
+A container sees all cores of its host. A thread on each of them, while the scheduler grants two, makes every batch wait
+for the slowest. What counts is the affinity mask and the cgroup quota.
 """
 
 from __future__ import annotations
@@ -13,6 +13,17 @@ from pathlib import Path
 PROC_CGROUP = Path("/proc/self/cgroup")
 CGROUP_ROOT = Path("/sys/fs/cgroup")
 CPU_TOPOLOGY = Path("/sys/devices/system/cpu")
+CACHE_VARIABLE = "MODERNRANK_CACHE"
+
+
+def cache_folder() -> Path:
+    """The folder for exported artifacts and compiled engines: ``MODERNRANK_CACHE``, else the XDG cache of the user.
+
+    It is not made here.
+    """
+    if named := os.environ.get(CACHE_VARIABLE):
+        return Path(named).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "modernrank"
 
 
 def available_threads(
@@ -38,7 +49,7 @@ def affinity() -> set[int]:
 
 
 def physical_cores(processors: set[int], topology: Path = CPU_TOPOLOGY) -> int:
-    """Count the cores behind logical ``processors``; each is its own core where the system does not say."""
+    """Count the cores behind logical ``processors``; each counts as a core where the system does not say."""
     siblings = set()
     for processor in processors:
         path = topology / f"cpu{processor}" / "topology" / "thread_siblings_list"

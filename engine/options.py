@@ -1,21 +1,101 @@
-"""What a caller may ask of GPUs, checked once."""
+"""What a caller may choose: the names of every choice, and how a model is loaded.
+
+``LoadOptions`` is built once, by ``Reranker.load``, the command line or a server, and passed whole from there on.
+"""
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
 
 from .errors import InputError
 
+# The fastest first: the order in which "auto" looks for a precision whose quality passed. The last one is exact.
+PrecisionName = Literal["int8", "fp16", "fp32"]
+PRECISIONS: tuple[PrecisionName, ...] = get_args(PrecisionName)
+EXACT: PrecisionName = PRECISIONS[-1]
+PrecisionChoice = Literal["auto", PrecisionName]
+
+# The best first: the order in which "auto" looks for a provider.
+ProviderName = Literal["tensorrt", "tensorrt-rtx", "ort-tensorrt", "cuda", "cpu"]
+ProviderChoice = Literal["auto", ProviderName]
+
+TruncationChoice = Literal["longest_first", "document", "error"]
+ActivationChoice = Literal["logit", "sigmoid", "softmax", "model"]
+LongDocuments = Literal["truncate", "chunk"]
+
+
+def check_choice(argument: str, value: object, choices: object) -> None:
+    """Refuse a value that is not one of the names in ``choices``, a ``Literal``.
+
+    Raises:
+        InputError: it names the argument, the value and the choices.
+    """
+    names = names_of(choices)
+    if value not in names:
+        raise InputError(
+            f"{argument} {value!r} is unknown; choose one of {', '.join(names)}",
+            argument=argument,
+            value=value,
+            choices=names,
+        )
+
+
+def names_of(choices: object) -> tuple[str, ...]:
+    """The names in a ``Literal``, nested ones included.
+
+    >>> names_of(PrecisionChoice)
+    ('auto', 'int8', 'fp16', 'fp32')
+    """
+    return get_args(choices)
+
+
+def positive(argument: str, value: Any) -> int:
+    """``value`` as an ``int``, if it is a whole number of at least 1; numpy's integers are whole numbers too.
+
+    Raises:
+        InputError: it is not.
+    """
+    try:
+        number = 0 if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = 0
+    if number < 1:
+        raise InputError(
+            f"{argument} is {value!r}; it must be a whole number of at least 1", argument=argument, value=value
+        )
+    return number
+
 
 @dataclass(frozen=True)
-class GpuSettings:
-    """The arguments of ``Reranker.load`` that are for GPUs; None leaves the choice to the provider.
+class CpuOptions:
+    """How a processor is shared.
+
+    threads: number of threads in all; None for the cores that affinity and cgroup quota grant.
+    workers: number of batches that run side by side, each on its share of the threads; None for one on each thread. On
+             GPUs it is the number of lanes of each GPU.
+    """
+
+    threads: int | None = None
+    workers: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("threads", "workers"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, positive(name, getattr(self, name)))
+
+
+@dataclass(frozen=True)
+class GpuOptions:
+    """How GPUs are used; None leaves the choice to the provider.
 
     devices:      numbers of the GPUs that share the work.
     cuda_stream:  address of the caller's own CUDA stream.
-    cuda_graphs:  whether small shapes that come again are replayed as CUDA graphs.
-    memory_limit: bytes that ONNX Runtime's CUDA provider may take.
+    cuda_graphs:  whether small shapes that recur are replayed as CUDA graphs.
+    memory_limit: number of bytes that ONNX Runtime's CUDA provider may take.
     """
 
     devices: Sequence[int] | None = None
@@ -23,42 +103,55 @@ class GpuSettings:
     cuda_graphs: bool | None = None
     memory_limit: int | None = None
 
-    def check(self, provider: str, on_gpu: bool, is_engine: bool, streams: int | None) -> list[int]:
-        """The numbers of the devices, if everything that is set suits the provider.
-
-        Args:
-            provider: its name.
-            on_gpu: whether it needs a GPU.
-            is_engine: whether it runs engines without ONNX Runtime.
-            streams: as asked for.
-
-        Raises:
-            InputError: something is set that the provider does not have.
-        """
-        numbers = self._device_numbers(provider, on_gpu)
-        if self.cuda_stream is not None and (not is_engine or len(numbers) > 1 or streams not in (None, 1)):
-            raise InputError("cuda_stream is for one device of provider tensorrt or tensorrt-rtx, with streams=1")
-        if self.cuda_graphs is not None and not is_engine and provider != "cuda":
-            raise InputError(f"provider {provider!r} takes no CUDA graphs; leave cuda_graphs out")
-        if self.memory_limit is not None and provider != "cuda":
-            raise InputError(
-                f"gpu_memory_limit is for provider 'cuda', not {provider!r}; leave it out"
-                + (" (an engine takes what its profiles need: build smaller ones)" if is_engine else "")
-            )
-        if self.memory_limit is not None and not (_is_whole(self.memory_limit) and self.memory_limit > 0):
-            raise InputError(f"gpu_memory_limit is {self.memory_limit!r}; it must be a number of bytes")
-        return numbers
-
-    def _device_numbers(self, provider: str, on_gpu: bool) -> list[int]:
-        if self.devices is None:
-            return [0]
-        if not on_gpu:
-            raise InputError(f"devices are for GPUs; provider {provider!r} runs on the processor: leave devices out")
-        numbers = list(self.devices) if isinstance(self.devices, Sequence) else []
-        if not numbers or len(set(numbers)) != len(numbers) or not all(_is_whole(n) and n >= 0 for n in numbers):
-            raise InputError(f"devices are {self.devices!r}; give different numbers of GPUs, such as [0, 1]")
-        return numbers
+    def __post_init__(self) -> None:
+        if self.devices is not None:
+            object.__setattr__(self, "devices", _device_numbers(self.devices))
+        if self.memory_limit is not None:
+            object.__setattr__(self, "memory_limit", positive("gpu_memory_limit", self.memory_limit))
 
 
-def _is_whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+@dataclass(frozen=True)
+class LoadOptions:
+    """How an artifact is loaded.
+
+    provider, precision: what runs, or ``"auto"``.
+    verify_files: whether every file is compared with its SHA-256 first.
+    cache:        folder for what a runtime compiles; None for ``modernrank.host.cache_folder()``.
+    """
+
+    provider: ProviderChoice = "auto"
+    precision: PrecisionChoice = "auto"
+    cpu: CpuOptions = field(default_factory=CpuOptions)
+    gpu: GpuOptions = field(default_factory=GpuOptions)
+    verify_files: bool = True
+    cache: Path | None = None
+
+    def __post_init__(self) -> None:
+        check_choice("provider", self.provider, ProviderChoice)
+        check_choice("precision", self.precision, PrecisionChoice)
+        shared = self.cpu.workers not in (None, 1) or len(self.gpu.devices or ()) > 1
+        if self.gpu.cuda_stream is not None and shared:
+            raise InputError("cuda_stream requires one device and workers=1", argument="cuda_stream")
+
+    def given(self) -> dict[str, Any]:
+        """The options for GPUs that were set, by the names that ``Reranker.load`` gives them."""
+        values = {
+            "devices": self.gpu.devices,
+            "cuda_stream": self.gpu.cuda_stream,
+            "cuda_graphs": self.gpu.cuda_graphs,
+            "gpu_memory_limit": self.gpu.memory_limit,
+        }
+        return {name: value for name, value in values.items() if value is not None}
+
+
+def _device_numbers(devices: Any) -> tuple[int, ...]:
+    try:
+        numbers = tuple(operator.index(number) for number in devices if not isinstance(number, bool))
+        complete = len(numbers) == len(devices)
+    except TypeError:
+        numbers, complete = (), False
+    if not complete or not numbers or len(set(numbers)) != len(numbers) or min(numbers) < 0:
+        raise InputError(
+            f"devices is {devices!r}; give different numbers of GPUs, such as [0, 1]", argument="devices", value=devices
+        )
+    return numbers

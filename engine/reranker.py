@@ -1,46 +1,61 @@
-"""``Reranker``: load an artifact, score pairs, rank documents.
+"""``Reranker``: load an artifact, score pairs of texts, rank documents.
 
-pairs ──encode──▶ token ids ──plan──▶ runs of rows ──assemble──▶ batch ──session──▶ logits ──unpack──▶ scores
+pairs of texts ──PairEncoder──▶ token ids ──Scorer──▶ logits ──activation──▶ scores
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self, TypeVar
 
 import numpy as np
 
 from .activations import ACTIVATIONS, activate
+from .arrays import FloatArray, IntArray
 from .artifact.folder import Artifact
 from .artifact.manifest import Manifest
-from .backends.base import Session, SessionInfo
-from .backends.open import open_session, positive
-from .batching import packing
-from .batching.packing import FloatArray, Plan, Run
-from .batching.prefetch import Chunk, chunked, in_advance
-from .batching.workers import Streams
-from .errors import InputError, ModernRankError
-from .options import GpuSettings
-from .text.encoder import EncodedPair, Pair, PairEncoder, check_text, check_texts
+from .backends.base import BackendInfo
+from .batching.packing import Plan
+from .batching.prefetch import Window, prefetch, windows
+from .errors import InputError
+from .options import (
+    ActivationChoice,
+    CpuOptions,
+    GpuOptions,
+    LoadOptions,
+    LongDocuments,
+    PrecisionChoice,
+    ProviderChoice,
+    TruncationChoice,
+    check_choice,
+    positive,
+)
+from .scorer import Scorer
+from .text.checks import Pair, check_pairs, check_text, check_texts
+from .text.encoder import EncodedPair, PairEncoder
 from .text.truncation import Truncation, TruncationSummary
-from .timing import StageClock, Stages
+from .timing import StageTimes
 
-# Pairs that are encoded, planned and scored together: enough to find rows of like length, little enough to hold.
+# Pairs that are encoded, planned and scored together: enough to find rows of similar length, few enough to hold.
 WINDOW = 4096
 # With a progress bar, smaller ones: the bar moves when a window is done.
 PROGRESS_WINDOW = 256
-LONG_DOCUMENTS = ("truncate", "chunk")
+
+OnTruncate = Callable[[Truncation], None]
+T = TypeVar("T")
+R = TypeVar("R")
+W = TypeVar("W", bound=Sized)
 
 
 @dataclass(frozen=True)
 class RankedDocument:
-    """A document in ``Reranker.rank``'s answer: where it stood, its score and its text.
+    """A document in the result of ``Reranker.rank``: its index in the input, its score and its text.
 
-    ``tokens_cut`` counts what its pair lost to ``max_length``, of the query and of the document.
+    ``tokens_cut`` counts the tokens that its pair lost to ``max_length``, of the query and of the document.
     """
 
     index: int
@@ -50,9 +65,10 @@ class RankedDocument:
 
 
 class Reranker:
-    """Scores (query, document) pairs with an exported ModernBERT sequence classifier.
+    """Scores (query, document) pairs with an exported reranker.
 
-    Build one with ``Reranker.load``. It may be shared by threads. Use it as a context manager, or call ``close``.
+    Make one with ``Reranker.load`` or ``Reranker.from_checkpoint``. Threads may share it. Use it as a context manager,
+    or call ``close``.
 
     >>> from modernrank import Reranker
     >>> with Reranker.load(TINY) as reranker:                                    # an artifact's folder
@@ -62,78 +78,117 @@ class Reranker:
     ((2,), dtype('float32'), 1)
     """
 
-    def __init__(self, manifest: Manifest, encoder: PairEncoder, session: Session) -> None:
+    def __init__(self, manifest: Manifest, encoder: PairEncoder, scorer: Scorer) -> None:
         self.manifest = manifest
         self._encoder = encoder
-        self._session: Session | None = session
-        self._streams = Streams(session.limits.streams)
-        self._clock = StageClock()
+        self._scorer = scorer
 
-    @staticmethod
+    @classmethod
     def load(
+        cls,
         path: str | Path,
-        provider: str = "auto",
-        precision: str = "auto",
+        *,
+        provider: ProviderChoice = "auto",
+        precision: PrecisionChoice = "auto",
         threads: int | None = None,
-        streams: int | None = None,
+        workers: int | None = None,
         max_length: int | None = None,
-        truncation: str = "longest_first",
+        truncation: TruncationChoice = "longest_first",
         devices: Sequence[int] | None = None,
         cuda_stream: int | None = None,
         cuda_graphs: bool | None = None,
         gpu_memory_limit: int | None = None,
-    ) -> Reranker:
-        """Load the artifact at ``path``, its files checked against their hashes.
+        verify_files: bool = True,
+        cache: str | Path | None = None,
+    ) -> Self:
+        """Load the artifact at ``path``.
 
         Args:
             path: a folder that ``modernrank export`` wrote.
             provider: ``"cpu"``, ``"cuda"``, ``"tensorrt"``, ``"tensorrt-rtx"``, ``"ort-tensorrt"``, or ``"auto"`` for
-                the best that can run here and that the artifact has a graph or an engine for; ``info`` tells which
-                one runs.
+                the best one that can run on this machine and for which the artifact has a graph or an engine. ``info``
+                says which one runs.
             precision: ``"fp32"``, ``"fp16"``, ``"int8"``, or ``"auto"``: int8 or fp16 if the artifact has it and its
                 measured quality passed, else fp32.
-            threads: threads in all; by default the cores that affinity and cgroup quota grant.
-            streams: runs that go side by side, each on its share of ``threads``; by default one for each thread, which
-                is quickest for lists and for several callers. ``1`` holds the weights once, not twice.
-            max_length: most tokens in a pair, special tokens included; by default all that the model allows.
-            truncation: what happens to a longer pair: ``"longest_first"`` (as ``transformers``), ``"document"``
-                (the query is never cut) or ``"error"``.
+            threads: number of threads in all; by default the cores that affinity and cgroup quota grant.
+            workers: number of batches that run side by side, each on its share of ``threads``; by default one for each
+                thread, which is fastest for lists and for several callers. ``1`` holds the weights once, not twice. On
+                GPUs the number of lanes.
+            max_length: maximum number of tokens in a pair, special tokens included; by default the artifact's limit.
+            truncation: what happens to a longer pair: ``"longest_first"`` (as in ``transformers``), ``"document"`` (the
+                query is never cut) or ``"error"``.
             devices: numbers of the GPUs that share the work; by default the first.
-            cuda_stream: address of the caller's own CUDA stream, for a TensorRT engine to run in.
-            cuda_graphs: replay small shapes that come again as CUDA graphs; by default an engine does, ``"cuda"`` not.
-            gpu_memory_limit: most bytes that provider ``"cuda"`` takes; by default no limit.
+            cuda_stream: address of the caller's own CUDA stream, for a TensorRT engine.
+            cuda_graphs: replay small shapes that recur as CUDA graphs; by default engines do, and ``"cuda"`` does not.
+            gpu_memory_limit: maximum number of bytes that provider ``"cuda"`` takes; by default no limit.
+            verify_files: compare every file with its SHA-256. ``False`` checks sizes only, for pools of workers of
+                which one has verified the artifact; engines are always verified.
+            cache: folder for what a runtime compiles; by default ``MODERNRANK_CACHE`` or the user's cache folder. The
+                artifact itself is never written to.
 
         Raises:
-            ArtifactError: a file is missing, damaged or too new, there is no such precision, none that ``"auto"`` may
-                take, or no engine for this GPU.
-            ProviderError: the provider is not installed, or another one would run.
-            InputError: an argument is out of its range.
+            ArtifactError: a file is missing, damaged or too new, or nothing in the artifact suits the options.
+            ProviderError: the provider cannot run on this machine, or another one would run.
+            InputError: an argument is out of its range, or the provider does not take it.
         """
+        options = LoadOptions(
+            provider,
+            precision,
+            CpuOptions(threads, workers),
+            GpuOptions(devices, cuda_stream, cuda_graphs, gpu_memory_limit),
+            verify_files,
+            None if cache is None else Path(cache),
+        )
         artifact = Artifact.open(path)
-        manifest = artifact.manifest
-        limit = min(manifest.model.max_length, manifest.tokenizer.max_length)
-        max_length = limit if max_length is None else positive("max_length", max_length)
-        if max_length > limit:
-            raise InputError(
-                f"max_length {max_length} is above the {limit} tokens that {manifest.name} allows; lower it"
-            )
-        gpu = GpuSettings(devices, cuda_stream, cuda_graphs, gpu_memory_limit)
-        with ExitStack() as opened:  # the session is closed if the encoder cannot be made
-            session = open_session(artifact, provider, precision, threads, streams, gpu)
-            opened.callback(session.close)
-            encoder = artifact.encoder(max_length, truncation)
+        limit = _checked_length(max_length, artifact.manifest)
+        with ExitStack() as opened:  # the model is closed if the encoder cannot be made
+            scorer = Scorer.load(artifact, options)
+            opened.callback(scorer.close)
+            encoder = artifact.encoder(limit, truncation)
             opened.pop_all()
-        return Reranker(manifest, encoder, session)
+        return cls(artifact.manifest, encoder, scorer)
+
+    @classmethod
+    def from_checkpoint(
+        cls,
+        checkpoint: str | Path,
+        *,
+        precision: PrecisionChoice = "fp32",
+        revision: str | None = None,
+        cache: str | Path | None = None,
+        **load_options: Any,
+    ) -> Self:
+        """Export a checkpoint once into a cache folder, then load it. Requires ``modernrank[cpu,export]``.
+
+        Several processes may call this at once: one exports, the others wait for it.
+
+        Args:
+            checkpoint: a hub id such as ``"Alibaba-NLP/gte-reranker-modernbert-base"``, or a folder.
+            precision: what to export and load: ``"fp32"``, ``"int8"``, ``"fp16"``, or ``"auto"`` for float32 and int8,
+                of which int8 runs if its measured quality passed.
+            revision: of a hub id: a commit, tag or branch.
+            cache: folder for exported artifacts and compiled engines; by default ``MODERNRANK_CACHE`` or the user's
+                cache.
+            load_options: further arguments of ``load``.
+
+        Raises:
+            ArtifactError: the checkpoint does not exist, is damaged or is of a kind that cannot be exported.
+            ModuleNotFoundError: ``modernrank[export]`` is not installed.
+        """
+        from modernrank.export.cache import cached_artifact  # only this needs the exporter
+
+        folder = cached_artifact(checkpoint, precision=precision, revision=revision, cache=cache)
+        return cls.load(folder, precision=precision, cache=cache, **load_options)
 
     @property
-    def info(self) -> SessionInfo:
+    def info(self) -> BackendInfo:
         """What is running: provider, runtime, precision, graph, threads."""
-        return self._open_session().info
+        return self._scorer.info
 
     @property
-    def stages(self) -> Stages:
-        """Seconds that all scoring since ``load`` has spent in each stage."""
-        return self._clock.read()
+    def times(self) -> StageTimes:
+        """Seconds that all scoring since ``load`` spent in each stage."""
+        return self._scorer.times
 
     @property
     def labels(self) -> list[str]:
@@ -142,76 +197,88 @@ class Reranker:
 
     @property
     def max_length(self) -> int:
-        """Most tokens in a pair, special tokens included."""
+        """The maximum number of tokens in a pair, special tokens included, where a call does not lower it."""
         return self._encoder.max_length
 
     def score(
         self,
         pairs: Iterable[Pair],
         *,
-        activation: str = "none",
-        on_truncate: Callable[[Truncation], None] | None = None,
+        activation: ActivationChoice = "logit",
+        max_length: int | None = None,
+        truncation: TruncationChoice | None = None,
+        on_truncate: OnTruncate | None = None,
         show_progress: bool = False,
     ) -> FloatArray:
         """Score each (query, document) pair.
 
         Args:
-            pairs: any iterable of (query, document) tuples of strings, a generator too.
-            activation: ``"none"`` for the logits, as the model's card prints them; ``"sigmoid"``, for one label or
-                several independent ones; ``"softmax"`` over several labels. Computed in float32.
-            on_truncate: called with a ``Truncation`` for each pair that was cut. Without it, cut pairs are told of
-                in one ``TruncationWarning``.
+            pairs: any iterable of (query, document) tuples, lists or arrays of two strings; a generator, a 2-D array of
+                strings, or ``zip(df["query"], df["document"])``.
+            activation: ``"logit"``; ``"sigmoid"``, for one label or several independent ones; ``"softmax"`` over
+                several labels; ``"model"`` for what the checkpoint asks for, as sentence-transformers applies it. All
+                are computed in float32.
+            max_length: a lower limit for this call.
+            truncation: another policy for this call.
+            on_truncate: called with a ``Truncation`` for each pair that was cut. Without it, one ``TruncationWarning``
+                summarises the cut pairs.
             show_progress: draw a progress bar on standard error.
 
         Returns:
-            float32 ``[pairs]`` in input order, or ``[pairs, labels]`` for a model of several labels; for no pairs,
-            an empty array.
+            float32 ``[pairs]`` in input order for a model of one label, and ``[pairs, labels]`` for one of several; for
+            no pairs, an empty array of ``[0]`` or ``[0, labels]``.
 
         Raises:
-            InputError: a pair is not two strings, or is too long for ``truncation``.
+            InputError: ``pairs`` are not pairs of strings, or one is too long for ``truncation``.
         """
-        self._check_activation(activation)
-        _check_iterable(pairs)
-        notify = on_truncate or TruncationSummary(self.max_length)
-        windows = self._score_windows(pairs, PROGRESS_WINDOW if show_progress else WINDOW, notify)
+        chosen = self._activation(activation)
+        encoder = self._encoder_for(max_length, truncation)
+        notify = on_truncate or TruncationSummary(encoder.max_length)
+        size = PROGRESS_WINDOW if show_progress else WINDOW
+        scored = self._score_windows(check_pairs(pairs), encoder, size, notify)
         if show_progress:
-            windows = _with_progress(windows, pairs)
-        scores = [activate(activation, window) for window in windows]
+            scored = _with_progress(scored, pairs)
+        scores = [activate(chosen, logits) for logits in scored]
         if isinstance(notify, TruncationSummary):
             notify.warn()
-        every = np.concatenate(scores) if scores else np.empty((0, len(self.labels)), np.float32)
-        return every[:, 0] if len(self.labels) == 1 else every
+        return self._squeezed(np.concatenate(scores) if scores else np.empty((0, len(self.labels)), np.float32))
 
     def score_iter(
         self,
         pairs: Iterable[Pair],
         *,
-        activation: str = "none",
-        on_truncate: Callable[[Truncation], None] | None = None,
+        activation: ActivationChoice = "logit",
+        max_length: int | None = None,
+        truncation: TruncationChoice | None = None,
+        on_truncate: OnTruncate | None = None,
         window: int = WINDOW,
-    ) -> Iterator[Any]:
+    ) -> Iterator[np.float32 | FloatArray]:
         """Score a stream of pairs in constant memory: yields one score for each pair, in order.
 
         Args:
-            pairs, activation, on_truncate: as in ``score``.
-            window: pairs that are read ahead, planned and scored together. Larger windows pad less, smaller ones
-                answer sooner.
+            pairs: as in ``score``.
+            activation: as in ``score``.
+            max_length: as in ``score``.
+            truncation: as in ``score``.
+            on_truncate: as in ``score``.
+            window: number of pairs that are read ahead, planned and scored together. Larger windows pad less, smaller
+                ones answer sooner.
 
         Returns:
-            An iterator of ``np.float32``, or float32 ``[labels]`` for a model of several labels.
+            An iterator of ``np.float32`` for a model of one label, and of float32 ``[labels]`` for one of several.
         """
-        self._check_activation(activation)
-        positive("window", window)
-        _check_iterable(pairs)
-        return self._score_stream(pairs, activation, on_truncate or TruncationSummary(self.max_length), window)
+        chosen = self._activation(activation)
+        encoder = self._encoder_for(max_length, truncation)
+        window = positive("window", window)
+        notify = on_truncate or TruncationSummary(encoder.max_length)
+        return self._score_stream(check_pairs(pairs), encoder, window, notify, chosen)
 
     def _score_stream(
-        self, pairs: Iterable[Pair], activation: str, notify: Callable[[Truncation], None], window: int
-    ) -> Iterator[Any]:
+        self, pairs: Iterable[object], encoder: PairEncoder, window: int, notify: OnTruncate, activation: str
+    ) -> Iterator[np.float32 | FloatArray]:
         try:
-            for scores in self._score_windows(pairs, window, notify):
-                activated = activate(activation, scores)
-                yield from activated[:, 0] if len(self.labels) == 1 else activated
+            for logits in self._score_windows(pairs, encoder, window, notify):
+                yield from self._squeezed(activate(activation, logits))
         finally:  # also where the caller stops early
             if isinstance(notify, TruncationSummary):
                 notify.warn()
@@ -222,94 +289,86 @@ class Reranker:
         documents: Iterable[str],
         top_k: int | None = None,
         *,
-        activation: str = "none",
-        long_documents: str = "truncate",
+        activation: ActivationChoice = "logit",
+        max_length: int | None = None,
+        truncation: TruncationChoice | None = None,
+        long_documents: LongDocuments = "truncate",
+        max_parts: int | None = None,
         show_progress: bool = False,
     ) -> list[RankedDocument]:
         """Sort ``documents`` by their score for ``query``, best first, ties by index.
 
         Args:
-            query: tokenised once, not once for each document.
-            documents: strings. Equal ones are scored once, and so tie to the last bit.
-            top_k: how many to return; all by default.
+            query: is tokenised once, not once for each document.
+            documents: any iterable of strings: a list, an array, a column of a data frame. Equal ones are scored once,
+                and so tie to the last bit.
+            top_k: number of documents to return; all by default.
+            activation: as in ``score``. The order is that of the logits, also where an activation saturates.
+            max_length: as in ``score``.
+            truncation: as in ``score``.
             long_documents: what happens to a document whose pair exceeds ``max_length``: ``"truncate"`` cuts it as
                 ``truncation`` says; ``"chunk"`` scores it in overlapping parts, each with the whole query, and takes
-                the highest score, as hosted rerankers do: the document counts as its best passage. A small
-                ``max_length``, such as 512, then makes the passages short.
-            activation, show_progress: as in ``score``.
+                the highest score, as hosted rerankers do. A small ``max_length``, such as 512, then makes the parts
+                short.
+                The time grows with the document: 1 million characters are some 700 parts of 512 tokens.
+            max_parts: maximum number of parts of a document, from its beginning; by default all. What lies beyond
+                counts in ``tokens_cut``.
+            show_progress: as in ``score``.
 
         Raises:
-            InputError: the model has several labels, so that no order is defined; or as ``score``.
+            InputError: the model has several labels, so that no order is defined; or as in ``score``.
         """
-        if len(self.labels) != 1:
-            raise InputError(
-                f"rank needs a model of one label, {self.manifest.name} has {len(self.labels)} "
-                f"({', '.join(self.labels)}); use score and choose a label"
-            )
-        if top_k is not None:
-            positive("top_k", top_k)
-        if long_documents not in LONG_DOCUMENTS:
-            raise InputError(f"long_documents {long_documents!r} is unknown; choose one of {', '.join(LONG_DOCUMENTS)}")
+        self._check_one_label()
+        top_k = None if top_k is None else positive("top_k", top_k)
+        max_parts = None if max_parts is None else positive("max_parts", max_parts)
+        check_choice("long_documents", long_documents, LongDocuments)
+        if max_parts is not None and long_documents != "chunk":
+            raise InputError("max_parts requires long_documents='chunk'", argument="max_parts")
+        chosen = self._activation(activation)
+        encoder = self._encoder_for(max_length, truncation)
         check_text(query, "the query")
         checked = check_texts(documents, "document")
         distinct = list(dict.fromkeys(checked))
-        cuts: dict[str, int] = {}
-
-        def remember(truncation: Truncation) -> None:
-            cuts[distinct[truncation.index]] = truncation.query_tokens_cut + truncation.document_tokens_cut
-
+        size = PROGRESS_WINDOW if show_progress or long_documents == "chunk" else WINDOW
         if long_documents == "chunk":
-            self._check_activation(activation)
-            found = self._score_parts(query, distinct, activation, show_progress)
+            scored = self._score_parts(query, distinct, encoder, max_parts, size)
         else:
-            pairs = [(query, document) for document in distinct]
-            found = self.score(pairs, activation=activation, on_truncate=remember, show_progress=show_progress)
-        score_of = dict(zip(distinct, found.tolist(), strict=True))
-        order = sorted(range(len(checked)), key=lambda i: (-score_of[checked[i]], i))[:top_k]
-        return [RankedDocument(i, score_of[checked[i]], checked[i], cuts.get(checked[i], 0)) for i in order]
-
-    def _score_parts(self, query: str, documents: list[str], activation: str, show_progress: bool) -> FloatArray:
-        """The score of each document's best part; activations of one label keep the order."""
-
-        def score(chunk: Chunk[str]) -> FloatArray:
-            with self._clock.stage("tokenise"):
-                parts = self._encoder.encode_parts(query, chunk.items, chunk.first)
-            logits = self._run([part for each in parts for part in each])
-            best: FloatArray = np.maximum.reduceat(logits, np.cumsum([0, *map(len, parts[:-1])]))
-            return activate(activation, best)
-
-        windows: Iterator[FloatArray] = map(score, chunked(documents, PROGRESS_WINDOW))
+            scored = self._score_documents(query, distinct, encoder, size)
         if show_progress:
-            windows = _with_progress(windows, documents)
-        return np.concatenate([np.empty((0, 1), np.float32), *windows])[:, 0]
+            scored = _with_progress(scored, distinct)
+        results = [result for window in scored for result in window]
+        logit_of = {text: logit for text, (logit, _) in zip(distinct, results, strict=True)}
+        cut_of = {text: cut for text, (_, cut) in zip(distinct, results, strict=True)}
+        order = sorted(range(len(checked)), key=lambda i: (-logit_of[checked[i]], i))[:top_k]
+        logits = np.array([[logit_of[checked[i]]] for i in order], np.float32).reshape(-1, 1)
+        scores = activate(chosen, logits)[:, 0].tolist()
+        return [
+            RankedDocument(i, score, checked[i], cut_of[checked[i]]) for i, score in zip(order, scores, strict=True)
+        ]
 
     def plan(self, pairs: Iterable[Pair]) -> Plan:
-        """How ``pairs`` would be placed in rows and runs as one window, without running them; ``print`` explains it."""
-        encoded = self._encoder.encode(list(pairs))
-        return packing.plan([len(pair.ids) for pair in encoded], self._open_session().limits)
+        """How ``pairs`` would be placed in rows and batches as one window. Nothing runs; ``print`` explains it."""
+        return self._scorer.plan(self.count_tokens(pairs).tolist())
+
+    def count_tokens(self, pairs: Iterable[Pair]) -> IntArray:
+        """The number of tokens of each pair, special tokens included, cut as ``score`` cuts it: int64 ``[pairs]``.
+
+        >>> with Reranker.load(TINY) as reranker:
+        ...     int(reranker.count_tokens([("a", "b"), ("a", "c")]).sum())
+        10
+        """
+        encoded = self._encoder.encode(list(check_pairs(pairs)))
+        return np.array([len(pair.ids) for pair in encoded], np.int64)
 
     def warmup(self, lengths: Sequence[int] = (16, 128, 512)) -> None:
-        """Score a made-up pair of each of ``lengths`` (tokens, cut to ``max_length``), on all threads and side by side.
-
-        The first run of a kind pays for touching the weights and for memory; a service calls this before it takes
-        traffic. ``load`` and the first score are enough for a single call.
-        """
-        session = self._open_session()
-        pad = self.manifest.tokenizer.pad_token_id
-        for length in {min(positive("a length", length), self.max_length) for length in lengths}:
-            run = Run(((0,),), length)
-            batch = packing.assemble(run, [np.full(length, pad, np.int64)], pad)
-            for side_by_side in (False, True):
-                session.run(batch, side_by_side)
+        """Score made-up pairs of these ``lengths`` (tokens, cut to ``max_length``); see ``Scorer.warmup``."""
+        self._scorer.warmup([min(positive("a length", length), self.max_length) for length in lengths])
 
     def close(self) -> None:
-        """Free the model. Scoring after it is an error; closing twice is not."""
-        session, self._session = self._session, None
-        if session is not None:
-            session.close()  # first: what is still queued then fails at once
-            self._streams.close()
+        """Free the model. Scoring afterwards is an error; closing twice is not."""
+        self._scorer.close()
 
-    def __enter__(self) -> Reranker:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -317,79 +376,120 @@ class Reranker:
     ) -> None:
         self.close()
 
+    def __repr__(self) -> str:
+        return f"Reranker({self.manifest.name!r}, {self._scorer.description})"
+
+    def __reduce__(self) -> str | tuple[object, ...]:
+        raise TypeError(f"a {type(self).__name__} cannot be copied or pickled; load the artifact in each process")
+
     def _score_windows(
-        self, pairs: Iterable[Pair], window: int, on_truncate: Callable[[Truncation], None]
+        self, pairs: Iterable[object], encoder: PairEncoder, size: int, notify: OnTruncate
     ) -> Iterator[FloatArray]:
         """Logits ``[pairs, labels]`` of one window of pairs after the other."""
-        most = self._open_session().limits.pairs_tokenised_ahead
-        chunks = chunked(pairs, min(window, most or window))
-        windows = in_advance(self._encode, chunks) if most else map(self._encode, chunks)
-        first_index = 0
-        for encoded in windows:
-            for index, pair in enumerate(encoded, start=first_index):
-                if pair.query_tokens_cut or pair.document_tokens_cut:
-                    on_truncate(Truncation(index, pair.query_tokens_cut, pair.document_tokens_cut))
-            yield self._run(encoded)
-            first_index += len(encoded)
+        start = 0
+        for encoded in self._encode_windows(pairs, size, lambda window: encoder.encode(window.items, window.start)):
+            for index, pair in enumerate(encoded, start):
+                if pair.tokens_cut:
+                    notify(Truncation(index, pair.query_tokens_cut, pair.document_tokens_cut))
+            if start == 0 and isinstance(notify, TruncationSummary):
+                notify.warn()  # before the work: a warning that is turned into an error then costs none
+            yield self._scorer.score([pair.ids for pair in encoded])
+            start += len(encoded)
 
-    def _encode(self, chunk: Chunk[Pair]) -> list[EncodedPair]:
-        with self._clock.stage("tokenise"):
-            return self._encoder.encode(chunk.items, chunk.first)
+    def _score_documents(
+        self, query: str, documents: list[str], encoder: PairEncoder, size: int
+    ) -> Iterator[list[tuple[float, int]]]:
+        """The logit of each document and the tokens that its pair lost, a window after the other."""
+        pairs = [(query, document) for document in documents]
+        for encoded in self._encode_windows(pairs, size, lambda window: encoder.encode(window.items, window.start)):
+            logits = self._scorer.score([pair.ids for pair in encoded])[:, 0]
+            yield [(logit, pair.tokens_cut) for logit, pair in zip(logits.tolist(), encoded, strict=True)]
 
-    def _run(self, encoded: list[EncodedPair]) -> FloatArray:
-        """Logits ``[pairs, labels]`` of one window. Pairs of equal tokens are scored once."""
-        session = self._open_session()
-        distinct: dict[bytes, int] = {}
-        which = [distinct.setdefault(pair.ids.tobytes(), len(distinct)) for pair in encoded]
-        ids = [np.frombuffer(tokens, np.int64) for tokens in distinct]
-        logits = np.empty((len(ids), len(self.labels)), np.float32)
+    def _score_parts(
+        self, query: str, documents: list[str], encoder: PairEncoder, max_parts: int | None, size: int
+    ) -> Iterator[list[tuple[float, int]]]:
+        """The logit of each document's best part and the tokens beyond the last part, a window after the other."""
 
-        def run_one(run: Run, side_by_side: bool) -> None:
-            with self._clock.stage("pack"):
-                batch = packing.assemble(run, ids, self.manifest.tokenizer.pad_token_id)
-            with self._clock.stage("run"):
-                found = session.run(batch, side_by_side)
-            with self._clock.stage("unpack"):
-                packing.unpack(run, found, out=logits)
+        def encode(window: Window[str]) -> list[list[EncodedPair]]:
+            return encoder.encode_parts(query, window.items, window.start, max_parts)
 
-        with self._clock.stage("plan"):
-            plan = packing.plan([len(i) for i in ids], session.limits)
-        self._streams.carry_out(plan, run_one)
-        wrong = np.count_nonzero(~np.isfinite(logits).all(axis=1))
-        if wrong:
-            raise ModernRankError(
-                f"{wrong} of {len(logits)} pairs have scores that are not numbers, in {session.info.precision} on "
-                f"{session.info.provider}; see what `modernrank verify` says of this artifact, and load it with "
-                "precision='fp32'"
+        for encoded in self._encode_windows(documents, size, encode):
+            logits = self._scorer.score([part.ids for parts in encoded for part in parts])[:, 0]
+            best = np.maximum.reduceat(logits, np.cumsum([0, *map(len, encoded[:-1])]))
+            yield [(logit, parts[-1].tokens_cut) for logit, parts in zip(best.tolist(), encoded, strict=True)]
+
+    def _encode_windows(self, items: Iterable[T], size: int, encode: Callable[[Window[T]], R]) -> Iterator[R]:
+        """Encode a stream window by window; where the backend wants it, one window ahead in another thread."""
+
+        def timed(window: Window[T]) -> R:
+            with self._scorer.timer.stage("tokenise"):
+                return encode(window)
+
+        ahead = self._scorer.policy.prefetch_pairs
+        cut = windows(items, min(size, ahead or size))
+        return prefetch(timed, cut) if ahead else map(timed, cut)
+
+    def _encoder_for(self, max_length: int | None, truncation: TruncationChoice | None) -> PairEncoder:
+        """The encoder with the limits of one call."""
+        length = self.max_length if max_length is None else _checked_length(max_length, self.manifest)
+        return self._encoder.with_limits(length, truncation or self._encoder.truncation)
+
+    def _activation(self, activation: ActivationChoice) -> str:
+        """The activation to compute, with ``"model"`` resolved.
+
+        Raises:
+            InputError: it is unknown, meaningless for this model, or not recorded in the artifact.
+        """
+        check_choice("activation", activation, ActivationChoice)
+        chosen = self.manifest.model.activation if activation == "model" else activation
+        if chosen not in ACTIVATIONS:
+            recorded = f"asks for {chosen!r}, which is not implemented" if chosen else "records none"
+            raise InputError(
+                f"activation 'model': {self.manifest.name} {recorded}; choose one of {', '.join(ACTIVATIONS)}, or "
+                "export the artifact again",
+                argument="activation",
+                value=chosen,
+                choices=tuple(ACTIVATIONS),
             )
-        every: FloatArray = logits[which]
-        return every
-
-    def _open_session(self) -> Session:
-        session = self._session
-        if session is None:
-            raise ModernRankError("this Reranker is closed; load it again, or score inside its `with` block")
-        return session
-
-    def _check_activation(self, activation: str) -> None:
-        if activation not in ACTIVATIONS:
-            raise InputError(f"activation {activation!r} is unknown; choose one of {', '.join(ACTIVATIONS)}")
         if activation == "softmax" and len(self.labels) == 1:
-            raise InputError("softmax over one label is always 1; choose activation='sigmoid' or 'none'")
+            raise InputError(
+                "softmax over one label is always 1; choose activation='sigmoid' or 'logit'", argument="activation"
+            )
+        return chosen
+
+    def _check_one_label(self) -> None:
+        if len(self.labels) != 1:
+            raise InputError(
+                f"rank requires a model of one label, and {self.manifest.name} has {len(self.labels)} "
+                f"({', '.join(self.labels)}); use score and choose a label",
+                labels=self.labels,
+            )
+
+    def _squeezed(self, scores: FloatArray) -> FloatArray:
+        """``[pairs]`` for a model of one label, ``[pairs, labels]`` for one of several."""
+        return scores[:, 0] if len(self.labels) == 1 else scores
 
 
-def _check_iterable(pairs: object) -> None:
-    if not isinstance(pairs, Iterable) or isinstance(pairs, str | bytes | Mapping):
-        raise InputError(f"pairs is {type(pairs).__name__}; a list or another iterable of (query, document) is needed")
+def _checked_length(max_length: int | None, manifest: Manifest) -> int:
+    limit = manifest.max_length
+    length = limit if max_length is None else positive("max_length", max_length)
+    if length > limit:
+        raise InputError(
+            f"max_length {length} exceeds the {limit} tokens that {manifest.name} accepts; lower it",
+            argument="max_length",
+            value=length,
+            limit=limit,
+        )
+    return length
 
 
-def _with_progress(windows: Iterator[FloatArray], pairs: Iterable[object]) -> Iterator[FloatArray]:
-    """Pass ``windows`` on, counting their pairs in a bar on standard error."""
+def _with_progress(scored: Iterator[W], items: Iterable[object]) -> Iterator[W]:
+    """Pass windows on, and count their items in a bar on standard error."""
     try:
         from tqdm import tqdm
     except ImportError as error:
-        raise InputError("show_progress needs tqdm: pip install tqdm, or leave show_progress off") from error
-    with tqdm(total=len(pairs) if isinstance(pairs, Sized) else None, unit="pair") as bar:
-        for window in windows:
+        raise InputError("show_progress requires tqdm: pip install tqdm, or leave show_progress off") from error
+    with tqdm(total=len(items) if isinstance(items, Sized) else None, unit="pair") as bar:
+        for window in scored:
             yield window
             bar.update(len(window))

@@ -1,4 +1,4 @@
-"""Where the time of scoring goes: a clock that the runtime keeps, and a service may export as a metric."""
+"""Where the time of scoring goes: seconds by stage, which a service may export as metrics."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from dataclasses import asdict, dataclass
 
 
 @dataclass(frozen=True)
-class Stages:
-    """Seconds spent in each stage, summed over threads: runs side by side count as often as there are of them.
+class StageTimes:
+    """Seconds spent in each stage, summed over threads: batches that run side by side count separately.
 
-    >>> (Stages(run=3.0) - Stages(run=1.0)).run
+    >>> (StageTimes(run=3.0) - StageTimes(run=1.0)).run
     2.0
     """
 
@@ -23,22 +23,22 @@ class Stages:
     run: float = 0.0
     unpack: float = 0.0
 
-    def __sub__(self, earlier: Stages) -> Stages:
-        """What was spent since ``earlier``."""
+    def __sub__(self, earlier: StageTimes) -> StageTimes:
+        """The seconds spent since ``earlier``."""
         before = asdict(earlier)
-        return Stages(**{name: seconds - before[name] for name, seconds in asdict(self).items()})
+        return StageTimes(**{name: seconds - before[name] for name, seconds in asdict(self).items()})
 
 
-class StageClock:
-    """Adds up the seconds of the stages; may be used by several threads at once."""
+class StageTimer:
+    """Adds up the seconds of each stage. Several threads may use it at once."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._seconds = asdict(Stages())
+        self._seconds = asdict(StageTimes())
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Count the time of the ``with`` block to stage ``name``."""
+        """Count the time of the ``with`` block towards the stage ``name``."""
         start = time.perf_counter()
         try:
             yield
@@ -47,7 +47,7 @@ class StageClock:
             with self._lock:
                 self._seconds[name] += spent
 
-    def read(self) -> Stages:
+    def read(self) -> StageTimes:
         """The sums so far."""
         with self._lock:
-            return Stages(**self._seconds)
+            return StageTimes(**self._seconds)

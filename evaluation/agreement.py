@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from scipy.stats import kendalltau, spearmanr
 
-from modernrank.batching.packing import FloatArray
+from modernrank.arrays import FloatArray
 from modernrank.errors import InputError
-from modernrank.text.encoder import Pair
+from modernrank.text.checks import Pair
 
 TOP = 10
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from modernrank.errors import InputError
 from modernrank.text import jsonl
-from modernrank.text.encoder import check_text
+from modernrank.text.checks import check_text
 
 QUERIES, CORPUS, QRELS, CANDIDATES = "queries.jsonl", "corpus.jsonl", "qrels/test.tsv", "candidates.run"
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from modernrank.artifact.hashing import read_json_object
+from modernrank.artifact.json_records import read_json_object
 from modernrank.errors import InputError
+from modernrank.options import LongDocuments
 from modernrank.reranker import Reranker
 
 from .formats import EvaluationSet
@@ -80,7 +81,7 @@ def rerank(
     data: EvaluationSet,
     reranker: Reranker,
     keep: RunFile | None,
-    long_documents: str,
+    long_documents: LongDocuments,
     advance: Callable[[int], None],
 ) -> dict[str, Scored]:
     """The candidates of each judged query, ordered by their scores, ties in the order in which they were found.

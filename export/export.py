@@ -15,9 +15,9 @@ from typing import Any
 
 from modernrank import __version__
 from modernrank.artifact.folder import Artifact
-from modernrank.artifact.hashing import read_json_object, sha256_of
-from modernrank.artifact.manifest import FILE_NAME, FileRecord, Graph, Manifest, Model, Source, Tokenizer
-from modernrank.backends.onnxruntime.provider_options import CACHE
+from modernrank.artifact.hashing import sha256_of
+from modernrank.artifact.json_records import read_json_object
+from modernrank.artifact.manifest import FILE_NAME, FileRecord, Manifest, Model, OnnxGraph, Source, Tokenizer
 from modernrank.errors import ArtifactError, InputError
 from modernrank.evaluation.formats import QUERIES
 from modernrank.export.checkpoint.weights import DEFAULT_MODEL, Checkpoint, Origin, license_of, locate, origin_hashes
@@ -136,7 +136,7 @@ def _write_model(
     folder: Path,
     calibration: Path | None,
     report: Callable[[str], None],
-) -> tuple[Graph, dict[str, Any]]:
+) -> tuple[OnnxGraph, dict[str, Any]]:
     """Write the graph and its weights; returns their record, and unless it is float32 how it was made."""
     model = folder / f"model.{precision}.onnx"
     made: dict[str, Any] = {}
@@ -161,8 +161,7 @@ def _write_model(
         write_graph(weights, config, graph, model)
     data = model.with_name(model.name + ".data")
     layout = "padded" if graph == REFERENCE else "packed"
-    providers = list(dialect.providers) if dialect else ["cpu"]
-    record = Graph(precision, graph, layout, opset, model.name, data.name if data.is_file() else None, providers)
+    record = OnnxGraph(precision, graph, layout, opset, model.name, data.name if data.is_file() else None)
     return record, made
 
 
@@ -183,7 +182,7 @@ def _manifest(
     weight_files: list[Path],
     config: ModernBertConfig,
     tokenizer: Tokenizer,
-    graphs: list[Graph],
+    graphs: list[OnnxGraph],
     folder: Path,
 ) -> Manifest:
     return Manifest(
@@ -244,7 +243,7 @@ def _check_target(out: Path, force: bool) -> None:
         return
     if FILE_NAME not in names:
         raise ArtifactError(f"{out} exists and is not an artifact; choose another --out")
-    foreign = sorted(names - set(Manifest.read(out).files) - {FILE_NAME, CACHE})
+    foreign = sorted(names - set(Manifest.read(out).files) - {FILE_NAME})
     if foreign:
         raise ArtifactError(
             f"{out} holds {foreign[0]}, which is no part of its artifact; move it, or choose another --out"

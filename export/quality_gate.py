@@ -15,10 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from modernrank import Reranker
+from modernrank import Scorer
+from modernrank.arrays import FloatArray
 from modernrank.artifact.folder import Artifact
-from modernrank.artifact.manifest import Graph, Manifest
-from modernrank.batching.packing import FloatArray
+from modernrank.artifact.manifest import Manifest, OnnxGraph
+from modernrank.backends.registry import PROVIDERS
 from modernrank.errors import InputError
 from modernrank.evaluation.agreement import Fidelity, measure
 from modernrank.evaluation.formats import EvaluationSet, read_folder
@@ -27,9 +28,9 @@ from modernrank.export.graph.dialects import OPSET
 from modernrank.export.models.modernbert.config import ModernBertConfig
 from modernrank.export.models.modernbert.graph import write_graph
 from modernrank.export.precision.calibration import held_out_pairs
-from modernrank.export.precision.fp16_emulation import session_on_processor
+from modernrank.export.precision.fp16_emulation import backend_on_processor
 from modernrank.host import available_threads
-from modernrank.text.encoder import Pair
+from modernrank.text.checks import Pair
 
 EXACT = "fp32"
 MEASURE = "nDCG@10"
@@ -163,10 +164,10 @@ def _ndcg(data: EvaluationSet, scores: FloatArray) -> float:
 
 
 @contextmanager
-def _exact_graph(artifact: Artifact, weights: Weights, config: ModernBertConfig) -> Iterator[tuple[Path, Graph]]:
+def _exact_graph(artifact: Artifact, weights: Weights, config: ModernBertConfig) -> Iterator[tuple[Path, OnnxGraph]]:
     """The artifact's float32 graph for processors, or one that is written for the time."""
     for graph in artifact.manifest.graphs:
-        if graph.precision == EXACT and "cpu" in graph.providers:
+        if graph.precision == EXACT and graph.dialect in PROVIDERS["cpu"].dialects:
             yield artifact.folder, graph
             return
     with tempfile.TemporaryDirectory(dir=artifact.folder.parent) as folder:  # the disk that has room for artifacts
@@ -174,13 +175,14 @@ def _exact_graph(artifact: Artifact, weights: Weights, config: ModernBertConfig)
         write_graph(weights, config, "ort-cpu", path)
         data = path.with_name(path.name + ".data")
         name = data.name if data.is_file() else None
-        yield Path(folder), Graph(EXACT, "ort-cpu", "packed", OPSET, path.name, name, ["cpu"])
+        yield Path(folder), OnnxGraph(EXACT, "ort-cpu", "packed", OPSET, path.name, name)
 
 
-def _score(artifact: Artifact, folder: Path, graph: Graph, pairs: list[Pair]) -> FloatArray:
+def _score(artifact: Artifact, folder: Path, graph: OnnxGraph, pairs: list[Pair]) -> FloatArray:
     """float32 ``[pairs]``; of the first label where there are several. Long pairs are cut as the runtime cuts them."""
     manifest: Manifest = artifact.manifest
-    with session_on_processor(folder, graph, len(manifest.model.labels), available_threads()) as session:
-        scores = Reranker(manifest, artifact.encoder(), session).score(pairs, on_truncate=lambda cut: None)
-    first: FloatArray = scores if scores.ndim == 1 else scores[:, 0]
-    return first
+    labels = len(manifest.model.labels)
+    encoded = artifact.encoder().encode(pairs)
+    with backend_on_processor(folder, graph, labels, available_threads()) as backend:
+        logits = Scorer(backend, labels, manifest.tokenizer.pad_token_id).score([pair.ids for pair in encoded])
+    return logits[:, 0]

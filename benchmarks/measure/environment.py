@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from modernrank import __version__
-from modernrank.backends.onnxruntime.cpu import use_int8_kernel
 from modernrank.backends.onnxruntime.int8_kernel import int8_kernel
+from modernrank.backends.onnxruntime.loading import use_int8_kernel
 from modernrank.host import available_threads
 
 CPUINFO = Path("/proc/cpuinfo")

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from modernrank import ModernRankError, Reranker
 from modernrank.benchmarks.reporting.result import Measurement, Parameters
-from modernrank.text.encoder import Pair
+from modernrank.text.checks import Pair
 
 from .environment import peak_memory, reset_peak_memory
 from .workload import Workload
@@ -83,7 +83,7 @@ def _one_after_the_other(
     plans = [reranker.plan(call) for call in calls]
     reset = reset_peak_memory()
     reranker.score([pair for call in calls for pair in call])  # every shape once
-    before, begun = reranker.stages, time.perf_counter()
+    before, begun = reranker.times, time.perf_counter()
     seconds: list[float] = []
     taken = []
     told = begun
@@ -107,7 +107,7 @@ def _one_after_the_other(
         seconds=seconds,
         elapsed=time.perf_counter() - begun,
         padding=_padding(plans),
-        stages=dataclasses.asdict(reranker.stages - before),
+        stages=dataclasses.asdict(reranker.times - before),
         peak_memory=peak_memory() if reset else None,
         runtime=dataclasses.asdict(reranker.info),
     )
@@ -137,7 +137,7 @@ def server(
         due = list(itertools.accumulate(chance.expovariate(rate) for _ in range(count)))
         chosen = [chance.randrange(len(workload.queries)) for _ in due]
         report(f"{subject.name}, server, {workload.name}: {count} queries at {rate:.2f} a second")
-        before, begun = reranker.stages, time.perf_counter()
+        before, begun = reranker.times, time.perf_counter()
 
         def answer(arrival: float, index: int, begun: float = begun) -> float:
             reranker.score(workload.queries[index])
@@ -159,7 +159,7 @@ def server(
             seconds=seconds,
             elapsed=time.perf_counter() - begun,
             padding=_padding(plans),
-            stages=dataclasses.asdict(reranker.stages - before),
+            stages=dataclasses.asdict(reranker.times - before),
             peak_memory=peak_memory() if reset else None,
             runtime=dataclasses.asdict(reranker.info),
         )
@@ -192,7 +192,7 @@ print(json.dumps({"import": imported - start, "load": loaded - imported, "first_
 def cold(subject: Subject, artifact: Path, workload: Workload, budget: Budget, report: Report) -> Measurement:
     """From the start of a new process to its first score: ``budget.samples`` times, after one for the page cache."""
     info = subject.reranker.info
-    options = {name: getattr(info, name) for name in ("provider", "precision", "threads", "streams")}
+    options = {name: getattr(info, name) for name in ("provider", "precision", "threads", "workers")}
     pair = workload.pairs[0]
     command = [sys.executable, "-c", COLD, str(artifact), json.dumps(options), json.dumps(pair)]
     seconds: list[float] = []

@@ -10,7 +10,7 @@ from pathlib import Path
 from modernrank.errors import InputError
 from modernrank.export.precision.calibration import SHIPPED
 from modernrank.text import jsonl
-from modernrank.text.encoder import Pair
+from modernrank.text.checks import Pair
 
 # Lengths in tokens of 4,300 pairs of TREC DL 2019 queries with MS MARCO passages that BM25 found, as
 # gte-reranker-modernbert-base's tokenizer counts them: the quantiles 0, 0.05, .. 1. Lengths only, no text.

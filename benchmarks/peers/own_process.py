@@ -6,6 +6,7 @@ python -m modernrank.benchmarks.peers.own_process ARTIFACT PRECISION THREADS PRO
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 from modernrank import Reranker
 
@@ -14,7 +15,7 @@ from .peer_process import Pairs, Scorer, serve
 AS_IT_COMES, WITH_GRAPHS, WITHOUT_GRAPHS = "as-it-comes", "with-cuda-graphs", "without-cuda-graphs"
 
 
-def load(artifact: str, precision: str, threads: int, provider: str, graphs: str) -> Scorer:
+def load(artifact: str, precision: Any, threads: int, provider: Any, graphs: str) -> Scorer:
     """``Reranker.score``; the batch size of a request is the planner's business, and left out."""
     wanted = {AS_IT_COMES: None, WITH_GRAPHS: True, WITHOUT_GRAPHS: False}[graphs]
     reranker = Reranker.load(artifact, provider=provider, precision=precision, threads=threads, cuda_graphs=wanted)

@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 
+from modernrank.arrays import FloatArray
 from modernrank.artifact.folder import Artifact
-from modernrank.batching.packing import FloatArray
 from modernrank.benchmarks.measure.workload import Workload
 from modernrank.benchmarks.reporting.result import Measurement
 from modernrank.evaluation.agreement import measure
-from modernrank.text.encoder import Pair
+from modernrank.text.checks import Pair
 
 from . import own_process as own
 from . import peer_process as worker

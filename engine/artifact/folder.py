@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from modernrank.errors import ArtifactError
+from modernrank.options import EXACT, PRECISIONS, PrecisionChoice, TruncationChoice
 from modernrank.text.encoder import PairEncoder
 
 from .hashing import sha256_of
-from .manifest import Graph, Manifest
-
-PRECISIONS = ("fp32", "fp16", "int8")
+from .manifest import Manifest, OnnxGraph, Tokenizer
 
 
 @dataclass(frozen=True)
@@ -24,93 +23,111 @@ class Artifact:
 
     @staticmethod
     def open(folder: str | Path) -> Artifact:
-        """Read the manifest of ``folder``; its files are not touched yet.
+        """Read the manifest of ``folder``. No other file is read yet.
 
         Raises:
-            ArtifactError: no such folder, no manifest, or one that cannot be read.
+            ArtifactError: the folder or its manifest does not exist or cannot be read.
         """
-        folder = Path(folder)
-        if not folder.is_dir():
-            raise ArtifactError(
-                f"there is no artifact folder {folder}; make it with `modernrank export CHECKPOINT --out {folder}`"
-            )
-        return Artifact(folder, Manifest.read(folder))
+        path = Path(folder)
+        if not path.is_dir():
+            remedy = f"make it with `modernrank export CHECKPOINT --out {folder}`"
+            if _looks_like_a_hub_id(str(folder)):
+                remedy += f"; for a model of that name on the hub, call Reranker.from_checkpoint({str(folder)!r})"
+            raise ArtifactError(f"there is no artifact folder {folder}; {remedy}", path=path)
+        return Artifact(path, Manifest.read(path))
 
-    def graph(self, precision: str, provider: str) -> Graph:
-        """The graph for ``provider`` in ``precision``; for ``"auto"`` in the first of ``Manifest.auto_precisions``.
+    def graph_to_run(self, precision: PrecisionChoice, dialects: Sequence[str]) -> OnnxGraph:
+        """The graph in one of ``dialects`` to run; for ``"auto"`` the first of ``Manifest.auto_precisions``.
 
         Raises:
             ArtifactError: the artifact has no such graph.
         """
         precisions = self.manifest.auto_precisions() if precision == "auto" else [precision]
-        found = self._first(precisions, provider)
-        if found is None:
-            raise self.has_no(precision, provider)
-        return found
+        return self._first_graph(precisions, dialects) or self._raise_missing(precision, dialects)
 
-    def written(self, precision: str, provider: str) -> Graph:
-        """Like ``graph``, but for ``"auto"`` the first of PRECISIONS that was written, whatever its quality.
+    def graph_to_build(self, precision: PrecisionChoice, dialects: Sequence[str]) -> OnnxGraph:
+        """The graph in one of ``dialects`` to verify or to build from; for ``"auto"`` the most exact one.
 
         Raises:
             ArtifactError: the artifact has no such graph.
         """
-        found = self._first(PRECISIONS if precision == "auto" else [precision], provider)
-        if found is None:
-            raise self.has_no(precision, provider)
-        return found
+        precisions = PRECISIONS[::-1] if precision == "auto" else (precision,)
+        return self._first_graph(precisions, dialects) or self._raise_missing(precision, dialects)
 
-    def _first(self, precisions: Sequence[str], provider: str) -> Graph | None:
-        graphs = [graph for graph in self.manifest.graphs if provider in graph.providers]
+    def _first_graph(self, precisions: Sequence[str], dialects: Sequence[str]) -> OnnxGraph | None:
+        graphs = [graph for graph in self.manifest.graphs if graph.dialect in dialects]
         return next((graph for name in precisions for graph in graphs if graph.precision == name), None)
 
-    def has_no(self, precision: str, provider: str | None = None) -> ArtifactError:
-        """The error that says what graphs there are, and of what ``"auto"`` might take why it does not."""
+    def _raise_missing(self, precision: PrecisionChoice, dialects: Sequence[str]) -> OnnxGraph:
+        raise self.missing_graph_error(precision, dialects)
+
+    def missing_graph_error(self, precision: PrecisionChoice, dialects: Sequence[str] = ()) -> ArtifactError:
+        """An error that lists the available graphs and why ``"auto"`` rejected each."""
         graphs = self.manifest.graphs
-        there = ", ".join(f"{g.precision} for {' and '.join(g.providers)}" for g in graphs) or "none"
-        failed = [g.precision for g in graphs if g.precision not in self.manifest.auto_precisions()]
-        remedy = "ask for one of these, or export again"
-        if precision == "auto" and failed:
-            reasons = "; ".join(f"{name}: {self.quality_of(name)}" for name in failed)
-            remedy = f"{reasons}. Ask for precision={failed[0]!r} if that will do, or export fp32 beside it"
-        on = f" for provider {provider!r}" if provider else ""
-        return ArtifactError(f"{self.folder} has no graph in precision {precision!r}{on}; it has: {there}; {remedy}")
+        available = ", ".join(f"{graph.precision} ({graph.dialect})" for graph in graphs) or "none"
+        rejected = [graph.precision for graph in graphs if graph.precision not in self.manifest.auto_precisions()]
+        remedy = "choose one of these, or export again"
+        if precision == "auto" and rejected:
+            reasons = "; ".join(f"{name}: {self.quality_of(name)}" for name in rejected)
+            remedy = f"{reasons}. Pass precision={rejected[0]!r} if that is good enough, or export fp32 as well"
+        suffix = f" and dialect {' or '.join(dialects)}" if dialects else ""
+        return ArtifactError(
+            f"{self.folder} has no graph in precision {precision!r}{suffix}; it has: {available}; {remedy}",
+            path=self.folder,
+            precision=precision,
+            available=[(graph.precision, graph.dialect) for graph in graphs],
+        )
 
     def quality_of(self, precision: str) -> str:
         """What is known of a precision's quality, in words."""
-        if precision == "fp32":
+        if precision == EXACT:
             return "exact"
-        unknown = "its quality was not measured, so that precision 'auto' does not take it"
+        unknown = "its quality was not measured, so precision 'auto' does not take it"
         return str(self.manifest.quality.get(precision, {}).get("summary", unknown))
 
-    def check_files(self, names: list[str]) -> None:
-        """Compare size and SHA-256 of the named files with the manifest.
+    def check_files(self, names: Sequence[str], hashes: bool = True) -> None:
+        """Compare the named files with the manifest: their sizes, and with ``hashes`` their SHA-256.
 
         Raises:
-            ArtifactError: one is missing, has another size or another hash.
+            ArtifactError: a file is missing, or has another size or another hash.
         """
+        remedy = "copy the artifact again, or export it again"
         for name in names:
-            record, path = self.manifest.files[name], self.folder / name
-            remedy = "copy the artifact again, or export it again"
+            expected, path = self.manifest.files[name], self.folder / name
             if not path.is_file():
-                raise ArtifactError(f"{path} is missing; {remedy}")
+                raise ArtifactError(f"{path} is missing; {remedy}", path=path)
             size = path.stat().st_size
-            if size != record.size:
+            if size != expected.size:
                 raise ArtifactError(
-                    f"{path} has {size} bytes, the manifest says {record.size}: it was truncated or replaced; {remedy}"
+                    f"{path} has {size} bytes, but the manifest records {expected.size}: it was truncated or replaced; "
+                    f"{remedy}",
+                    path=path,
                 )
-            found = sha256_of(path)
-            if found != record.sha256:
+            digest = sha256_of(path) if hashes else expected.sha256
+            if digest != expected.sha256:
                 raise ArtifactError(
-                    f"{path} does not match its SHA-256 hash in the manifest (found {found[:12]}.., "
-                    f"recorded {record.sha256[:12]}..): it was damaged or changed; {remedy}"
+                    f"{path} does not match its SHA-256 hash in the manifest (it is {digest[:12]}.., the manifest "
+                    f"records {expected.sha256[:12]}..): it was damaged or changed; {remedy}",
+                    path=path,
                 )
 
-    def files_of(self, graph: Graph) -> list[str]:
+    def files_of(self, graph: OnnxGraph) -> list[str]:
         """The files that scoring with ``graph`` reads."""
-        return [self.manifest.tokenizer.file, graph.file, *([graph.data] if graph.data else [])]
+        return [self.manifest.tokenizer.file, *graph.files]
 
-    def encoder(self, max_length: int | None = None, truncation: str = "longest_first") -> PairEncoder:
-        """The encoder of its tokenizer, for pairs of at most ``max_length`` tokens (its own limit)."""
-        settings = self.manifest.tokenizer
-        limit = min(settings.max_length, self.manifest.model.max_length) if max_length is None else max_length
-        return PairEncoder(self.folder / settings.file, limit, truncation, settings.truncation_side)
+    def encoder(self, max_length: int | None = None, truncation: TruncationChoice = "longest_first") -> PairEncoder:
+        """The encoder of its tokenizer, for pairs of at most ``max_length`` tokens; by default the artifact's limit."""
+        limit = self.manifest.max_length if max_length is None else max_length
+        return pair_encoder(self.folder, self.manifest.tokenizer, limit, truncation)
+
+
+def pair_encoder(
+    folder: Path, tokenizer: Tokenizer, max_length: int, truncation: TruncationChoice = "longest_first"
+) -> PairEncoder:
+    """The encoder of a tokenizer's record: the one factory, for scoring, calibration and verification alike."""
+    return PairEncoder(folder / tokenizer.file, max_length, truncation, tokenizer.truncation_side)
+
+
+def _looks_like_a_hub_id(text: str) -> bool:
+    owner, separator, name = text.partition("/")
+    return bool(separator and owner and name) and "/" not in name and not text.startswith((".", "/", "~"))

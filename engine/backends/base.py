@@ -1,26 +1,28 @@
-"""The contract that every backend fills: a batch goes in, logits come out."""
+"""The contract of every backend: a batch goes in, logits come out."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Protocol
 
-from modernrank.batching.packing import Batch, FloatArray, PackingLimits
+from modernrank.arrays import FloatArray
+from modernrank.batching.batch import Batch
+from modernrank.batching.policy import BatchPolicy
 
 
 @dataclass(frozen=True)
-class SessionInfo:
-    """What runs, as the backend itself reports it, not as it was asked for.
+class BackendInfo:
+    """What runs, as the backend itself reports it.
 
-    provider:  modernrank's name for it: ``"cpu"``.
+    provider:  modernrank's name of the provider: ``"cpu"``.
     runtime:   the library and its version: ``"onnxruntime 1.32.0"``.
-    execution_provider: the runtime's own name: ``"CPUExecutionProvider"``; "" for a TensorRT engine.
+    execution_provider: ONNX Runtime's name of the provider: ``"CPUExecutionProvider"``; "" for a TensorRT engine.
     precision: of the artifact's graph: ``"fp32"``.
     graph:     the graph's dialect: ``"ort-cpu"``, ``"tensorrt"``, ..
-    threads:   threads that a run uses when it is alone, on a processor.
-    streams:   runs that go side by side, on a processor each on its share of the threads.
-    devices:   of GPUs, number and name of each.
-    kernel:    of int8 products: ``"u8s8"``, or ``"u8u8"`` (slower) where the processor would saturate; else ``""``.
+    threads:   number of threads of a batch that runs alone, on a processor.
+    workers:   number of batches that run side by side, on a processor each on its share of the threads.
+    kernel:    of int8 products: ``"u8s8"``, or ``"u8u8"`` (slower) where the processor would saturate; otherwise "".
+    devices:   number and name of each GPU.
     """
 
     provider: str
@@ -29,31 +31,37 @@ class SessionInfo:
     precision: str
     graph: str
     threads: int
-    streams: int = 1
+    workers: int = 1
     kernel: str = ""
     devices: tuple[str, ...] = ()
 
 
-class Session(Protocol):
-    """A loaded graph. ``run`` may be called from several threads at once."""
+class Backend(Protocol):
+    """A loaded model. Several threads may call ``run`` at once."""
 
     @property
-    def info(self) -> SessionInfo:
+    def info(self) -> BackendInfo:
         """What is running."""
         ...
 
     @property
-    def limits(self) -> PackingLimits:
-        """The batches that this session runs fastest and can take at all."""
+    def policy(self) -> BatchPolicy:
+        """Which batches this backend accepts, and which it prefers."""
         ...
 
     def run(self, batch: Batch, side_by_side: bool = False) -> FloatArray:
         """Logits, float32 ``[rows, slots, labels]``. A slot without a pair holds zeros.
 
-        ``side_by_side``: take one stream's share of the threads, as other runs are at work; else all of them.
+        Args:
+            batch: what to score.
+            side_by_side: use one worker's share of the threads, since other batches are running; else all of them.
+
+        Raises:
+            BackendError: the runtime failed.
+            ClosedError: ``close`` was called.
         """
         ...
 
     def close(self) -> None:
-        """Free the graph and its memory. ``run`` must not be called after."""
+        """Free the model and its memory."""
         ...

@@ -1,4 +1,4 @@
-"""Several sessions behind one: each run goes to the device that has the least left to compute."""
+"""Several backends behind one: each batch goes to the device that has the fewest tokens left to compute."""
 
 from __future__ import annotations
 
@@ -6,46 +6,48 @@ import threading
 from collections.abc import Sequence
 from dataclasses import replace
 
-from modernrank.batching.packing import Batch, FloatArray, PackingLimits
+from modernrank.arrays import FloatArray
+from modernrank.batching.batch import Batch
+from modernrank.batching.policy import BatchPolicy
 
-from .base import Session, SessionInfo
+from .base import Backend, BackendInfo
 
 
-class SpreadSession:
-    """See ``Session``. The sessions must be of the same graph; a run's tokens are its cost."""
+class MultiDeviceBackend(Backend):
+    """Shares batches among backends of the same graph, one on each device. The cost of a batch is its tokens."""
 
-    def __init__(self, sessions: Sequence[Session]) -> None:
-        self._sessions = list(sessions)
-        self._tokens = [0] * len(self._sessions)  # in flight, by session
-        self._turn = [0] * len(self._sessions)  # when each was last chosen
+    def __init__(self, backends: Sequence[Backend]) -> None:
+        self._backends = list(backends)
+        self._tokens = [0] * len(self._backends)  # in flight, by backend
+        self._turn = [0] * len(self._backends)  # when each was last chosen
         self._lock = threading.Lock()
 
     @property
-    def info(self) -> SessionInfo:
-        """What is running; ``streams`` and ``devices`` are those of all sessions."""
-        every = [session.info for session in self._sessions]
-        devices = tuple(device for info in every for device in info.devices)
-        return replace(every[0], streams=sum(info.streams for info in every), devices=devices)
+    def info(self) -> BackendInfo:
+        """What is running; ``workers`` and ``devices`` are those of all backends together."""
+        infos = [backend.info for backend in self._backends]
+        devices = tuple(device for info in infos for device in info.devices)
+        return replace(infos[0], workers=sum(info.workers for info in infos), devices=devices)
 
     @property
-    def limits(self) -> PackingLimits:
-        """Of one session, with the streams of all."""
-        return replace(self._sessions[0].limits, streams=sum(session.limits.streams for session in self._sessions))
+    def policy(self) -> BatchPolicy:
+        """The policy of one backend, with the workers of all."""
+        policy = self._backends[0].policy
+        workers = sum(backend.policy.schedule.workers for backend in self._backends)
+        return replace(policy, schedule=replace(policy.schedule, workers=workers))
 
     def run(self, batch: Batch, side_by_side: bool = False) -> FloatArray:
-        """See ``Session.run``."""
         cost = batch.input_ids.size
         with self._lock:
-            least = min(range(len(self._sessions)), key=lambda i: (self._tokens[i], self._turn[i]))
-            self._tokens[least] += cost
-            self._turn[least] = max(self._turn) + 1
+            chosen = min(range(len(self._backends)), key=lambda i: (self._tokens[i], self._turn[i]))
+            self._tokens[chosen] += cost
+            self._turn[chosen] = max(self._turn) + 1
         try:
-            return self._sessions[least].run(batch, side_by_side)
+            return self._backends[chosen].run(batch, side_by_side)
         finally:
             with self._lock:
-                self._tokens[least] -= cost
+                self._tokens[chosen] -= cost
 
     def close(self) -> None:
-        """See ``Session.close``."""
-        for session in self._sessions:
-            session.close()
+        for backend in self._backends:
+            backend.close()

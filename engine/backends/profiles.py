@@ -1,4 +1,8 @@
-"""Optimisation profiles: the shapes that an engine takes, and runs shaped for them. Pure functions, no GPU needed."""
+"""Optimisation profiles: the shapes that GPUs run, and how batches fit them. Pure functions that need no GPU.
+
+TensorRT builds an engine for its profiles. ONNX Runtime's CUDA provider has none, but runs the same few shapes, so that
+buffers, kernels and CUDA graphs are reused.
+"""
 
 from __future__ import annotations
 
@@ -8,25 +12,30 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from modernrank.artifact.manifest import Profile
-from modernrank.batching.packing import PackingLimits
+from modernrank.batching.policy import BatchPolicy, PackingPolicy, SchedulePolicy
 from modernrank.errors import ProfileError
 
-STEP = 64  # tokens; widths are multiples of it, so that few shapes occur: it is the block of the sliding layers
-# Most pairs in a row of an engine: pooling more slots than a row has costs next to nothing (0.02 % of the operations).
+# Tokens. Widths are multiples of it, so that few shapes occur. It is the block of the sliding layers
+# (`export.graph.attention.BLOCK`): a narrower step would compute no less.
+STEP = 64
+# Maximum number of pairs in a row of an engine. To pool more slots than a row has costs next to nothing (0.02 % of the
+# operations).
 SLOTS = 32
-# Runs of at most so many tokens spend more time in launching kernels than in them: their shapes are rounded up to a
-# few, each of which becomes a CUDA graph.
-GRAPH_TOKENS = 4096
-# Pairs of a window on GPUs: a few large runs, short enough that tokenising the next hides behind them.
-TOKENISED_AHEAD = 1024
+# Batches of at most so many tokens spend more time in launching kernels than in running them. Their shapes are rounded
+# up to a few, each of which becomes a CUDA graph.
+CUDA_GRAPH_TOKENS = 4096
+# Pairs of a window on GPUs: a few large batches, short enough that the tokenising of the next window hides behind them.
+PREFETCH_PAIRS = 1024
 _SHAPE = re.compile(r"(\d+)x(\d+)")
+# Row counts that small batches are rounded up to; at most half of a count is added, from 4 on at most a third.
+_ROW_COUNTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096)
 
 
 def parse_profile(text: str) -> Profile:
-    """A profile as it is written on the command line: ``NAME=ROWSxTOKENS``, or least, best and most by colons.
+    """A profile as the command line takes it: ``NAME=ROWSxTOKENS``, or minimum, optimum and maximum with colons.
 
-    One shape alone is the most: the least is one row of STEP tokens, the best an eighth of the rows. Two are the best
-    and the most.
+    A single shape is the maximum: the minimum is then one row of STEP tokens, the optimum an eighth of the rows. Two
+    shapes are the optimum and the maximum.
 
     >>> print(parse_profile("short=64x512"))
     short=1x64:8x512:64x512
@@ -34,15 +43,16 @@ def parse_profile(text: str) -> Profile:
     long=1x576:1x2048:4x8192
 
     Raises:
-        ProfileError: it is not of this form, or the three shapes do not grow.
+        ProfileError: the text has another form, or the three shapes do not grow.
     """
     name, _, shapes = text.partition("=")
-    found = [_SHAPE.fullmatch(shape) for shape in shapes.split(":")]
-    if not re.fullmatch(r"[A-Za-z0-9_-]+", name) or len(found) > 3 or not all(found):
+    matches = [_SHAPE.fullmatch(shape) for shape in shapes.split(":")]
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", name) or len(matches) > 3 or not all(matches):
         raise ProfileError(
-            f"profile {text!r} is not NAME=ROWSxTOKENS[:ROWSxTOKENS[:ROWSxTOKENS]], such as short=1x64:8x512:64x512"
+            f"profile {text!r} is not NAME=ROWSxTOKENS[:ROWSxTOKENS[:ROWSxTOKENS]], such as short=1x64:8x512:64x512",
+            value=text,
         )
-    pairs = [(int(match[1]), int(match[2])) for match in found if match]
+    pairs = [(int(match[1]), int(match[2])) for match in matches if match]
     if len(pairs) == 1:
         pairs.insert(0, (max(1, pairs[0][0] // 8), pairs[0][1]))
     if len(pairs) == 2:
@@ -57,29 +67,31 @@ def check_profiles(profiles: Sequence[Profile], longest: int) -> None:
 
     Args:
         profiles: in any order.
-        longest: tokens of the longest pair that the model takes.
+        longest: tokens of the longest pair that the model accepts.
 
     Raises:
-        ProfileError: none, two of one name, two that take the same shape, or one above ``longest``.
+        ProfileError: there are none, two have the same name, two accept the same shape, or one exceeds ``longest``.
     """
     if not profiles:
-        raise ProfileError("there is no profile; give at least one, such as short=64x512")
+        raise ProfileError("there is no profile; give at least one, such as short=64x512", profiles=[])
     for profile in profiles:
         _check(profile)
         if profile.tokens[2] > longest:
-            raise ProfileError(f"profile {profile} is longer than the model's {longest} tokens; lower it")
+            raise ProfileError(
+                f"profile {profile} exceeds the model's {longest} tokens; lower it", profiles=[profile], limit=longest
+            )
     for a, b in itertools.combinations(profiles, 2):
         if a.name == b.name:
-            raise ProfileError(f"two profiles are called {a.name!r}; give them different names")
+            raise ProfileError(f"two profiles are called {a.name!r}; give them different names", profiles=[a, b])
         if _overlap(a.rows, b.rows) and _overlap(a.tokens, b.tokens):
+            shared = f"{max(a.rows[0], b.rows[0])}x{max(a.tokens[0], b.tokens[0])}"
             raise ProfileError(
-                f"profiles {a} and {b} both take {max(a.rows[0], b.rows[0])}x{max(a.tokens[0], b.tokens[0])}; "
-                "let one begin where the other ends"
+                f"profiles {a} and {b} both accept {shared}; let one begin where the other ends", profiles=[a, b]
             )
 
 
 def default_profiles(longest: int) -> list[Profile]:
-    """Short contexts of up to 64 x 512, long ones of up to 4 x 8,192, as far as the model goes.
+    """Short contexts of up to 64 x 512 and long ones of up to 4 x 8,192, as far as the model goes.
 
     >>> [str(profile) for profile in default_profiles(8192)]
     ['short=1x64:16x512:64x512', 'long=1x576:2x2048:4x8192']
@@ -92,76 +104,70 @@ def default_profiles(longest: int) -> list[Profile]:
 
 
 def fit(profiles: Sequence[Profile], rows: int, tokens: int) -> int:
-    """The index of the narrowest profile that takes ``[rows, tokens]``, with padding up to its least where it must.
+    """The index of the narrowest profile that accepts ``[rows, tokens]``, if necessary with padding.
 
     Raises:
-        ProfileError: none does; it names them all.
+        ProfileError: none accepts it; the message names them all.
     """
     fitting = [i for i, p in enumerate(profiles) if rows <= p.rows[2] and tokens <= p.tokens[2]]
     if not fitting:
         raise ProfileError(
-            f"no profile takes {rows} rows of {tokens} tokens; the engine has {', '.join(map(str, profiles))}. "
-            "Score shorter pairs (max_length=..), or build an engine with a profile for them: modernrank tensorrt"
+            f"no profile accepts {rows} rows of {tokens} tokens; the engine has {', '.join(map(str, profiles))}. "
+            "Score shorter pairs (max_length=..), or build an engine with a profile for them: modernrank build-engine",
+            profiles=list(profiles),
+            rows=rows,
+            tokens=tokens,
         )
     return min(fitting, key=lambda i: profiles[i].tokens[2])
 
 
 def rounded(profile: Profile, rows: int, tokens: int) -> tuple[int, int]:
-    """The shape that is run for ``[rows, tokens]``: a width in STEPs, and for small runs one of a few row counts.
+    """The shape that runs for ``[rows, tokens]``: a width in STEPs, and for small batches one of a few row counts.
 
     >>> rounded(default_profiles(8192)[0], rows=5, tokens=100)
     (6, 128)
     """
     tokens = min(max(-(-tokens // STEP) * STEP, profile.tokens[0]), profile.tokens[2])
-    if rows * tokens <= GRAPH_TOKENS:
-        rows = next(count for count in _row_counts() if count >= rows)
+    if rows * tokens <= CUDA_GRAPH_TOKENS:
+        rows = next(count for count in _ROW_COUNTS if count >= rows)
     return min(max(rows, profile.rows[0]), profile.rows[2]), tokens
 
 
-def _row_counts() -> itertools.chain[int]:
-    """1, 2, 3, 4, 6, 8, 12, 16, ..: at most a third of the rows are added."""
-    return itertools.chain([1, 2], (count << power for power in itertools.count() for count in (3, 4)))
-
-
 @dataclass(frozen=True)
-class ProfileLimits(PackingLimits):
-    """Packing for an engine: rows of several pairs, as many and as wide as its profiles take.
+class ProfileShapes:
+    """Batches as wide as their longest pair needs, and with as many rows as the profile accepts.
 
-    A run is as wide as its longest pair needs, or wider, up to the best width of its profile, where more pairs wait
-    than the profile's rows would hold.
+    They are wider, up to the optimum width of the profile, where more pairs wait than its rows would hold.
     """
 
-    profiles: tuple[Profile, ...] = ()
+    profiles: tuple[Profile, ...]
 
-    def shape(self, longest: int, waiting: int) -> tuple[int, int]:
-        """See ``PackingLimits.shape``."""
+    def __call__(self, longest: int, waiting: int) -> tuple[int, int]:
+        """See ``batching.policy.BatchShape``."""
         profile = self.profiles[fit(self.profiles, 1, longest)]
         wanted = max(longest, min(-(-waiting // profile.rows[2]), profile.tokens[1]))
         _, width = rounded(profile, 1, wanted)
         return width, profile.rows[2]
 
 
-def limits_of(profiles: Sequence[Profile], slots: int, streams: int) -> ProfileLimits:
-    """What a session of an engine with these profiles wants of its batches."""
-    most = max(profile.rows[2] * profile.tokens[2] for profile in profiles)
-    return ProfileLimits(
-        tokens_per_run=most,
-        pairs_per_row=slots,
-        minimum_fill=0.0,
-        streams=streams,
-        tokens_per_stream=most,
-        serial_share=1.0,  # a lane has the whole GPU or shares it: nothing is gained by waiting for the others
-        pairs_tokenised_ahead=TOKENISED_AHEAD,
-        profiles=tuple(profiles),
+def policy_of(profiles: Sequence[Profile], slots: int, workers: int) -> BatchPolicy:
+    """What a GPU with these profiles wants of its batches: rows of several pairs, as many as they accept."""
+    # A lane has the whole GPU or shares it: nothing is gained by waiting for the others.
+    max_tokens = max(profile.rows[2] * profile.tokens[2] for profile in profiles)
+    return BatchPolicy(
+        PackingPolicy(ProfileShapes(tuple(profiles)), pairs_per_row=slots, minimum_fill=0.0),
+        SchedulePolicy(workers, tokens_per_worker=max_tokens, serial_share=1.0),
+        PREFETCH_PAIRS,
     )
 
 
 def _check(profile: Profile) -> None:
-    for what, values in (("rows", profile.rows), ("tokens", profile.tokens)):
+    for dimension, values in (("rows", profile.rows), ("tokens", profile.tokens)):
         if values != sorted(values) or values[0] < 1:
             raise ProfileError(
-                f"profile {profile} has {what} of {values[0]}, {values[1]} and {values[2]}: "
-                "least, best and most must grow"
+                f"profile {profile} has {dimension} of {values[0]}, {values[1]} and {values[2]}: "
+                "minimum, optimum and maximum must be at least 1 and must not decrease",
+                profiles=[profile],
             )
 
 

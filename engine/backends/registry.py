@@ -1,55 +1,127 @@
-"""The providers that modernrank knows, what each needs, and which one runs.
+"""The providers: what each requires, which dialects it runs, which options it takes, and how it is opened.
 
-A provider that was asked for and cannot run is an error, never a quiet change to another one.
+A new provider is one entry here, its name in ``options.ProviderName``, and the module that its ``open`` imports. A
+provider that was asked for and cannot run is an error, never a silent change to another one.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import logging
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from modernrank.backends.cuda.api import INSTALL as INSTALL_CUDA
-from modernrank.backends.cuda.api import find_cuda_library
+from modernrank.artifact.folder import Artifact
+from modernrank.artifact.manifest import OnnxGraph
 from modernrank.errors import InputError, ProviderError
+from modernrank.options import LoadOptions, ProviderChoice, ProviderName
 
+from .base import Backend
 from .cuda import driver
-from .tensorrt import library as tensorrt
+from .cuda.choose import INSTALL as INSTALL_CUDA
+from .cuda.choose import find_cuda_library
+from .tensorrt.library import INSTALL as INSTALL_TENSORRT
+from .tensorrt.library import find_library
 
-CUDA_MAJOR = 13  # of the CUDA that ONNX Runtime's GPU build is made for
-NVINFER = "libnvinfer.so.10"  # what its TensorRT provider links
+logger = logging.getLogger(__name__)
+
+CUDA_MAJOR = 13  # of the CUDA that ONNX Runtime's GPU build requires
+NVINFER = "libnvinfer.so.10"  # the library that ONNX Runtime's TensorRT provider links
+
+# Opens an artifact on the device of a number.
+OpenBackend = Callable[[Artifact, LoadOptions, int], Backend]
 
 
 @dataclass(frozen=True)
 class Provider:
-    """A way to run a graph, and how to get it.
+    """A way to run an artifact.
 
-    name:     modernrank's.
-    execution_provider: ONNX Runtime's name for it, or "" where an engine runs without ONNX Runtime.
-    install:  what to do to have it.
-    on_gpu:   whether it needs an NVIDIA driver.
+    name:     modernrank's name.
+    dialects: of the graphs that it runs, or builds its engines from; the best first.
+    options:  those of ``Reranker.load`` that it takes besides the common ones.
+    install:  how to get it.
+    open:     opens an artifact; imports what it needs when it is called.
+    why_not_installed: why its libraries cannot be used, and the remedy; "" if they can.
+    execution_provider: ONNX Runtime's name for it, or "" where it runs engines without ONNX Runtime.
+    on_gpu:   whether it requires an NVIDIA driver and a GPU.
     """
 
-    name: str
-    execution_provider: str
+    name: ProviderName
+    dialects: tuple[str, ...]
+    options: frozenset[str]
     install: str
-    on_gpu: bool
+    open: OpenBackend
+    why_not_installed: Callable[[Provider], str]
+    execution_provider: str = ""
+    on_gpu: bool = True
+
+    @property
+    def runs_engines(self) -> bool:
+        """Whether it runs engines that were built beforehand, and not the graphs themselves."""
+        return not self.execution_provider
+
+    def why_not(self) -> str:
+        """Why this provider cannot run on this machine, and the remedy; "" if no obstacle is known."""
+        reason = self.why_not_installed(self)
+        if reason or not self.on_gpu:
+            return reason
+        installed = driver.find_driver()
+        if installed is None:
+            return "there is no NVIDIA driver on this machine: install one, or use provider 'cpu'"
+        if installed.gpus == 0:
+            return "there is no NVIDIA GPU on this machine: use provider 'cpu'"
+        if self.execution_provider and installed.cuda // 1000 < CUDA_MAJOR:
+            return f"it requires CUDA {CUDA_MAJOR}, but the {installed}: update the driver"
+        return ""
+
+    def check_options(self, options: LoadOptions) -> None:
+        """Refuse options that this provider does not take.
+
+        Raises:
+            InputError: it names the option and the providers that take it.
+        """
+        for name in options.given():
+            if name not in self.options:
+                takers = ", ".join(repr(other.name) for other in PROVIDERS.values() if name in other.options)
+                raise InputError(
+                    f"provider {self.name!r} does not take {name}; leave it out, or use provider {takers}",
+                    argument=name,
+                    provider=self.name,
+                )
 
 
-# Best first: the order in which provider="auto" looks.
-PROVIDERS = {
-    provider.name: provider
-    for provider in (
-        Provider("tensorrt", "", tensorrt.INSTALL["tensorrt"], on_gpu=True),
-        Provider("tensorrt-rtx", "", tensorrt.INSTALL["tensorrt-rtx"], on_gpu=True),
-        Provider("ort-tensorrt", "TensorrtExecutionProvider", "pip install 'modernrank[gpu]' and TensorRT 10", True),
-        Provider("cuda", "CUDAExecutionProvider", "pip install 'modernrank[gpu]', with CUDA 13 and cuDNN 9", True),
-        Provider("cpu", "CPUExecutionProvider", "pip install 'modernrank[cpu]'", on_gpu=False),
-    )
-}
+def _open_cpu(artifact: Artifact, options: LoadOptions, device: int) -> Backend:
+    from .onnxruntime.cpu import open_cpu
+
+    return open_cpu(artifact, PROVIDERS["cpu"], options)
+
+
+def _open_cuda(artifact: Artifact, options: LoadOptions, device: int) -> Backend:
+    from .onnxruntime.gpu import open_gpu
+
+    return open_gpu(artifact, PROVIDERS["cuda"], options, device)
+
+
+def _open_ort_tensorrt(artifact: Artifact, options: LoadOptions, device: int) -> Backend:
+    from .onnxruntime.gpu import open_gpu
+
+    return open_gpu(artifact, PROVIDERS["ort-tensorrt"], options, device)
+
+
+def _open_tensorrt(artifact: Artifact, options: LoadOptions, device: int) -> Backend:
+    from .tensorrt.backend import open_engine
+
+    return open_engine(artifact, "tensorrt", options, device)
+
+
+def _open_tensorrt_rtx(artifact: Artifact, options: LoadOptions, device: int) -> Backend:
+    from .tensorrt.backend import open_engine
+
+    return open_engine(artifact, "tensorrt-rtx", options, device)
 
 
 def installed_execution_providers() -> list[str]:
-    """ONNX Runtime's execution providers in this environment, none where it is not installed."""
+    """ONNX Runtime's execution providers in this environment; none where ONNX Runtime is not installed."""
     if importlib.util.find_spec("onnxruntime") is None:
         return []
     import onnxruntime
@@ -57,63 +129,117 @@ def installed_execution_providers() -> list[str]:
     return list(onnxruntime.get_available_providers())
 
 
-def why_not(name: str) -> str:
-    """Why a provider cannot run on this machine, and the remedy; "" if nothing is known to stand in its way."""
-    provider = PROVIDERS[name]
-    reason = _why_not_installed(provider)
-    if not reason and provider.on_gpu:
-        found = driver.find_driver()
-        if found is None:
-            return "there is no NVIDIA driver on this machine: install one, or use provider 'cpu'"
-        if found.gpus == 0:
-            return "there is no NVIDIA GPU on this machine: use provider 'cpu'"
-        if provider.execution_provider and found.cuda // 1000 < CUDA_MAJOR:
-            return f"it needs CUDA {CUDA_MAJOR}, here is the {found}: update the driver"
-    return reason
+def _why_no_execution_provider(provider: Provider) -> str:
+    installed = installed_execution_providers()
+    if provider.execution_provider in installed:
+        return ""
+    available = f"installed in this environment: {', '.join(installed) or 'no ONNX Runtime at all'}"
+    return f"it requires {provider.execution_provider}; {available}. To get it: {provider.install}"
 
 
-def choose_provider(name: str, usable: set[str]) -> Provider:
-    """The provider called ``name``, or for ``"auto"`` the best that can run here among ``usable``.
+def _why_no_ort_tensorrt(provider: Provider) -> str:
+    reason = _why_no_execution_provider(provider)
+    if reason or driver.is_loadable(NVINFER):
+        return reason
+    return f"ONNX Runtime's TensorRT provider requires {NVINFER}, which is not installed: install TensorRT 10 (not 11)"
+
+
+def _why_no_engine_library(provider: Provider) -> str:
+    try:
+        module = find_library(provider.name)
+    except ProviderError as error:
+        return str(error)
+    if module is None:
+        return f"{provider.name} is not installed. To get it: {provider.install}"
+    if find_cuda_library() is None:
+        return f"no Python library for CUDA is installed. To get one: {INSTALL_CUDA}"
+    return ""
+
+
+_FOR_ENGINES = frozenset({"devices", "cuda_stream", "cuda_graphs"})
+_ENGINE_DIALECTS = ("tensorrt", "tensorrt-decomposed")
+
+# In the order in which provider="auto" looks.
+PROVIDERS: dict[str, Provider] = {
+    provider.name: provider
+    for provider in (
+        Provider(
+            "tensorrt",
+            _ENGINE_DIALECTS,
+            _FOR_ENGINES,
+            INSTALL_TENSORRT["tensorrt"],
+            _open_tensorrt,
+            _why_no_engine_library,
+        ),
+        Provider(
+            "tensorrt-rtx",
+            _ENGINE_DIALECTS,
+            _FOR_ENGINES,
+            INSTALL_TENSORRT["tensorrt-rtx"],
+            _open_tensorrt_rtx,
+            _why_no_engine_library,
+        ),
+        Provider(
+            "ort-tensorrt",
+            ("tensorrt-decomposed",),
+            frozenset({"devices"}),
+            "pip install 'modernrank[gpu]' and TensorRT 10",
+            _open_ort_tensorrt,
+            _why_no_ort_tensorrt,
+            "TensorrtExecutionProvider",
+        ),
+        Provider(
+            "cuda",
+            ("ort-cuda",),
+            frozenset({"devices", "cuda_graphs", "gpu_memory_limit"}),
+            "pip install 'modernrank[gpu]', with CUDA 13 and cuDNN 9",
+            _open_cuda,
+            _why_no_execution_provider,
+            "CUDAExecutionProvider",
+        ),
+        Provider(
+            "cpu",
+            ("ort-cpu", "standard", "reference"),
+            frozenset(),
+            "pip install 'modernrank[cpu]'",
+            _open_cpu,
+            _why_no_execution_provider,
+            "CPUExecutionProvider",
+            on_gpu=False,
+        ),
+    )
+}
+
+
+def providers_of(graph: OnnxGraph) -> list[str]:
+    """Names of the providers that run a graph's dialect, or build engines from it."""
+    return [provider.name for provider in PROVIDERS.values() if graph.dialect in provider.dialects]
+
+
+def choose_provider(name: ProviderChoice, usable: Iterable[str]) -> Provider:
+    """The provider called ``name``, or for ``"auto"`` the best of ``usable`` that can run on this machine.
 
     Args:
         name: ``"auto"`` or one of PROVIDERS.
-        usable: names of the providers that the artifact has a graph or an engine for.
+        usable: names of the providers for which the artifact has a graph or an engine.
 
     Raises:
-        InputError: no provider of that name.
-        ProviderError: it cannot run here, or nothing that the artifact can use can.
+        ProviderError: it cannot run on this machine; for ``"auto"`` no usable provider can.
     """
-    if name != "auto" and name not in PROVIDERS:
-        raise InputError(f"provider {name!r} is unknown; choose one of auto, {', '.join(PROVIDERS)}")
     if name != "auto":
-        reason = why_not(name)
+        reason = PROVIDERS[name].why_not()
         if reason:
-            raise ProviderError(f"provider {name!r} cannot run: {reason}")
+            raise ProviderError(f"provider {name!r} cannot run: {reason}", provider=name, reasons={name: reason})
         return PROVIDERS[name]
-    reasons = {}
-    for provider in (name for name in PROVIDERS if name in usable):
-        reasons[provider] = why_not(provider)  # imports its library: not done for those after the best
-        if not reasons[provider]:
-            return PROVIDERS[provider]
+    reasons: dict[str, str] = {}
+    for provider in PROVIDERS.values():
+        if provider.name not in usable:
+            continue
+        reason = provider.why_not()  # imports its library: not done for those after the best
+        if not reason:
+            rejected = "".join(f"; not {other} because {why}" for other, why in reasons.items())
+            logger.info("provider 'auto' chose %s%s", provider.name, rejected)
+            return provider
+        reasons[provider.name] = reason
     listed = "; ".join(f"{provider}: {reason}" for provider, reason in reasons.items())
-    raise ProviderError(f"no provider can run this artifact. {listed or 'It has no graph.'}")
-
-
-def _why_not_installed(provider: Provider) -> str:
-    if not provider.execution_provider:
-        try:
-            module = tensorrt.find_library(provider.name)
-        except ProviderError as error:
-            return str(error)
-        if module is None:
-            return f"{provider.name} is not installed. To get it: {provider.install}"
-        if find_cuda_library() is None:
-            return f"no library for CUDA is installed. To get one: {INSTALL_CUDA}"
-        return ""
-    installed = installed_execution_providers()
-    if provider.execution_provider not in installed:
-        there = f"installed in this environment: {', '.join(installed) or 'no ONNX Runtime at all'}"
-        return f"it needs {provider.execution_provider}; {there}. To get it: {provider.install}"
-    if provider.name == "ort-tensorrt" and not driver.is_loadable(NVINFER):
-        return f"ONNX Runtime's TensorRT provider needs {NVINFER}, which is not found: install TensorRT 10 (not 11)"
-    return ""
+    raise ProviderError(f"no provider can run this artifact. {listed or 'It has no graph.'}", reasons=reasons)

@@ -1,4 +1,4 @@
-"""A stream in chunks, and work on the next chunk while the last one's result is used."""
+"""A stream in windows, and work on the next window while the result of the last one is used."""
 
 from __future__ import annotations
 
@@ -8,46 +8,48 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from .workers import start
+
 T = TypeVar("T")
 R = TypeVar("R")
 
 
 @dataclass(frozen=True)
-class Chunk(Generic[T]):
-    """Items of a stream, and the index of the first of them."""
+class Window(Generic[T]):
+    """Consecutive items of a stream, and the index of the first of them."""
 
-    first: int
+    start: int
     items: list[T]
 
 
-def chunked(stream: Iterable[T], size: int) -> Iterator[Chunk[T]]:
-    """Cut a stream; nothing is read before it is asked for.
+def windows(stream: Iterable[T], size: int) -> Iterator[Window[T]]:
+    """Cut a stream into windows of ``size`` items. Each item is read only when its window is requested.
 
-    >>> [(chunk.first, chunk.items) for chunk in chunked("abcde", 2)]
+    >>> [(window.start, window.items) for window in windows("abcde", 2)]
     [(0, ['a', 'b']), (2, ['c', 'd']), (4, ['e'])]
     """
     iterator = iter(stream)
-    first = 0
+    start = 0
     while items := list(itertools.islice(iterator, size)):
-        yield Chunk(first, items)
-        first += len(items)
+        yield Window(start, items)
+        start += len(items)
 
 
-def in_advance(work: Callable[[T], R], stream: Iterable[T]) -> Iterator[R]:
-    """Like ``map``, one item ahead: while a result is used, ``work`` is done on the next item, in another thread.
+def prefetch(work: Callable[[T], R], stream: Iterable[T]) -> Iterator[R]:
+    """Like ``map``, one item ahead: while a result is used, another thread does ``work`` on the next item.
 
     An error of ``work``, or of the stream, is raised where its result would have come.
 
-    >>> list(in_advance(str.upper, "abc"))
+    >>> list(prefetch(str.upper, "abc"))
     ['A', 'B', 'C']
     """
     iterator = iter(stream)
-    with ThreadPoolExecutor(1, "modernrank-ahead") as pool:
+    with ThreadPoolExecutor(1, "modernrank-prefetch") as pool:
 
         def next_result() -> list[R]:
             return [work(item) for item in itertools.islice(iterator, 1)]
 
-        waiting = pool.submit(next_result)
-        while found := waiting.result():
-            waiting = pool.submit(next_result)
-            yield found[0]
+        pending = start(pool, next_result)
+        while results := pending.result():
+            pending = start(pool, next_result)
+            yield results[0]

@@ -1,11 +1,11 @@
-"""Which runs have all threads to themselves, and which go side by side: pure functions, no model needed.
+"""Which batches get all threads, and which run side by side: pure functions that need no model.
 
-Small matrix products leave threads waiting for one another between operators. Runs side by side, each on a share of
-the threads (a *stream*), do not wait; but with fewer runs than streams some threads would stand idle. So most runs of
-a long list go side by side, and the odd ones, or a very long one, have all threads:
+Small matrix products make threads wait for one another between operators. Batches that run side by side, each on a
+share of the threads (a *worker*), do not wait; but with fewer batches than workers some threads would be idle. So most
+batches of a long list run side by side, and the odd ones, or a very long one, get all threads:
 
-    5 equal runs, 2 streams:   stream 1  a c │ e, on
-                               stream 2  b d │ all threads
+    5 equal batches, 2 workers:   worker 1  a c │ e, on
+                                  worker 2  b d │ all threads
 """
 
 from __future__ import annotations
@@ -14,18 +14,16 @@ import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-# How the time of one run shrinks with the threads that share it, by Amdahl's law: measured at 1.6 to 1.7 times for
-# two threads on runs of 50 to 500 tokens, which is a serial share of about a fifth.
-SERIAL_SHARE = 0.2
+from .policy import SchedulePolicy
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """Indices of runs, each exactly once.
+    """Indices of batches, each exactly once.
 
     alone:        with all threads, one after the other, first.
-    side_by_side: then these, in this order: each stream takes the next when it is free.
-    cost:         estimated length of the whole, in tokens that one stream computes.
+    side_by_side: then these, in this order: each worker takes the next when it is free.
+    cost:         estimated length of the whole, in tokens that one worker computes.
     """
 
     alone: tuple[int, ...]
@@ -33,50 +31,40 @@ class Schedule:
     cost: float
 
 
-def schedule(
-    tokens: Sequence[int], streams: int, tokens_per_stream: int, serial_share: float = SERIAL_SHARE
-) -> Schedule:
-    """The quickest of the schedules that give the longest, or the shortest, few runs all threads.
+def schedule(tokens: Sequence[int], policy: SchedulePolicy) -> Schedule:
+    """The fastest of the schedules that give a few batches, the longest or the shortest, all threads.
 
     Args:
-        tokens: computed tokens of each run, its cost.
-        streams: runs that may go side by side.
-        tokens_per_stream: a longer run always has all threads: it uses them well, and takes much memory.
-        serial_share: of a run's time that more threads do not shorten; 1 where a run alone gains nothing.
+        tokens: computed tokens of each batch, its cost.
+        policy: how many batches run side by side, and what that costs.
 
-    >>> schedule([100, 100, 100], streams=2, tokens_per_stream=1024)
+    >>> schedule([100, 100, 100], SchedulePolicy(workers=2, tokens_per_worker=1024))
     Schedule(alone=(2,), side_by_side=(0, 1), cost=160.0)
     """
-    longest_first = sorted(range(len(tokens)), key=lambda run: -tokens[run])
-    if streams == 1:
+    longest_first = sorted(range(len(tokens)), key=lambda batch: -tokens[batch])
+    if policy.workers == 1:
         return Schedule(tuple(longest_first), (), float(sum(tokens)))
-    long = [run for run in longest_first if tokens[run] > tokens_per_stream]
+    long = [batch for batch in longest_first if tokens[batch] > policy.tokens_per_worker]
     rest = longest_first[len(long) :]
     return min(
         (
-            _of(alone, [run for run in rest if run not in alone], tokens, streams, serial_share)
-            for alone in _choices(long, rest, streams)
+            _estimate(alone, [batch for batch in rest if batch not in alone], tokens, policy)
+            for alone in _candidates(long, rest, policy.workers)
         ),
-        key=lambda found: found.cost,
+        key=lambda candidate: candidate.cost,
     )
 
 
-def _choices(long: list[int], rest: list[int], streams: int) -> list[list[int]]:
-    """What to run alone: ``long``, and none, or up to ``streams`` of the others from one end."""
-    most = min(streams, len(rest))
-    return [
-        long,
-        *(long + rest[-count:] for count in range(1, most + 1)),
-        *(long + rest[:count] for count in range(1, most + 1)),
-    ]
+def _candidates(long: list[int], rest: list[int], workers: int) -> list[list[int]]:
+    """What to run alone: ``long``, and none or up to ``workers`` of the others from one end."""
+    counts = range(1, min(workers, len(rest)) + 1)
+    return [long, *(long + rest[-count:] for count in counts), *(long + rest[:count] for count in counts)]
 
 
-def _of(
-    alone: list[int], side_by_side: list[int], tokens: Sequence[int], streams: int, serial_share: float
-) -> Schedule:
-    shrunk = serial_share + (1 - serial_share) / streams
-    busy_until = [0] * streams
-    for run in side_by_side:
-        heapq.heappush(busy_until, heapq.heappop(busy_until) + tokens[run])
-    cost = sum(tokens[run] for run in alone) * shrunk + max(busy_until)
+def _estimate(alone: list[int], side_by_side: list[int], tokens: Sequence[int], policy: SchedulePolicy) -> Schedule:
+    shrunk = policy.serial_share + (1 - policy.serial_share) / policy.workers
+    busy_until = [0] * policy.workers
+    for batch in side_by_side:
+        heapq.heappush(busy_until, heapq.heappop(busy_until) + tokens[batch])
+    cost = sum(tokens[batch] for batch in alone) * shrunk + max(busy_until)
     return Schedule(tuple(alone), tuple(side_by_side), cost)

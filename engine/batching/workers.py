@@ -1,4 +1,4 @@
-"""Carry out a plan: runs with all threads, then runs side by side on a session's streams."""
+"""Carry out a plan: batches with all threads, then batches side by side on a pool of workers."""
 
 from __future__ import annotations
 
@@ -6,53 +6,75 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import Any, TypeVar
 
-from modernrank.errors import ModernRankError
+from modernrank.errors import ClosedError
 
-from .packing import Plan, Run
+from .batch import PlannedBatch
+from .packing import Plan
 
-RunOne = Callable[[Run, bool], None]
+RunBatch = Callable[[PlannedBatch, bool], None]
+R = TypeVar("R")
 
 
-class Streams:
-    """As many workers as the session has streams, shared by all callers of one ``Reranker``.
+def start(pool: ThreadPoolExecutor, work: Callable[..., R], *arguments: Any) -> Future[R]:
+    """Give ``work`` to a pool, or do it in this thread where the pool accepts no more.
 
-    A run has all threads only while its caller is the only one: with several callers at work, their runs go side by
-    side. So a machine is never given more threads than it has for long, and no caller waits for another's whole list.
-    A score is the same either way, as a kernel's result does not depend on the threads that share it.
+    That is so once the main thread has ended: Python then starts nothing in pools, but other threads may go on.
+    """
+    try:
+        return pool.submit(work, *arguments)
+    except RuntimeError:
+        done: Future[R] = Future()
+        done.set_result(work(*arguments))
+        return done
+
+
+class WorkerPool:
+    """As many workers as the backend runs batches side by side, shared by all callers.
+
+    A batch gets all threads only while its caller is the only one. With several callers, every batch runs side by side,
+    so the machine never gets more threads than it has for long, and no caller waits for another's whole list. The score
+    is
+    the same either way: a kernel's result does not depend on the number of threads.
     """
 
-    def __init__(self, streams: int) -> None:
-        self._pool = ThreadPoolExecutor(streams, "modernrank-stream") if streams > 1 else None
+    def __init__(self, workers: int) -> None:
+        self._pool = ThreadPoolExecutor(workers, "modernrank-worker") if workers > 1 else None
         self._lock = threading.Lock()
         self._callers = 0
+        self._closed = False
 
-    def carry_out(self, plan: Plan, run_one: RunOne) -> None:
-        """Call ``run_one(run, side_by_side)`` for each run. The first error stops what has not begun."""
-        pool = self._pool
-        waiting: list[Future[None]] = []
-        with self._calling():
+    def carry_out(self, plan: Plan, run_batch: RunBatch) -> None:
+        """Call ``run_batch(batch, side_by_side)`` for each batch. The first error cancels those that have not begun."""
+        pending: list[Future[None]] = []
+        with self._counted():
             try:
                 for index in plan.schedule.alone:
-                    if pool is not None and self._callers > 1:
-                        waiting.append(_submit(pool, run_one, plan.runs[index]))
+                    if self._pool is not None and self._callers > 1:
+                        pending.append(self._submit(run_batch, plan.batches[index]))
                     else:
-                        run_one(plan.runs[index], False)
-                if pool is not None:
-                    waiting += [_submit(pool, run_one, plan.runs[index]) for index in plan.schedule.side_by_side]
-                for future in waiting:
+                        run_batch(plan.batches[index], False)
+                pending += [self._submit(run_batch, plan.batches[index]) for index in plan.schedule.side_by_side]
+                for future in pending:
                     future.result()
             finally:
-                for future in waiting:
+                for future in pending:
                     future.cancel()
 
     def close(self) -> None:
-        """End the workers, after the runs that were given to them."""
+        """End the workers, after the batches that they were given."""
+        self._closed = True
         if self._pool is not None:
             self._pool.shutdown()
 
+    def _submit(self, run_batch: RunBatch, batch: PlannedBatch) -> Future[None]:
+        if self._closed or self._pool is None:
+            raise ClosedError("the model was closed while it scored")
+        return start(self._pool, run_batch, batch, True)
+
     @contextmanager
-    def _calling(self) -> Iterator[None]:
+    def _counted(self) -> Iterator[None]:
         with self._lock:
             self._callers += 1
         try:
@@ -60,10 +82,3 @@ class Streams:
         finally:
             with self._lock:
                 self._callers -= 1
-
-
-def _submit(pool: ThreadPoolExecutor, run_one: RunOne, run: Run) -> Future[None]:
-    try:
-        return pool.submit(run_one, run, True)
-    except RuntimeError as error:  # the pool has ended: another thread has closed the reranker
-        raise ModernRankError(f"the reranker was closed while it scored ({error})") from error

@@ -1,4 +1,4 @@
-"""Read pairs and documents, write scores, a line at a time; what is wrong is told by file and line."""
+"""Read pairs and documents, and write scores, a line at a time; errors name the file and the line."""
 
 from __future__ import annotations
 
@@ -6,99 +6,140 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import PurePath
 from typing import Any, NoReturn
 
 from modernrank.errors import InputError
 
-from .encoder import Pair, check_pair, check_text
+from .checks import Pair, as_pair, check_text
 
 STANDARD = "-"
+# Endings of files that hold a JSON object a line; in any case of letters.
+JSON_LINES = (".jsonl", ".ndjson")
+# Fields that the result of a pair adds to its line.
+RESULT_FIELDS = ("score", "query_tokens_cut", "document_tokens_cut")
 
 
 @contextmanager
 def reading(name: str) -> Iterator[Iterable[bytes]]:
-    """The lines of a file, or of standard input for ``"-"``."""
+    """The lines of a file, or of standard input for ``"-"``.
+
+    Raises:
+        InputError: the file cannot be read, or standard input is closed.
+    """
     if name == STANDARD:
+        if sys.stdin is None:
+            raise InputError("cannot read standard input: it is closed; give a file")
         yield sys.stdin.buffer
         return
     try:
-        stream = open(name, "rb")  # noqa: SIM115 - closed below; only opening it is ours to explain
+        stream = open(name, "rb")  # noqa: SIM115 - closed below; only the opening is ours to explain
     except OSError as error:
-        raise InputError(f"cannot read {name}: {error.strerror}") from error
+        raise InputError(f"cannot read {name}: {error.strerror}", file=name) from error
     with stream:
         yield stream
 
 
 @contextmanager
 def writing(name: str) -> Iterator[Callable[[dict[str, Any]], None]]:
-    """A function that writes one object a line, to a file or to standard output for ``"-"``."""
+    """A function that writes one object a line, to a file or to standard output for ``"-"``.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
     if name == STANDARD:
         yield lambda record: print(json.dumps(record))
         return
     try:
         stream = open(name, "w", encoding="utf-8")  # noqa: SIM115 - as above
     except OSError as error:
-        raise InputError(f"cannot write {name}: {error.strerror}") from error
+        raise InputError(f"cannot write {name}: {error.strerror}", file=name) from error
     with stream:
         yield lambda record: print(json.dumps(record), file=stream)
 
 
 class PairReader:
-    """Iterates over the pairs of JSON lines, and keeps each line's other fields until they are asked for."""
+    """Iterates over the pairs of JSON lines, and keeps each line's other fields until they are requested."""
 
     def __init__(self, lines: Iterable[bytes], source: str) -> None:
         self._lines = lines
         self._source = source
-        self._others: dict[int, dict[str, Any]] = {}
+        self._other_fields: dict[int, dict[str, Any]] = {}
 
     def __iter__(self) -> Iterator[Pair]:
-        for index, (record, where) in enumerate(objects(self._lines, self._source)):
+        for index, (record, place) in enumerate(objects(self._lines, self._source)):
             missing = [name for name in ("query", "document") if name not in record]
             if missing:
-                raise InputError(f'{where} has no "{missing[0]}"; a line is {{"query": .., "document": ..}}')
-            pair = (record.pop("query"), record.pop("document"))
-            check_pair(pair, where)
-            if "score" in record:
-                raise InputError(f'{where} has a field "score" already, which the result would replace; rename it')
-            self._others[index] = record
+                raise InputError(f'{place} has no "{missing[0]}"; a line is {{"query": .., "document": ..}}')
+            pair = as_pair((record.pop("query"), record.pop("document")), place)
+            reserved = [name for name in RESULT_FIELDS if name in record]
+            if reserved:
+                raise InputError(f'{place} has a field "{reserved[0]}", which the result would replace; rename it')
+            self._other_fields[index] = record
             yield pair
 
     def other_fields(self, index: int) -> dict[str, Any]:
-        """The fields of pair ``index`` besides query and document; to be asked for once each."""
-        return self._others.pop(index)
+        """The fields of pair ``index`` besides query and document; they can be requested once."""
+        return self._other_fields.pop(index)
 
 
 def read_documents(lines: Iterable[bytes], source: str) -> list[str]:
-    """Documents of a ``.jsonl`` file, ``{"document": ..}`` a line, or of plain text, one a line.
+    """Documents of JSON lines, ``{"document": ..}``, or of plain text, one a line.
+
+    A file is JSON lines if its name ends in ``.jsonl`` or ``.ndjson``; standard input is if all its lines begin with a
+    brace.
 
     Raises:
-        InputError: a line cannot be used, or there is none.
+        InputError: a line cannot be used, there are no documents, or the input is one JSON array.
     """
-    if source.endswith(".jsonl"):
-        documents = []
-        for record, where in objects(lines, source):
-            if "document" not in record:
-                raise InputError(f'{where} has no "document"')
-            documents.append(check_text(record["document"], where))
+    suffix = PurePath(source).suffix.lower()
+    if suffix == ".json":
+        raise InputError(
+            f"{source} is a single JSON value by its name; write one object a line to a .jsonl file", file=source
+        )
+    read = list(lines)
+    first = next((line.lstrip() for line in read if line.strip()), b"")
+    is_standard = source == STANDARD
+    if is_standard and first.startswith(b"[") and _is_json_array(b"".join(read)):
+        raise InputError('standard input is a JSON array; write one object a line: {"document": ..}')
+    if suffix in JSON_LINES or (is_standard and first and all(line.lstrip()[:1] in (b"{", b"") for line in read)):
+        documents = [_document(record, place) for record, place in objects(read, source)]
     else:
-        documents = [text.rstrip("\r\n") for text, _ in texts(lines, source) if text.strip()]
+        documents = [text.rstrip("\r\n") for text, _ in texts(read, source) if text.strip()]
     if not documents:
-        raise InputError(f"{_shown(source)} holds no documents")
+        raise InputError(f"{_shown(source)} holds no documents", file=source)
     return documents
 
 
+def _document(record: dict[str, Any], place: str) -> str:
+    if "document" not in record:
+        raise InputError(f'{place} has no "document"')
+    return check_text(record["document"], place)
+
+
+def _is_json_array(content: bytes) -> bool:
+    try:
+        return isinstance(json.loads(content), list)
+    except (ValueError, RecursionError):
+        return False
+
+
 def objects(lines: Iterable[bytes], source: str) -> Iterator[tuple[dict[str, Any], str]]:
-    """Each line's JSON object and its place in words; blank lines are passed over."""
-    for text, where in texts(lines, source):
+    """Each line's JSON object, and its place in words; blank lines are skipped.
+
+    Raises:
+        InputError: a line is not a JSON object.
+    """
+    for text, place in texts(lines, source):
         if not text.strip():
             continue
         try:
             record = json.loads(text, parse_constant=_refuse_constant)
         except (ValueError, RecursionError) as error:
-            raise InputError(f"{where} is not JSON: {error}") from error
+            raise InputError(f"{place} is not JSON: {error}") from error
         if not isinstance(record, dict):
-            raise InputError(f"{where} is not a JSON object but {type(record).__name__}")
-        yield record, where
+            raise InputError(f"{place} is not a JSON object but {type(record).__name__}")
+        yield record, place
 
 
 def _refuse_constant(name: str) -> NoReturn:
@@ -106,14 +147,18 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 def texts(lines: Iterable[bytes], source: str) -> Iterator[tuple[str, str]]:
-    """Each line as text, and its place in words."""
+    """Each line as text, and its place in words.
+
+    Raises:
+        InputError: a line is not UTF-8.
+    """
     for number, line in enumerate(lines, start=1):
-        where = f"line {number} of {_shown(source)}"
+        place = f"line {number} of {_shown(source)}"
         try:
             # Windows editors begin a file with a byte order mark, which is no part of the text.
-            yield line.decode("utf-8-sig" if number == 1 else "utf-8"), where
+            yield line.decode("utf-8-sig" if number == 1 else "utf-8"), place
         except UnicodeDecodeError as error:
-            raise InputError(f"{where} is not UTF-8 ({error.reason} at byte {error.start})") from error
+            raise InputError(f"{place} is not UTF-8 ({error.reason} at byte {error.start})") from error
 
 
 def _shown(source: str) -> str:

@@ -1,42 +1,100 @@
-"""What is told of pairs that were cut to the longest that the model takes."""
+"""What happens to a pair that exceeds ``max_length``: how much of each part remains, and how cuts are reported."""
 
 from __future__ import annotations
 
+import sys
 import warnings
 from dataclasses import dataclass
 
-from modernrank.errors import TruncationWarning
+from modernrank.errors import InputError, TruncationWarning
+from modernrank.options import TruncationChoice
+
+SIDES = ("right", "left")
 
 
 @dataclass(frozen=True)
 class Truncation:
-    """A pair that was cut: its index in the input and the tokens that its query and its document lost."""
+    """A pair that was cut: its index in the input, and the number of tokens that its query and document lost."""
 
     index: int
     query_tokens_cut: int
     document_tokens_cut: int
 
 
+def kept_lengths(query: int, document: int, room: int, policy: TruncationChoice, name: str) -> tuple[int, int]:
+    """How many tokens of a query and a document remain when both together exceed ``room`` (all in tokens).
+
+    Args:
+        query: tokens of the query.
+        document: tokens of the document.
+        room: tokens that both may take together.
+        policy: ``"longest_first"``, ``"document"`` or ``"error"``.
+        name: names the pair and the limit in errors.
+
+    Raises:
+        InputError: the policy is ``"error"``, or it is ``"document"`` and the query alone exceeds ``room``.
+    """
+    if policy == "error":
+        raise InputError(f"{name}; shorten it, raise max_length, or choose another truncation", argument="truncation")
+    if policy == "document":
+        if query > room:
+            raise InputError(
+                f"{name}, and its query alone has {query} tokens, which truncation='document' never cuts; "
+                "shorten the query, raise max_length, or choose truncation='longest_first'",
+                argument="truncation",
+                query_tokens=query,
+            )
+        return query, room - query
+    return longest_first(query, document, room)
+
+
+def longest_first(first: int, second: int, room: int) -> tuple[int, int]:
+    """Lengths that remain of two parts that together exceed ``room`` (all in tokens).
+
+    The rule of ``truncation="longest_first"`` in ``transformers`` and ``tokenizers``: the shorter part is kept whole as
+    long as it is under half of the room. Otherwise both get half, and the odd token goes to the longer part (to the
+    second where both are equal).
+
+    >>> longest_first(5, 100, 20), longest_first(100, 100, 21)
+    ((5, 15), (10, 11))
+    """
+    short, long = min(first, second), room - min(first, second)
+    if short > room // 2:
+        short, long = room // 2, room - room // 2
+    return (short, long) if first <= second else (long, short)
+
+
 class TruncationSummary:
-    """Collects cut pairs, to tell of them in one warning."""
+    """Collects cut pairs, and reports them in one warning."""
 
     def __init__(self, max_length: int) -> None:
         self._max_length = max_length
-        self._pairs = self._tokens = 0
+        self._pairs = self._tokens = self._reported = 0
         self._first: Truncation | None = None
 
     def __call__(self, truncation: Truncation) -> None:
-        """Note one cut pair."""
+        """Add one cut pair."""
         self._first = self._first or truncation
         self._pairs += 1
         self._tokens += truncation.query_tokens_cut + truncation.document_tokens_cut
 
     def warn(self) -> None:
-        """Tell of all that were noted; nothing where none was."""
-        if self._first is not None:
-            warnings.warn(
-                f"{self._pairs} pairs were cut to max_length={self._max_length} and lost {self._tokens} tokens "
-                f"(the first is pair {self._first.index}); pass on_truncate to learn of each",
-                TruncationWarning,
-                stacklevel=3,
-            )
+        """Warn about all pairs so far, if any were added since the last warning."""
+        if self._first is None or self._pairs == self._reported:
+            return
+        self._reported = self._pairs
+        pairs = "1 pair was" if self._pairs == 1 else f"{self._pairs} pairs were"
+        warnings.warn(
+            f"{pairs} cut to max_length={self._max_length} and lost {self._tokens} tokens "
+            f"(the first is pair {self._first.index}); pass on_truncate to see each",
+            TruncationWarning,
+            stacklevel=_level_of_caller(),
+        )
+
+
+def _level_of_caller() -> int:
+    """The ``stacklevel`` of ``warnings.warn`` that names the line outside this package which asked for the scores."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "modernrank":
+        level, frame = level + 1, frame.f_back
+    return level

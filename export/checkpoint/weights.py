@@ -14,8 +14,9 @@ import ml_dtypes  # noqa: F401 - teaches numpy bfloat16, in which safetensors th
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from modernrank.artifact.hashing import read_json_object, sha256_of
-from modernrank.batching.packing import FloatArray
+from modernrank.arrays import FloatArray
+from modernrank.artifact.hashing import sha256_of
+from modernrank.artifact.json_records import read_json_object
 from modernrank.errors import ArtifactError
 from modernrank.export.models.modernbert.config import ModernBertConfig
 
@@ -95,7 +96,7 @@ class Checkpoint:
 
     def __init__(self, folder: Path, config: ModernBertConfig) -> None:
         self.folder = folder
-        self.files = _weight_files(folder)
+        self.files = weight_files(folder)
         self._reader_of: dict[str, Any] = {}
         with ExitStack() as opened:  # closed again if a check fails
             for file in self.files:
@@ -161,7 +162,7 @@ def _first(names: list[str]) -> str:
     return f"tensor {names[0]}" + (f" (and {len(names) - 1} more)" if len(names) > 1 else "")
 
 
-def _weight_files(folder: Path) -> list[Path]:
+def weight_files(folder: Path) -> list[Path]:
     """The safetensors files of a checkpoint: one, or those that the index of a sharded one names."""
     if (folder / WEIGHTS).is_file():
         return [folder / WEIGHTS]

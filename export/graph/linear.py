@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from modernrank.batching.packing import FloatArray
+from modernrank.arrays import FloatArray
 
 from .builder import CONTRIB, GraphBuilder, Value
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from modernrank.errors import InputError
 from modernrank.text import jsonl
-from modernrank.text.encoder import Pair
+from modernrank.text.checks import Pair
 
 # Written for this project: 32 queries in five languages, each with a fitting passage and another one; then what search
 # indexes hold besides sentences: dot leaders, tables, code, addresses, repeated words, nothing at all. Ranges set

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from modernrank.batching.packing import IntArray, PackingLimits
+from modernrank.arrays import IntArray
+from modernrank.batching.policy import BatchPolicy, PackingPolicy, TokenBudget
 from modernrank.errors import ArtifactError
 from modernrank.export.checkpoint.weights import Weights
 from modernrank.export.graph.float_types import FloatTypes
@@ -22,7 +23,7 @@ LARGEST = float(np.finfo(np.float16).max)  # 65,504
 # Other texts than the calibration's may go this many times higher before a value overflows.
 HEADROOM = 4.0
 # No padding, whose activations are nobody's.
-WHOLE_PAIRS = PackingLimits(TOKENS_PER_RUN, pairs_per_row=1, minimum_fill=1.0)
+WHOLE_PAIRS = BatchPolicy(PackingPolicy(TokenBudget(TOKENS_PER_RUN), pairs_per_row=1, minimum_fill=1.0))
 
 
 def write_half_graph(

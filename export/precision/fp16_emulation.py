@@ -18,10 +18,9 @@ from pathlib import Path
 import onnx
 from onnx import TensorProto, helper
 
-from modernrank.artifact.manifest import Graph
-from modernrank.backends.base import Session
-from modernrank.backends.onnxruntime.cpu import OnnxRuntimeSession
-from modernrank.backends.registry import PROVIDERS
+from modernrank.artifact.manifest import OnnxGraph
+from modernrank.backends.base import Backend
+from modernrank.backends.onnxruntime.cpu import CpuSettings, OnnxRuntimeCpuBackend
 from modernrank.host import available_threads
 
 FLOAT16, FLOAT = TensorProto.FLOAT16, TensorProto.FLOAT
@@ -35,17 +34,17 @@ OTHER_TYPES = {
 
 
 @contextmanager
-def session_on_processor(folder: Path, graph: Graph, labels: int, streams: int = 1) -> Iterator[Session]:
-    """A session of any graph on all of the processor's threads, ``streams`` runs at a time; float16 is emulated."""
+def backend_on_processor(folder: Path, graph: OnnxGraph, labels: int, workers: int = 1) -> Iterator[Backend]:
+    """A backend of any graph on all of the processor's threads, ``workers`` batches at a time; float16 is emulated."""
     with ExitStack() as opened:
         if graph.precision == "fp16":
             emulated = Path(opened.enter_context(tempfile.TemporaryDirectory()))
             folder, graph = emulated, write_emulation(folder, graph, emulated)
-        session = OnnxRuntimeSession(folder, graph, PROVIDERS["cpu"], available_threads(), labels, streams)
-        yield opened.enter_context(closing(session))
+        backend = OnnxRuntimeCpuBackend(folder, graph, labels, CpuSettings(available_threads(), workers))
+        yield opened.enter_context(closing(backend))
 
 
-def write_emulation(folder: Path, graph: Graph, out: Path) -> Graph:
+def write_emulation(folder: Path, graph: OnnxGraph, out: Path) -> OnnxGraph:
     """Write to the folder ``out`` a graph that computes what the float16 ``graph`` in ``folder`` computes.
 
     Returns:
@@ -56,7 +55,7 @@ def write_emulation(folder: Path, graph: Graph, out: Path) -> Graph:
     onnx.save(model, out / graph.file)
     if graph.data:
         shutil.copyfile(folder / graph.data, out / graph.data)
-    return replace(graph, providers=["cpu"])
+    return replace(graph, dialect="ort-cpu")
 
 
 def _put_casts_around_nodes(model: onnx.ModelProto) -> None:

@@ -9,8 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from modernrank.backends.onnxruntime.cpu import packed_feeds
-from modernrank.batching.packing import Batch, FloatArray, IntArray, PackingLimits, assemble, plan
+from modernrank.arrays import FloatArray, IntArray
+from modernrank.backends.onnxruntime.loading import packed_inputs
+from modernrank.batching.batch import Batch, assemble
+from modernrank.batching.packing import plan
+from modernrank.batching.policy import BatchPolicy, PackingPolicy, TokenBudget
 from modernrank.export.checkpoint.weights import Weights
 from modernrank.export.models.modernbert.config import ModernBertConfig
 from modernrank.export.models.modernbert.graph import write_graph
@@ -60,7 +63,7 @@ def encode(pairs: list[tuple[str, str]], tokenizer_file: Path) -> list[IntArray]
 
 
 def observed_runs(
-    weights: Weights, config: ModernBertConfig, ids: list[IntArray], what: str, limits: PackingLimits
+    weights: Weights, config: ModernBertConfig, ids: list[IntArray], what: str, policy: BatchPolicy
 ) -> Iterator[tuple[Batch, dict[str, FloatArray]]]:
     """Run the float32 graph over the pairs with token ``ids``; yields each batch and the values observed in it.
 
@@ -68,7 +71,7 @@ def observed_runs(
         weights, config: the model.
         ids: token ids of each pair.
         what: ``"linear_inputs"`` or ``"maxima"``, as ``write_graph`` takes it.
-        limits: how the pairs are packed.
+        policy: how the pairs are packed.
     """
     import onnxruntime as ort
 
@@ -78,16 +81,18 @@ def observed_runs(
         options = ort.SessionOptions()
         options.intra_op_num_threads = available_threads()
         session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        for run in plan([len(i) for i in ids], limits).runs:
-            batch = assemble(run, ids, config.pad_token_id)
-            yield batch, dict(zip(names, session.run(list(names.values()), packed_feeds(batch)), strict=True))
+        for planned in plan([len(i) for i in ids], policy).batches:
+            batch = assemble(planned, ids, config.pad_token_id)
+            yield batch, dict(zip(names, session.run(list(names.values()), packed_inputs(batch)), strict=True))
 
 
 def observe(weights: Weights, config: ModernBertConfig, ids: list[IntArray]) -> dict[str, Observation]:
     """Observations by the name of the linear layer, from one pass over the pairs with token ``ids``."""
     rng = np.random.default_rng(0)
     observations: dict[str, Observation] = {}
-    for batch, inputs in observed_runs(weights, config, ids, "linear_inputs", PackingLimits(TOKENS_PER_RUN)):
+    for batch, inputs in observed_runs(
+        weights, config, ids, "linear_inputs", BatchPolicy(PackingPolicy(TokenBudget(TOKENS_PER_RUN)))
+    ):
         real = batch.segment_ids > 0
         for name, values in inputs.items():
             rows = values[real]

@@ -10,13 +10,15 @@ from typing import Any
 
 from modernrank.artifact.folder import Artifact
 from modernrank.artifact.hashing import sha256_of
-from modernrank.artifact.manifest import Engine, FileRecord, Graph, Manifest, Profile
-from modernrank.backends.cuda.api import open_cuda
+from modernrank.artifact.manifest import FileRecord, Manifest, OnnxGraph, Profile, TensorRtEngineRecord
+from modernrank.backends.cuda.choose import open_cuda
 from modernrank.backends.profiles import SLOTS, check_profiles, default_profiles
+from modernrank.backends.registry import PROVIDERS
 from modernrank.backends.tensorrt.engine_choice import ANY
 from modernrank.backends.tensorrt.library import INSTALL, find_library, load_library
 from modernrank.errors import ArtifactError, InputError, ProviderError
 from modernrank.export.export import rewrite_manifest
+from modernrank.options import PrecisionChoice
 
 from .logs import new_log, new_progress
 from .network import add_profiles, describe_network, parse_network
@@ -29,7 +31,7 @@ class _Job:
     """What is built, for whom, and under which name."""
 
     artifact: Artifact
-    graph: Graph
+    graph: OnnxGraph
     library: str
     version: str
     compute_capability: str
@@ -50,7 +52,7 @@ def build_engine(
     folder: str | Path,
     *,
     library: str = "auto",
-    precision: str = "auto",
+    precision: PrecisionChoice = "auto",
     profiles: Sequence[Profile] | None = None,
     workspace: int | None = None,
     version_compatible: bool = False,
@@ -86,7 +88,7 @@ def build_engine(
     """
     artifact = Artifact.open(folder)
     library = _choose_library(library)
-    graph = artifact.written(precision, library)
+    graph = artifact.graph_to_build(precision, PROVIDERS[library].dialects)
     longest = artifact.manifest.model.max_length
     profiles = default_profiles(longest) if profiles is None else profiles
     check_profiles(profiles, longest)
@@ -171,7 +173,7 @@ def _use_timing_cache(trt: Any, config: Any, job: _Job, report: Callable[[str], 
 def _record(job: _Job, written: list[Path]) -> Manifest:
     """Put the engine into the manifest, at the place of one of the same name."""
     manifest = Manifest.read(job.artifact.folder)  # another build may have written it meanwhile
-    engine = Engine(
+    engine = TensorRtEngineRecord(
         graph=job.graph.file,
         graph_sha256=manifest.files[job.graph.file].sha256,
         precision=job.graph.precision,

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from modernrank.artifact.manifest import Profile
-from modernrank.batching.packing import INPUTS_PER_TOKEN
+from modernrank.batching.batch import INPUTS_PER_TOKEN
 from modernrank.errors import ArtifactError
 
 

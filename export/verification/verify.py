@@ -12,25 +12,27 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
-from modernrank import Reranker
+from modernrank import LoadOptions, Scorer
+from modernrank.arrays import FloatArray, IntArray
 from modernrank.artifact.folder import Artifact
-from modernrank.artifact.manifest import Graph
-from modernrank.backends.base import Session, SessionInfo
-from modernrank.backends.open import open_session
-from modernrank.batching import packing
-from modernrank.batching.packing import FloatArray, IntArray, Run
+from modernrank.artifact.manifest import OnnxGraph
+from modernrank.backends.base import Backend, BackendInfo
+from modernrank.backends.open import open_backend
+from modernrank.backends.registry import PROVIDERS
+from modernrank.batching.batch import PlannedBatch, assemble, unpack
 from modernrank.errors import ArtifactError, InputError
 from modernrank.evaluation.agreement import Fidelity, measure
 from modernrank.export.checkpoint.weights import Checkpoint, Origin, locate, origin_hashes
 from modernrank.export.export import rewrite_manifest
 from modernrank.export.models.modernbert.config import ModernBertConfig
-from modernrank.export.models.modernbert.published_logits import published_for
+from modernrank.export.models.modernbert.published_logits import Published, published_for
 from modernrank.export.precision.calibration import held_out_pairs, read_calibration
-from modernrank.export.precision.fp16_emulation import session_on_processor
+from modernrank.export.precision.fp16_emulation import backend_on_processor
+from modernrank.options import PrecisionChoice, ProviderName
 from modernrank.text.encoder import PairEncoder
 
 from .result import Parity, Row
@@ -81,8 +83,8 @@ def verify_artifact(
     against: str | Path,
     *,
     longest: int = max(LENGTHS),
-    precision: str = "auto",
-    provider: str = "cpu",
+    precision: PrecisionChoice = "auto",
+    provider: ProviderName = "cpu",
     pairs_file: Path | None = None,
     report: Callable[[str], None] = lambda message: None,
 ) -> Parity:
@@ -127,32 +129,32 @@ def verify_artifact(
     return parity
 
 
-def _graph(artifact: Artifact, precision: str, provider: str) -> Graph:
+def _graph(artifact: Artifact, precision: PrecisionChoice, provider: str) -> OnnxGraph:
     """The graph to compare; on the processor also a float16 one."""
     halves = [graph for graph in artifact.manifest.graphs if is_emulated(graph, provider)]
-    on_processor = any(provider in graph.providers for graph in artifact.manifest.graphs)
+    on_processor = any(graph.dialect in PROVIDERS[provider].dialects for graph in artifact.manifest.graphs)
     if halves and (precision == "fp16" or (precision == "auto" and not on_processor)):
         return halves[0]
-    return artifact.written(precision, provider)
+    return artifact.graph_to_build(precision, PROVIDERS[provider].dialects)
 
 
-def is_emulated(graph: Graph, provider: str) -> bool:
+def is_emulated(graph: OnnxGraph, provider: str) -> bool:
     """Whether a graph has no kernels of its own type on a provider."""
     return provider == "cpu" and graph.precision == "fp16"
 
 
 @contextmanager
-def _session(artifact: Artifact, graph: Graph, provider: str) -> Iterator[Session]:
+def _session(artifact: Artifact, graph: OnnxGraph, provider: ProviderName) -> Iterator[Backend]:
     """The session that is compared."""
     if provider != "cpu":
-        with closing(open_session(artifact, provider, graph.precision)) as session:
+        with closing(open_backend(artifact, LoadOptions(provider, cast(PrecisionChoice, graph.precision)))) as session:
             yield session
         return
-    with session_on_processor(artifact.folder, graph, len(artifact.manifest.model.labels)) as session:
+    with backend_on_processor(artifact.folder, graph, len(artifact.manifest.model.labels)) as session:
         yield session
 
 
-def describe(info: SessionInfo, emulated: bool) -> str:
+def describe(info: BackendInfo, emulated: bool) -> str:
     """What ran, for the record."""
     where = ", ".join(info.devices) or info.provider
     return f"{info.runtime} on {where}{', float16 emulated' if emulated else ''}"
@@ -227,20 +229,20 @@ def _transformers_logits(model: Any, pairs: list[IntArray], report: Callable[[st
 
 
 def _fidelity(
-    artifact: Artifact, session: Session, model: Any, pairs_file: Path | None, report: Callable[[str], None]
+    artifact: Artifact, session: Backend, model: Any, pairs_file: Path | None, report: Callable[[str], None]
 ) -> Fidelity:
     """Scores and rankings of text pairs; of the first label where there are several."""
     texts = read_calibration(pairs_file).pairs if pairs_file else held_out_pairs()
     encoder = artifact.encoder()
     report(f"fidelity on {len(texts)} pairs")
     exact = _transformers_logits(model, [pair.ids for pair in encoder.encode(texts)], lambda message: None)
-    found = Reranker(artifact.manifest, encoder, session).score(texts)
-    return measure(texts, exact[:, 0], found if found.ndim == 1 else found[:, 0])
+    found = _scorer(artifact, session).score([pair.ids for pair in encoder.encode(texts)])
+    return measure(texts, exact[:, 0], found[:, 0])
 
 
 def _compare(
-    session: Session,
-    graph: Graph,
+    session: Backend,
+    graph: OnnxGraph,
     pad_token_id: int,
     pairs: list[IntArray],
     expected: FloatArray,
@@ -252,7 +254,7 @@ def _compare(
         differences: dict[int, list[FloatArray]] = {}
         for run in runs:
             found = np.zeros_like(expected)
-            packing.unpack(run, session.run(packing.assemble(run, pairs, pad_token_id)), out=found)
+            unpack(run, session.run(assemble(run, pairs, pad_token_id)), out=found)
             for pair in itertools.chain(*run.rows):
                 differences.setdefault(pair, []).append(np.abs(found[pair] - expected[pair]))
         for pair in sorted(differences):
@@ -260,9 +262,9 @@ def _compare(
             yield Row(lengths[pair], arrangement, float(every.max()), float(np.sqrt(np.mean(every**2))))
 
 
-def _arrangements(lengths: list[int], packs: bool) -> Iterator[tuple[str, list[Run]]]:
+def _arrangements(lengths: list[int], packs: bool) -> Iterator[tuple[str, list[PlannedBatch]]]:
     """The runs of each arrangement. ``packs``: the graph takes several pairs in a row."""
-    yield "alone", [Run(((pair,),), length) for pair, length in enumerate(lengths)]
+    yield "alone", [PlannedBatch(((pair,),), length) for pair, length in enumerate(lengths)]
     shared = [pair for pair, length in enumerate(lengths) if length <= LONGEST_SHARED]
     if packs:
         triples = [tuple(shared[(i + step) % len(shared)] for step in (0, 1, 2)) for i in range(len(shared))]
@@ -271,15 +273,26 @@ def _arrangements(lengths: list[int], packs: bool) -> Iterator[tuple[str, list[R
         }
         yield (
             "packed",
-            [Run((order,), sum(lengths[pair] for pair in order) + 5) for order in sorted(orders)],
+            [PlannedBatch((order,), sum(lengths[pair] for pair in order) + 5) for order in sorted(orders)],
         )  # 5 of padding
     batches = np.array_split(shared, max(1, len(shared) // 5))  # five or more rows each
-    yield "rows", [Run(tuple((int(pair),) for pair in batch), max(lengths[p] for p in batch)) for batch in batches]
+    yield (
+        "rows",
+        [PlannedBatch(tuple((int(pair),) for pair in batch), max(lengths[p] for p in batch)) for batch in batches],
+    )
 
 
-def _published(artifact: Artifact, session: Session) -> tuple[tuple[str, float, float], ...]:
-    reranker = Reranker(artifact.manifest, artifact.encoder(), session)
+def _scorer(artifact: Artifact, session: Backend) -> Scorer:
+    return Scorer(session, len(artifact.manifest.model.labels), artifact.manifest.tokenizer.pad_token_id)
+
+
+def _published(artifact: Artifact, session: Backend) -> tuple[tuple[str, float, float], ...]:
+    scorer, encoder = _scorer(artifact, session), artifact.encoder()
+
+    def difference(entry: Published) -> float:
+        logits = scorer.score([pair.ids for pair in encoder.encode(entry.pairs)])[:, 0]
+        return float(np.abs(logits - np.array(entry.logits)).max())
+
     return tuple(
-        (entry.source, float(np.abs(reranker.score(entry.pairs) - np.array(entry.logits)).max()), entry.tolerance)
-        for entry in published_for(artifact.manifest.source)
+        (entry.source, difference(entry), entry.tolerance) for entry in published_for(artifact.manifest.source)
     )

@@ -14,7 +14,8 @@ from typing import Any
 import onnx
 import pytest
 
-from modernrank.batching.packing import PackingLimits, plan
+from modernrank.batching.packing import plan
+from modernrank.batching.policy import BatchPolicy, PackingPolicy, SchedulePolicy, TokenBudget
 from modernrank.benchmarks.measure.workload import MIX
 from modernrank.benchmarks.op_counts import count_graph, count_plan
 from modernrank.export import export_checkpoint
@@ -23,9 +24,11 @@ from support.checkpoints import DATA, checkpoint
 EXPECTED = DATA / "counts.json"
 GRAPHS = {"ort-cpu fp32": "tiny", "standard fp32": "tiny-standard", "ort-cpu int8": "tiny-int8"}
 # The CPU's: rows of one pair; and rows that pairs share, as GPUs will want them.
-LIMITS = {
-    "unpadded": PackingLimits(256, pairs_per_row=1, minimum_fill=1.0, streams=2),
-    "packed": PackingLimits(4096),
+POLICIES = {
+    "unpadded": BatchPolicy(
+        PackingPolicy(TokenBudget(256), pairs_per_row=1, minimum_fill=1.0), SchedulePolicy(workers=2)
+    ),
+    "packed": BatchPolicy(PackingPolicy(TokenBudget(4096))),
 }
 
 
@@ -41,7 +44,7 @@ def mixed_lengths() -> list[int]:
 
 def counts(artifacts: Path) -> dict[str, Any]:
     graphs = {name: count_graph(graph_file(artifacts / folder)) for name, folder in GRAPHS.items()}
-    plans = {name: plan(mixed_lengths(), limits) for name, limits in LIMITS.items()}
+    plans = {name: plan(mixed_lengths(), policy) for name, policy in POLICIES.items()}
     return {
         "graphs": {name: dataclasses.asdict(counted) for name, counted in graphs.items()},
         "plans": {
@@ -72,7 +75,7 @@ def test_counts_of_a_graph_with_branches(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("name", "most"), [("unpadded", 0.0), ("packed", 0.1)])
 def test_the_mix_wastes_little(name: str, most: float) -> None:
-    assert plan(mixed_lengths(), LIMITS[name]).waste <= most
+    assert plan(mixed_lengths(), POLICIES[name]).waste <= most
 
 
 if __name__ == "__main__":

@@ -9,13 +9,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from modernrank import InputError, ModernRankError, Reranker, Truncation, TruncationWarning
+from modernrank import (
+    BackendError,
+    ClosedError,
+    InputError,
+    LoadOptions,
+    Reranker,
+    Scorer,
+    Truncation,
+    TruncationWarning,
+)
 from modernrank.artifact.folder import Artifact
-from modernrank.backends.base import Session
-from modernrank.backends.open import open_session
-from modernrank.batching.packing import Batch
+from modernrank.backends.open import open_backend
 from modernrank.text.encoder import PairEncoder
+from support.backends import NotANumber
 from support.memory import resident_after_rounds
+from support.scoring import reranker_of
 
 QUERY = "the terms of the license"
 DOCUMENTS = ["a", "derivative works of the Work " * 5, "", "notice " * 30, "a"]
@@ -158,7 +167,8 @@ def test_a_long_document_counts_as_its_best_part(artifacts: Path) -> None:
         assert {place.tokens_cut for place in ranking} == {0}
         parts = PairEncoder(artifacts / "tiny" / "tokenizer.json", 64).encode_parts(QUERY, documents[:1])[0]
         assert len(parts) > 3
-        each = reranker._run(parts)  # scores of token ids have no public way in
+        with Scorer.load(artifacts / "tiny") as scorer:
+            each = scorer.score([part.ids for part in parts])
         assert found[0].score == each.max()
 
 
@@ -194,7 +204,7 @@ def test_threads_may_share_a_reranker(reranker: Reranker) -> None:
 
 def test_plan_tells_rows_and_waste_without_scoring(reranker: Reranker) -> None:
     planned = reranker.plan(PAIRS)
-    assert sorted(pair for run in planned.runs for row in run.rows for pair in row) == [0, 1, 2, 3, 4]
+    assert sorted(pair for run in planned.batches for row in run.rows for pair in row) == [0, 1, 2, 3, 4]
     assert 0 <= planned.waste <= 0.25
 
 
@@ -206,7 +216,7 @@ def test_plan_tells_rows_and_waste_without_scoring(reranker: Reranker) -> None:
         ({"max_length": 2}, "max_length 2 leaves no room"),
         ({"threads": 0}, "threads is 0"),
         ({"threads": 1.5}, "threads is 1.5"),
-        ({"truncation": "none"}, "truncation 'none' is unknown"),
+        ({"truncation": "logit"}, "truncation 'none' is unknown"),
         (
             {"provider": "gpu"},
             "provider 'gpu' is unknown; choose one of auto, tensorrt, tensorrt-rtx",
@@ -227,31 +237,20 @@ def test_info_tells_what_runs(artifacts: Path) -> None:
     )
 
 
-class NotANumber:
-    """A session of a model that overflows."""
-
-    def __init__(self, session: Session) -> None:
-        self.info, self.limits, self.close = session.info, session.limits, session.close
-
-    def run(self, batch: Batch, side_by_side: bool = False) -> np.ndarray:
-        return np.full((len(batch.input_ids), batch.slots, 1), np.nan, np.float32)
-
-
 def test_scores_that_are_not_numbers_are_an_error_not_an_order(artifacts: Path) -> None:
-    artifact = Artifact.open(artifacts / "tiny")
-    session = NotANumber(open_session(artifact, "cpu"))
-    with Reranker(artifact.manifest, artifact.encoder(), session) as reranker:
-        with pytest.raises(ModernRankError, match="4 of 4 pairs have scores that are not numbers, in fp32 on cpu"):
-            reranker.rank(QUERY, DOCUMENTS)
-        with pytest.raises(ModernRankError, match="load it with precision='fp32'"):
-            reranker.rank(QUERY, DOCUMENTS, long_documents="chunk")
+    backend = NotANumber(open_backend(Artifact.open(artifacts / "tiny"), LoadOptions(provider="cpu")))
+    with reranker_of(artifacts / "tiny", backend) as reranker:
+        for long_documents in ("truncate", "chunk"):
+            with pytest.raises(BackendError) as caught:
+                reranker.rank(QUERY, DOCUMENTS, long_documents=long_documents)
+            assert caught.value.details["pairs"] == 4  # distinct ones
 
 
 def test_a_closed_reranker_says_so(artifacts: Path) -> None:
     reranker = Reranker.load(artifacts / "tiny")
     reranker.close()
     reranker.close()
-    with pytest.raises(ModernRankError, match="this Reranker is closed"):
+    with pytest.raises(ClosedError):
         reranker.score(PAIRS)
 
 

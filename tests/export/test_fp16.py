@@ -14,20 +14,20 @@ from safetensors.numpy import load_file, save_file
 from modernrank import ArtifactError, InputError, ProviderError, Reranker
 from modernrank.artifact.folder import Artifact
 from modernrank.artifact.manifest import Manifest
-from modernrank.backends.onnxruntime.cpu import OnnxRuntimeSession
-from modernrank.backends.registry import PROVIDERS, why_not
+from modernrank.backends.onnxruntime.cpu import CpuSettings, OnnxRuntimeCpuBackend
+from modernrank.backends.registry import PROVIDERS
 from modernrank.export import export_checkpoint
 from modernrank.export.precision.fp16 import HEADROOM, LARGEST
 from modernrank.export.precision.fp16_emulation import write_emulation
-from modernrank.text.encoder import PairEncoder
 from support.checkpoints import checkpoint
+from support.scoring import reranker_of
 
 DIALECTS = ("tensorrt", "tensorrt-decomposed", "ort-cuda")
 PAIRS = [(f"query {i}", "the work may be changed and given on " * (1 + 5 * i % 60)) for i in range(12)]
 # Of the scores' deviation, largest RMS error: a model this narrow, with activations of up to 34, is a hard case for
 # float16. `make parity` measures the real shapes.
 ROUNDING = 0.05
-GPU_IS_HERE = any(not why_not(name) for name in PROVIDERS if PROVIDERS[name].on_gpu)
+GPU_IS_HERE = any(not provider.why_not() for provider in PROVIDERS.values() if provider.on_gpu)
 
 
 @pytest.fixture(scope="module", params=DIALECTS)
@@ -42,8 +42,8 @@ def emulated_scores(folder: Path, scratch: Path) -> np.ndarray:
     artifact = Artifact.open(folder)
     scratch.mkdir(exist_ok=True)
     graph = write_emulation(artifact.folder, artifact.manifest.graphs[0], scratch)
-    session = OnnxRuntimeSession(scratch, graph, PROVIDERS["cpu"], threads=2, labels=1)
-    with Reranker(artifact.manifest, PairEncoder(folder / "tokenizer.json", 8192), session) as reranker:
+    backend = OnnxRuntimeCpuBackend(scratch, graph, 1, CpuSettings(threads=2))
+    with reranker_of(folder, backend) as reranker:
         return reranker.score(PAIRS)
 
 

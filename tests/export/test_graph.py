@@ -9,9 +9,8 @@ import onnx
 import pytest
 
 from modernrank.artifact.folder import Artifact
-from modernrank.backends.onnxruntime.cpu import OnnxRuntimeSession
-from modernrank.backends.registry import PROVIDERS
-from modernrank.batching.packing import Batch
+from modernrank.backends.onnxruntime.cpu import CpuSettings, OnnxRuntimeCpuBackend
+from modernrank.batching.batch import Batch
 from modernrank.export.graph.dialects import OPSET
 from support.checkpoints import NAMES
 
@@ -101,13 +100,15 @@ def test_constants_in_the_data_file_are_aligned_to_pages(artifacts: Path) -> Non
 def test_empty_slots_and_padding_give_zeros_and_no_nan(artifacts: Path, suffix: str) -> None:
     """A row of padding alone, a slot without tokens, and lengths that are multiples of 32."""
     artifact = Artifact.open(artifacts / f"tiny{suffix}")
-    session = OnnxRuntimeSession(artifact.folder, artifact.graph("fp32", "cpu"), PROVIDERS["cpu"], threads=1, labels=1)
+    backend = OnnxRuntimeCpuBackend(
+        artifact.folder, artifact.manifest.graphs[0], labels=1, settings=CpuSettings(threads=1)
+    )
     for tokens in (32, 64, 96, 128, 192, 224, 256):
         segments = np.zeros((3, tokens), np.int64)
         segments[0, :] = 1
         segments[1, : tokens // 2] = 1
         positions = np.where(segments > 0, np.arange(tokens), 0)
-        logits = session.run(Batch(np.full((3, tokens), 7), positions, segments, slots=2))
+        logits = backend.run(Batch(np.full((3, tokens), 7), positions, segments, slots=2))
         assert logits.shape == (3, 2, 1)
         assert np.isfinite(logits).all()
         assert (logits[:, 1] == 0).all() and (logits[2] == 0).all()

@@ -12,10 +12,11 @@ from safetensors.numpy import load_file, save_file
 
 from modernrank import InputError, Reranker
 from modernrank.artifact.folder import Artifact
-from modernrank.backends.onnxruntime.cpu import OnnxRuntimeSession
+from modernrank.backends.onnxruntime.cpu import CpuSettings, OnnxRuntimeCpuBackend
 from modernrank.backends.onnxruntime.int8_kernel import int8_kernel
-from modernrank.backends.registry import PROVIDERS
-from modernrank.batching.packing import PackingLimits, assemble, plan
+from modernrank.batching.batch import assemble
+from modernrank.batching.packing import plan
+from modernrank.batching.policy import BatchPolicy
 from modernrank.export import export_checkpoint
 from modernrank.export.checkpoint.weights import Checkpoint
 from modernrank.export.graph.linear import quantise_weight
@@ -60,14 +61,14 @@ def test_biases_cls_pooling_and_several_labels_are_quantised_too(tmp_path: Path)
 def test_both_kernels_give_the_same_scores(int8: Path) -> None:
     """The kernel for processors without a dot product, run where there is one."""
     artifact = Artifact.open(int8)
-    graph, rng = artifact.graph("int8", "cpu"), np.random.default_rng(0)
+    (graph,), rng = artifact.manifest.graphs, np.random.default_rng(0)
     ids = [rng.integers(0, 500, 90)]
-    batch = assemble(plan([90], PackingLimits()).runs[0], ids, 510)
+    batch = assemble(plan([90], BatchPolicy()).batches[0], ids, 510)
     logits = {}
     for kernel in ("u8s8", "u8u8"):
-        session = OnnxRuntimeSession(int8, graph, PROVIDERS["cpu"], threads=1, labels=1, kernel=kernel)
-        assert session.info.kernel == kernel
-        logits[kernel] = session.run(batch)
+        backend = OnnxRuntimeCpuBackend(int8, graph, 1, CpuSettings(1, kernel=kernel))
+        assert backend.info.kernel == kernel
+        logits[kernel] = backend.run(batch)
     assert logits["u8s8"] == pytest.approx(logits["u8u8"], abs=1e-5)
 
 

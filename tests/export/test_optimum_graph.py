@@ -38,4 +38,4 @@ def test_its_manifest_says_padded(reference: Path) -> None:
 def test_its_plans_hold_one_pair_in_a_row(reference: Path) -> None:
     with Reranker.load(reference) as reranker:
         planned = reranker.plan([("a", "b")] * 10 + [("a", "b " * 100)])
-    assert all(len(row) == 1 for run in planned.runs for row in run.rows)
+    assert all(len(row) == 1 for run in planned.batches for row in run.rows)

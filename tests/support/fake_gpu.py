@@ -15,14 +15,14 @@ import numpy as np
 import onnxruntime
 
 from modernrank.artifact.manifest import Profile
-from modernrank.backends.cuda.api import Bytes, too_large
-from modernrank.errors import ProviderError
+from modernrank.backends.cuda.api import Bytes, Cuda, out_of_memory
+from modernrank.backends.tensorrt.library import DeviceContext, DeviceEngine
 
 Work = Callable[[], None]
 
 
-class FakeCuda:
-    """See ``modernrank.backends.cuda.api.Cuda``."""
+class FakeCuda(Cuda):
+    """A GPU whose rules are checked."""
 
     name, compute_capability, library = "a fake", "9.0", "fake 1.0"
     has_graphs = True
@@ -53,7 +53,7 @@ class FakeCuda:
         self._check_thread()
         free, total = self.memory()
         if size > free:
-            raise ProviderError(too_large(size, free, total))
+            raise out_of_memory(size, free, total)
         address = next(self._numbers) * 2**32
         self.device[address] = np.full(size, 0xFF, np.uint8)  # what was there before is no zeros
         return address
@@ -127,8 +127,8 @@ class FakeCuda:
         assert id(base) in self.host, "memory that is not pinned is copied"
 
 
-class FakeEngine:
-    """See ``modernrank.backends.tensorrt.library.DeviceEngine``; ``file`` is a float32 graph in a TensorRT dialect."""
+class FakeEngine(DeviceEngine):
+    """An engine; ``file`` is a float32 graph in a TensorRT dialect."""
 
     runtime = "tensorrt 99.0"
 
@@ -147,8 +147,8 @@ class FakeEngine:
         return FakeContext(self, self.profiles[profile])
 
 
-class FakeContext:
-    """See ``modernrank.backends.tensorrt.library.DeviceContext``."""
+class FakeContext(DeviceContext):
+    """A context of a fake engine."""
 
     def __init__(self, engine: FakeEngine, profile: Profile) -> None:
         self.engine, self.profile = engine, profile

@@ -1,25 +1,23 @@
-"""The few functions of CUDA that a session needs, behind one contract, and which library provides them."""
+"""The few functions of CUDA that TensorRT engines need, behind one contract."""
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from modernrank.errors import ProviderError
+from modernrank.errors import BackendError
 
 Bytes = npt.NDArray[np.uint8]
-INSTALL = "pip install 'modernrank[tensorrt]' (it brings cuda-python; pycuda is taken where that is what is there)"
 
 
 class Cuda(Protocol):
-    """One GPU. Addresses, streams and events are the integers that CUDA's own handles are.
+    """One GPU. Addresses and streams are integers, as CUDA's own handles are.
 
-    Copies, kernels and graphs given to a stream run in order; nothing is done before ``synchronize`` returns.
-    Every method raises ``ProviderError`` with CUDA's own words where CUDA fails.
+    Copies, kernels and CUDA graphs of a stream run in order; none is sure to have ended before ``synchronize`` returns.
+    Every method raises ``BackendError`` with CUDA's own words where CUDA fails.
     """
 
     name: str
@@ -28,7 +26,7 @@ class Cuda(Protocol):
     has_graphs: bool  # whether ``capture`` is offered
 
     def activate(self) -> None:
-        """Make the calling thread work with this GPU; each thread needs it before its other calls."""
+        """Make the calling thread use this GPU; each thread must call it before the other methods."""
         ...
 
     def memory(self) -> tuple[int, int]:
@@ -40,23 +38,23 @@ class Cuda(Protocol):
         ...
 
     def free(self, address: int) -> None:
-        """Give back what ``allocate`` gave."""
+        """Free what ``allocate`` returned."""
         ...
 
     def pinned(self, size: int) -> Bytes:
-        """``size`` bytes of the host that the GPU copies from and to directly."""
+        """``size`` bytes of page-locked host memory, which the GPU copies directly."""
         ...
 
     def free_pinned(self, buffer: Bytes) -> None:
-        """Give back what ``pinned`` gave."""
+        """Free what ``pinned`` returned."""
         ...
 
     def create_stream(self) -> int:
-        """A stream."""
+        """A new stream."""
         ...
 
     def destroy_stream(self, stream: int) -> None:
-        """Give it back."""
+        """Destroy what ``create_stream`` returned."""
         ...
 
     def to_device(self, address: int, source: Bytes, stream: int) -> None:
@@ -68,50 +66,29 @@ class Cuda(Protocol):
         ...
 
     def synchronize(self, stream: int) -> None:
-        """Wait for all that was given to a stream."""
+        """Wait until all work of a stream has ended."""
         ...
 
     def capture(self, stream: int, work: Callable[[], None]) -> Any:
-        """A CUDA graph of what ``work`` gives to the stream, which is not run now."""
+        """A CUDA graph of what ``work`` starts in the stream; nothing of it runs now."""
         ...
 
     def launch(self, graph: Any, stream: int) -> None:
-        """Run a graph."""
+        """Run a CUDA graph in a stream."""
         ...
 
     def destroy_graph(self, graph: Any) -> None:
-        """Give it back."""
+        """Destroy what ``capture`` returned."""
         ...
 
 
-def find_cuda_library() -> str | None:
-    """What ``open_cuda`` uses: ``"cuda-python"``, else ``"pycuda"``; None where neither is installed."""
-    if importlib.util.find_spec("cuda") and importlib.util.find_spec("cuda.bindings"):
-        return "cuda-python"
-    return "pycuda" if importlib.util.find_spec("pycuda") else None
-
-
-def open_cuda(device: int = 0) -> Cuda:
-    """The GPU number ``device``, through cuda-python or else pycuda.
-
-    Raises:
-        ProviderError: neither is installed, or there is no driver, no such GPU, or a driver that is too old.
-    """
-    library = find_cuda_library()
-    if library == "cuda-python":
-        from .with_cuda_python import CudaPython
-
-        return CudaPython(device)
-    if library == "pycuda":
-        from .with_pycuda import PyCuda
-
-        return PyCuda(device)
-    raise ProviderError(f"no library for CUDA is installed. To get one: {INSTALL}")
-
-
-def too_large(size: int, free: int, total: int) -> str:
-    """What to say where the GPU's memory does not suffice."""
-    return (
-        f"{size / 1e6:,.0f} MB of GPU memory were asked for, {free / 1e6:,.0f} of {total / 1e6:,.0f} MB are free: "
-        "build an engine with smaller profiles (modernrank tensorrt --profile short=16x512), or load with fewer streams"
+def out_of_memory(size: int, free: int, total: int) -> BackendError:
+    """The error for a GPU whose memory is too small."""
+    return BackendError(
+        f"{size / 1e6:,.0f} MB of GPU memory were requested, but only {free / 1e6:,.0f} of {total / 1e6:,.0f} MB are "
+        "free: build an engine with smaller profiles (modernrank build-engine --profile short=16x512), or load with "
+        "fewer workers",
+        requested=size,
+        free=free,
+        total=total,
     )

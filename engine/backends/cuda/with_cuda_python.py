@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from modernrank.errors import ProviderError
+from modernrank.errors import BackendError, ProviderError
 
-from .api import Bytes, too_large
+from .api import Bytes, Cuda, out_of_memory
 
 
-class CudaPython:
-    """See ``Cuda``."""
+class CudaPython(Cuda):
+    """One GPU through ``cuda.bindings.runtime``."""
 
     has_graphs = True
 
@@ -28,7 +28,11 @@ class CudaPython:
         self._check_driver()
         count = self._call(runtime.cudaGetDeviceCount)
         if device >= count:
-            raise ProviderError(f"GPU {device} was asked for, there are {count}; choose a lower number")
+            raise ProviderError(
+                f"GPU {device} was asked for, but there are only {count}; choose a lower number",
+                device=device,
+                count=count,
+            )
         properties = self._call(runtime.cudaGetDeviceProperties, device)
         self.name = properties.name.split(b"\0")[0].decode()
         self.compute_capability = f"{properties.major}.{properties.minor}"
@@ -40,64 +44,52 @@ class CudaPython:
             raise ProviderError("there is no NVIDIA driver on this machine; install one, or use provider='cpu'")
         if driver // 1000 < runtime // 1000:
             raise ProviderError(
-                f"the NVIDIA driver supports CUDA {_version(driver)}, {self.library} needs {_version(runtime)}: update "
-                f"the driver, or install cuda-python {driver // 1000}"
+                f"the NVIDIA driver supports CUDA {_version(driver)}, {self.library} requires {_version(runtime)}: "
+                f"update the driver, or install cuda-python {driver // 1000}"
             )
 
     def activate(self) -> None:
-        """See ``Cuda``."""
         self._call(self._rt.cudaSetDevice, self._device)
 
     def memory(self) -> tuple[int, int]:
-        """See ``Cuda``."""
         free, total = self._call(self._rt.cudaMemGetInfo)
         return int(free), int(total)
 
     def allocate(self, size: int) -> int:
-        """See ``Cuda``."""
         error, address = self._rt.cudaMalloc(size)
         if error == self._rt.cudaError_t.cudaErrorMemoryAllocation:
-            raise ProviderError(too_large(size, *self.memory()))
+            raise out_of_memory(size, *self.memory())
         self._check(error, "cudaMalloc")
         return int(address)
 
     def free(self, address: int) -> None:
-        """See ``Cuda``."""
         self._call(self._rt.cudaFree, address)
 
     def pinned(self, size: int) -> Bytes:
-        """See ``Cuda``."""
         address = self._call(self._rt.cudaHostAlloc, size, 0)
         return np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(int(address)))
 
     def free_pinned(self, buffer: Bytes) -> None:
-        """See ``Cuda``."""
         self._call(self._rt.cudaFreeHost, buffer.ctypes.data)
 
     def create_stream(self) -> int:
-        """See ``Cuda``."""
         return int(self._call(self._rt.cudaStreamCreateWithFlags, self._rt.cudaStreamNonBlocking))
 
     def destroy_stream(self, stream: int) -> None:
-        """See ``Cuda``."""
         self._call(self._rt.cudaStreamDestroy, stream)
 
     def to_device(self, address: int, source: Bytes, stream: int) -> None:
-        """See ``Cuda``."""
         kind = self._rt.cudaMemcpyKind.cudaMemcpyHostToDevice
         self._call(self._rt.cudaMemcpyAsync, address, source.ctypes.data, source.nbytes, kind, stream)
 
     def to_host(self, target: Bytes, address: int, stream: int) -> None:
-        """See ``Cuda``."""
         kind = self._rt.cudaMemcpyKind.cudaMemcpyDeviceToHost
         self._call(self._rt.cudaMemcpyAsync, target.ctypes.data, address, target.nbytes, kind, stream)
 
     def synchronize(self, stream: int) -> None:
-        """See ``Cuda``."""
         self._call(self._rt.cudaStreamSynchronize, stream)
 
     def capture(self, stream: int, work: Callable[[], None]) -> Any:
-        """See ``Cuda``."""
         mode = self._rt.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
         self._call(self._rt.cudaStreamBeginCapture, stream, mode)
         try:
@@ -111,11 +103,9 @@ class CudaPython:
             self._call(self._rt.cudaGraphDestroy, graph)
 
     def launch(self, graph: Any, stream: int) -> None:
-        """See ``Cuda``."""
         self._call(self._rt.cudaGraphLaunch, graph, stream)
 
     def destroy_graph(self, graph: Any) -> None:
-        """See ``Cuda``."""
         self._call(self._rt.cudaGraphExecDestroy, graph)
 
     def _call(self, function: Callable[..., tuple[Any, ...]], *arguments: Any) -> Any:
@@ -127,7 +117,7 @@ class CudaPython:
         if error != self._rt.cudaError_t.cudaSuccess:
             _, name = self._rt.cudaGetErrorName(error)
             _, text = self._rt.cudaGetErrorString(error)
-            raise ProviderError(f"{what} failed: {name.decode()}: {text.decode()}")
+            raise BackendError(f"{what} failed: {name.decode()}: {text.decode()}")
 
 
 def _version(number: int) -> str:

@@ -1,4 +1,4 @@
-"""CUDA through pycuda, for services that have it already. It has to be compiled where it is installed."""
+"""CUDA through pycuda, for services that have it already. It is compiled when it is installed."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from modernrank.errors import ProviderError
+from modernrank.errors import BackendError, ProviderError
 
-from .api import Bytes, too_large
+from .api import Bytes, Cuda, out_of_memory
 
 
-class PyCuda:
-    """See ``Cuda``. It has no CUDA graphs."""
+class PyCuda(Cuda):
+    """One GPU through ``pycuda.driver``. It offers no CUDA graphs."""
 
     has_graphs = False
 
@@ -29,7 +29,11 @@ class PyCuda:
         except driver.Error as error:
             raise ProviderError(f"CUDA cannot start: {error}; install or update the NVIDIA driver") from error
         if device >= count:
-            raise ProviderError(f"GPU {device} was asked for, there are {count}; choose a lower number")
+            raise ProviderError(
+                f"GPU {device} was asked for, but there are only {count}; choose a lower number",
+                device=device,
+                count=count,
+            )
         gpu = driver.Device(device)
         self.name = gpu.name()
         self.compute_capability = ".".join(map(str, gpu.compute_capability()))
@@ -38,73 +42,62 @@ class PyCuda:
         self._allocations: dict[int, Any] = {}
 
     def activate(self) -> None:
-        """See ``Cuda``. The thread keeps the context until it ends."""
+        # The thread keeps the context until it ends.
         if self._driver.Context.get_current() is None:
             self._context.push()
 
     def memory(self) -> tuple[int, int]:
-        """See ``Cuda``."""
         free, total = self._driver.mem_get_info()
         return free, total
 
     def allocate(self, size: int) -> int:
-        """See ``Cuda``."""
         try:
             allocation = self._driver.mem_alloc(size)
         except self._driver.MemoryError as error:
-            raise ProviderError(too_large(size, *self.memory())) from error
+            raise out_of_memory(size, *self.memory()) from error
         self._allocations[int(allocation)] = allocation
         return int(allocation)
 
     def free(self, address: int) -> None:
-        """See ``Cuda``."""
         self._allocations.pop(address).free()
 
     def pinned(self, size: int) -> Bytes:
-        """See ``Cuda``."""
         buffer: Bytes = self._driver.pagelocked_empty(size, np.uint8)
         return buffer
 
     def free_pinned(self, buffer: Bytes) -> None:
-        """See ``Cuda``."""
         allocation: Any = buffer.base
         allocation.free()
 
     def create_stream(self) -> int:
-        """See ``Cuda``."""
         stream = self._driver.Stream()
         self._streams[stream.handle] = stream
         return int(stream.handle)
 
     def destroy_stream(self, stream: int) -> None:
-        """See ``Cuda``. pycuda destroys it with its last reference."""
+        # pycuda destroys a stream with its last reference.
         del self._streams[stream]
 
     def to_device(self, address: int, source: Bytes, stream: int) -> None:
-        """See ``Cuda``."""
         self._driver.memcpy_htod_async(address, source, self._stream(stream))
 
     def to_host(self, target: Bytes, address: int, stream: int) -> None:
-        """See ``Cuda``."""
         self._driver.memcpy_dtoh_async(target, address, self._stream(stream))
 
     def synchronize(self, stream: int) -> None:
-        """See ``Cuda``."""
         try:
             self._stream(stream).synchronize()
         except self._driver.Error as error:
-            raise ProviderError(f"the GPU failed: {error}") from error
+            raise BackendError(f"the GPU failed: {error}") from error
 
     def capture(self, stream: int, work: Callable[[], None]) -> Any:
-        """See ``Cuda``."""
         raise ProviderError(f"{self.library} has no CUDA graphs: install cuda-python")
 
     def launch(self, graph: Any, stream: int) -> None:
-        """See ``Cuda``."""
         raise ProviderError(f"{self.library} has no CUDA graphs: install cuda-python")
 
     def destroy_graph(self, graph: Any) -> None:
-        """See ``Cuda``: there is none."""
+        raise ProviderError(f"{self.library} has no CUDA graphs: install cuda-python")
 
     def _stream(self, handle: int) -> Any:
         if handle not in self._streams:

@@ -1,8 +1,8 @@
 """Which int8 kernel is exact on this processor.
 
-The fastest product of uint8 activations and int8 weights sums pairs of products in 16 bits where a processor has no
-dot-product instruction, and saturates there: wrong scores, unheard. Such processors (AVX2, AVX-512 without VNNI) take
-ONNX Runtime's uint8 x uint8 kernel instead: slower, and exact.
+On a processor without a dot-product instruction, the fastest product of uint8 activations and int8 weights sums pairs
+of products in 16 bits and saturates, which gives wrong scores without any error. Such processors (AVX2, AVX-512 without
+VNNI) run ONNX Runtime's uint8 x uint8 kernel instead: slower, and exact.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ EXACT_EVERYWHERE = "u8u8"
 
 
 def int8_kernel(cpuinfo: Path = CPUINFO, machine: str | None = None) -> str:
-    """``"u8s8"`` where the processor multiplies it exactly, else ``"u8u8"``; also where that cannot be told.
+    """``"u8s8"`` where the processor multiplies it exactly, else ``"u8u8"``, also where that is unknown.
 
     >>> int8_kernel() in ("u8s8", "u8u8")
     True

@@ -1,95 +1,105 @@
-"""Run an ONNX Runtime session on buffers of the device that stay where they are (IO binding), and as CUDA graphs.
+"""Run an ONNX Runtime session on buffers of the device that stay in place (IO binding), and as CUDA graphs.
 
-feeds ─copy─▶ buffers of the shape ─run or replay─▶ buffer of the logits ─copy─▶ logits
+inputs ─copy─▶ buffers of the shape ─run or replay─▶ buffer of the logits ─copy─▶ logits
 """
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from modernrank.backends.profiles import GRAPH_TOKENS
-from modernrank.batching.packing import FloatArray
+from modernrank.arrays import FloatArray
+from modernrank.backends.profiles import CUDA_GRAPH_TOKENS
 
-# Shapes whose buffers are kept, the longest unused given up: some megabytes.
-MOST_SHAPES = 32
-# ONNX Runtime keeps a captured graph, and its memory, until the session closes.
-MOST_GRAPHS = 16
-NO_GRAPH = "-1"
+logger = logging.getLogger(__name__)
+
+# Shapes whose buffers are kept, some megabytes; the one that was not used for the longest time is dropped first.
+MAX_SHAPES = 32
+# ONNX Runtime keeps a captured CUDA graph, and its memory, until the session closes.
+MAX_CUDA_GRAPHS = 16
+NO_CUDA_GRAPH = "-1"
 
 Shape = tuple[int, int]  # rows, tokens
 
 
-class BoundRuns:
-    """Runs of one session, one after the other. ``run`` is safe to call from several threads.
+@dataclass(frozen=True)
+class _Buffers:
+    """The inputs and the output of one shape on the device, their binding, and the options of a run."""
+
+    inputs: dict[str, Any]
+    output: Any
+    binding: Any
+    options: Any
+
+
+class IoBindingRunner:
+    """Runs one session, one batch after the other. Several threads may call ``run`` at once.
 
     Args:
         ort: the module ``onnxruntime``.
         session: an ``InferenceSession`` of a packed graph with one output.
-        labels: how many the model has.
-        device: ``"cuda"``, or ``"cpu"``, which needs no binding and shows that it is right.
+        labels: the number of the model's labels.
+        device: ``"cuda"``, or ``"cpu"``, which needs no binding and so can show that it is right.
         number: of the device.
-        graphs: whether the session was opened with ``enable_cuda_graph``. The first MOST_GRAPHS small shapes are then
-            captured, each in its first run, and replayed after.
+        cuda_graphs: whether the session was opened with ``enable_cuda_graph``. The first MAX_CUDA_GRAPHS small shapes
+            are then captured, each in its first run, and replayed afterwards.
     """
 
     def __init__(
-        self, ort: Any, session: Any, labels: int, device: str = "cuda", number: int = 0, graphs: bool = False
+        self, ort: Any, session: Any, labels: int, device: str = "cuda", number: int = 0, cuda_graphs: bool = False
     ) -> None:
         self._ort, self._session, self._labels = ort, session, labels
-        self._device, self._number, self._graphs = device, number, graphs
+        self._device, self._number, self._cuda_graphs = device, number, cuda_graphs
         self._output = session.get_outputs()[0].name
         self._lock = threading.Lock()
         self._kept: OrderedDict[Shape, _Buffers] = OrderedDict()
         self._captured: dict[Shape, _Buffers] = {}
 
-    def run(self, feeds: Mapping[str, Any]) -> FloatArray:
+    def run(self, inputs: Mapping[str, Any]) -> FloatArray:
         """Logits, float32 ``[rows, slots, labels]``, of the inputs by name."""
-        rows, tokens = feeds["input_ids"].shape
+        rows, tokens = inputs["input_ids"].shape
         with self._lock:  # a replay of a CUDA graph must not meet another run
-            buffers = self._buffers((rows, tokens), feeds)
-            for name, array in feeds.items():
+            buffers = self._buffers((rows, tokens), inputs)
+            for name, array in inputs.items():
                 buffers.inputs[name].update_inplace(np.ascontiguousarray(array))
             self._session.run_with_iobinding(buffers.binding, buffers.options)
-            logits: FloatArray = buffers.output.numpy().copy()  # of the processor's buffers, numpy() is a view
+            logits: FloatArray = buffers.output.numpy().copy()  # on the processor, numpy() is a view of the buffer
             return logits
 
-    def _buffers(self, shape: Shape, feeds: Mapping[str, Any]) -> _Buffers:
+    def _buffers(self, shape: Shape, inputs: Mapping[str, Any]) -> _Buffers:
         if shape in self._captured:
             return self._captured[shape]
-        if self._graphs and shape[0] * shape[1] <= GRAPH_TOKENS and len(self._captured) < MOST_GRAPHS:
-            self._captured[shape] = self._bind(feeds, graph=str(len(self._captured)))
+        is_small = shape[0] * shape[1] <= CUDA_GRAPH_TOKENS
+        if self._cuda_graphs and is_small and len(self._captured) < MAX_CUDA_GRAPHS:
+            logger.debug("capturing a CUDA graph for %d x %d tokens", *shape)
+            self._captured[shape] = self._bind(inputs, cuda_graph=str(len(self._captured)))
             return self._captured[shape]
         if shape not in self._kept:
-            while len(self._kept) >= MOST_SHAPES:
-                self._kept.popitem(last=False)
-            self._kept[shape] = self._bind(feeds, NO_GRAPH)
+            while len(self._kept) >= MAX_SHAPES:
+                evicted, _ = self._kept.popitem(last=False)
+                logger.debug("dropping the buffers of %d x %d tokens", *evicted)
+            self._kept[shape] = self._bind(inputs, NO_CUDA_GRAPH)
         self._kept.move_to_end(shape)
         return self._kept[shape]
 
-    def _bind(self, feeds: Mapping[str, Any], graph: str) -> _Buffers:
+    def _bind(self, inputs: Mapping[str, Any], cuda_graph: str) -> _Buffers:
         def allocate(shape: Sequence[int], dtype: Any) -> Any:
             return self._ort.OrtValue.ortvalue_from_shape_and_type(list(shape), dtype, self._device, self._number)
 
-        inputs = {name: allocate(array.shape, array.dtype.type) for name, array in feeds.items()}
-        output = allocate([len(feeds["input_ids"]), len(feeds["slots"]), self._labels], np.float32)
+        bound = {name: allocate(array.shape, array.dtype.type) for name, array in inputs.items()}
+        output = allocate([len(inputs["input_ids"]), len(inputs["slots"]), self._labels], np.float32)
         binding = self._session.io_binding()
-        for name, bound in inputs.items():
-            binding.bind_ortvalue_input(name, bound)
+        for name, value in bound.items():
+            binding.bind_ortvalue_input(name, value)
         binding.bind_ortvalue_output(self._output, output)
         options = None
-        if self._graphs:
+        if self._cuda_graphs:
             options = self._ort.RunOptions()
-            options.add_run_config_entry("gpu_graph_id", graph)
-        return _Buffers(inputs, output, binding, options)
-
-
-class _Buffers:
-    """The inputs and the output of one shape on the device, and how a run finds them."""
-
-    def __init__(self, inputs: dict[str, Any], output: Any, binding: Any, options: Any) -> None:
-        self.inputs, self.output, self.binding, self.options = inputs, output, binding, options
+            options.add_run_config_entry("gpu_graph_id", cuda_graph)
+        return _Buffers(bound, output, binding, options)

@@ -1,72 +1,97 @@
-"""The TensorRT session: what is copied where, which shape runs, and when it becomes a CUDA graph.
-
-A *lane* is a stream with buffers of its own. While one lane's batch runs on the GPU, the next is packed and copied in
-another. All that a run needs is allocated when the session opens; a run allocates nothing.
-
-    batch ─▶ pinned memory ─copy─▶ GPU ─engine─▶ GPU ─copy─▶ pinned memory ─▶ logits
-             └───────────── one CUDA graph, for small shapes that come again ─────────┘
-"""
+"""TensorRT engines, without ONNX Runtime: a backend that shares its lanes among callers."""
 
 from __future__ import annotations
 
-import math
 import queue
-from collections import Counter, OrderedDict
 from contextlib import ExitStack
-from typing import Any
 
-import numpy as np
+from modernrank.arrays import FloatArray
+from modernrank.artifact.folder import Artifact
+from modernrank.backends.base import Backend, BackendInfo
+from modernrank.backends.cuda.api import Cuda
+from modernrank.backends.cuda.choose import open_cuda
+from modernrank.backends.profiles import fit, policy_of, rounded
+from modernrank.batching.batch import Batch
+from modernrank.batching.policy import BatchPolicy
+from modernrank.errors import ClosedError, ProviderError
+from modernrank.host import available_threads
+from modernrank.options import LoadOptions
 
-from modernrank.backends.base import SessionInfo
-from modernrank.backends.cuda.api import Bytes, Cuda
-from modernrank.backends.profiles import GRAPH_TOKENS, fit, limits_of, rounded
-from modernrank.batching.packing import INPUTS_PER_TOKEN, Batch, FloatArray
-from modernrank.errors import ModernRankError
+from .engine_choice import choose_engine
+from .lane import Lane, Shape
+from .library import DeviceEngine, TensorRtEngine, load_library
 
-from .library import DeviceEngine
-
-INDEX = np.dtype(np.int32)
-# Runs of a shape before it is captured: TensorRT settles its resources in the first ones.
-WARM_RUNS = 2
-# CUDA graphs that a lane keeps.
-GRAPHS = 16
-
-Shape = tuple[int, int, int]  # profile, rows, tokens
+LANES = 2  # of a GPU: one batch is packed and copied while another runs
+MAX_CUDA_GRAPHS = 16  # of a lane
 
 
-class TensorRtSession:
-    """Runs an engine. See ``Session``; ``run`` is safe to call from several threads.
+def open_engine(artifact: Artifact, library: str, options: LoadOptions, device: int) -> Backend:
+    """Open the artifact's engine of ``library`` on the GPU number ``device``.
+
+    Raises:
+        ArtifactError: no engine fits this library, version, GPU and precision.
+        ProviderError: the library or a CUDA library is missing, or has no CUDA graphs where they were asked for.
+    """
+    manifest, gpu = artifact.manifest, options.gpu
+    version = str(load_library(library).__version__)
+    cuda = open_cuda(device)
+    cuda.activate()
+    if gpu.cuda_graphs and not cuda.has_graphs:
+        raise ProviderError(
+            f"cuda_graphs was asked for, but {cuda.library} does not support them: pip install cuda-bindings",
+            provider=library,
+        )
+    record = choose_engine(manifest, library, version, cuda.compute_capability, options.precision)
+    artifact.check_files([record.file, manifest.tokenizer.file])  # always: an engine is native code
+    engine = TensorRtEngine(library, artifact.folder / record.file, record.profiles, record.slots)
+    info = BackendInfo(
+        provider=library,
+        runtime=f"{engine.runtime}, {cuda.library}",
+        execution_provider="",
+        precision=record.precision,
+        graph=next(graph.dialect for graph in manifest.graphs if graph.file == record.graph),
+        threads=options.cpu.threads or available_threads(),
+        workers=1 if gpu.cuda_stream is not None else (options.cpu.workers or LANES),
+        devices=(f"{device}: {cuda.name}",),
+    )
+    max_cuda_graphs = 0 if gpu.cuda_graphs is False else MAX_CUDA_GRAPHS
+    return TensorRtBackend(engine, cuda, info, len(manifest.model.labels), max_cuda_graphs, gpu.cuda_stream)
+
+
+class TensorRtBackend(Backend):
+    """Runs an engine. Several threads may call ``run`` at once: each takes a lane when one is idle.
 
     Args:
         engine: on the GPU of ``cuda``.
         cuda: the GPU.
-        info: of the engine, with ``streams`` as the number of lanes.
-        labels: how many the model has.
-        graphs: most CUDA graphs that a lane keeps, the longest unused given up; 0 for none.
-        stream: the caller's own CUDA stream, which is then the only lane's.
+        info: of the engine, with ``workers`` as the number of lanes.
+        labels: the number of the model's labels.
+        max_cuda_graphs: maximum number of CUDA graphs that a lane keeps, the one that was not used for the longest time
+            is dropped first; 0 for none.
+        stream: the caller's own CUDA stream, which the only lane then uses.
 
     Raises:
-        ProviderError: the GPU's memory does not suffice.
+        BackendError: the GPU has too little memory.
     """
 
     def __init__(
         self,
         engine: DeviceEngine,
         cuda: Cuda,
-        info: SessionInfo,
+        info: BackendInfo,
         labels: int,
-        graphs: int = GRAPHS,
+        max_cuda_graphs: int = MAX_CUDA_GRAPHS,
         stream: int | None = None,
     ) -> None:
-        self.info = info
-        self.limits = limits_of(engine.profiles, engine.slots, info.streams)
+        self._info = info
+        self._policy = policy_of(engine.profiles, engine.slots, info.workers)
         self._engine, self._cuda = engine, cuda
-        self._idle: queue.SimpleQueue[_Lane | None] = queue.SimpleQueue()
-        self._lanes: list[_Lane] = []
+        self._idle: queue.SimpleQueue[Lane | None] = queue.SimpleQueue()
+        self._lanes: list[Lane] = []
         cuda.activate()
-        with ExitStack() as opened:  # what is open is given back if a later one fails
-            for _ in range(info.streams):
-                lane = _Lane(engine, cuda, labels, graphs if cuda.has_graphs else 0, stream)
+        with ExitStack() as opened:  # what is open is freed if a later one fails
+            for _ in range(info.workers):
+                lane = Lane(engine, cuda, labels, max_cuda_graphs if cuda.has_graphs else 0, stream)
                 opened.callback(lane.free)
                 lane.allocate()
                 self._lanes.append(lane)
@@ -74,14 +99,20 @@ class TensorRtSession:
         for lane in self._lanes:
             self._idle.put(lane)
 
+    @property
+    def info(self) -> BackendInfo:
+        return self._info
+
+    @property
+    def policy(self) -> BatchPolicy:
+        return self._policy
+
     def run(self, batch: Batch, side_by_side: bool = False) -> FloatArray:
-        """See ``Session.run``; ``side_by_side`` makes no difference: a lane is taken when one is idle."""
-        rows, tokens = batch.input_ids.shape
-        shape = self._shape(rows, tokens)
+        shape = self._shape(*batch.input_ids.shape)
         lane = self._idle.get()
         if lane is None:
-            self._idle.put(None)  # for the next that waits
-            raise ModernRankError("this session is closed; load the artifact again")
+            self._idle.put(None)  # for the next caller that waits
+            raise ClosedError("the model is closed; load the artifact again")
         try:
             self._cuda.activate()
             return lane.run(batch, shape)
@@ -89,7 +120,7 @@ class TensorRtSession:
             self._idle.put(lane)
 
     def close(self) -> None:
-        """See ``Session.close``. Runs that have begun end first."""
+        """Free the engine. Batches that have begun end first."""
         lanes, self._lanes = self._lanes, []
         if lanes:
             self._cuda.activate()
@@ -102,109 +133,3 @@ class TensorRtSession:
     def _shape(self, rows: int, tokens: int) -> Shape:
         index = fit(self._engine.profiles, rows, tokens)
         return (index, *rounded(self._engine.profiles[index], rows, tokens))
-
-
-class _Lane:
-    """A stream, its buffers, and a context for each profile."""
-
-    def __init__(self, engine: DeviceEngine, cuda: Cuda, labels: int, graphs: int, stream: int | None) -> None:
-        self._engine, self._cuda = engine, cuda
-        self._labels = labels
-        self._most_graphs = graphs
-        self._callers_stream = stream
-        self._owned = ExitStack()  # what must be given back, the last first
-        self._graphs: OrderedDict[Shape, Any] = OrderedDict()
-        self._runs: Counter[Shape] = Counter()
-
-    def allocate(self) -> None:
-        """Everything, for the largest shape of every profile."""
-        cuda, engine, profiles = self._cuda, self._engine, self._engine.profiles
-        if self._callers_stream is None:
-            self._stream = cuda.create_stream()
-            self._owned.callback(cuda.destroy_stream, self._stream)
-        else:
-            self._stream = self._callers_stream
-        most_tokens = max(p.rows[2] * p.tokens[2] for p in profiles)
-        most_rows = max(p.rows[2] for p in profiles)
-        self._inputs = {name: self._buffers(most_tokens * INDEX.itemsize) for name in INPUTS_PER_TOKEN}
-        self._slots = self._buffers(engine.slots * INDEX.itemsize)
-        self._output = self._buffers(most_rows * engine.slots * self._labels * np.dtype(np.float32).itemsize)
-        size = max(1, *(engine.scratch(i) for i in range(len(profiles))))
-        scratch = self._allocate(size)
-        self._contexts = [engine.context(i, scratch, size, self._stream) for i in range(len(profiles))]
-        pinned, address = self._slots
-        pinned.view(INDEX)[:] = np.arange(1, engine.slots + 1)
-        cuda.to_device(address, pinned, self._stream)  # never changes
-        cuda.synchronize(self._stream)
-
-    def run(self, batch: Batch, shape: Shape) -> FloatArray:
-        """Logits ``[rows, slots, labels]`` of the batch's own rows and slots."""
-        self._pack(batch, shape)
-        if shape in self._graphs:
-            self._graphs.move_to_end(shape)
-            self._cuda.launch(self._graphs[shape], self._stream)
-        else:
-            self._enqueue(shape)
-        self._cuda.synchronize(self._stream)
-        logits = self._logits(shape)[: len(batch.input_ids), : batch.slots].copy()
-        self._consider_graph(shape)
-        return logits
-
-    def free(self) -> None:
-        """Give everything back."""
-        self._contexts = []
-        while self._graphs:
-            self._cuda.destroy_graph(self._graphs.popitem()[1])
-        self._owned.close()
-
-    def _buffers(self, size: int) -> tuple[Bytes, int]:
-        """As many pinned bytes on the host and bytes on the GPU."""
-        address = self._allocate(size)
-        pinned = self._cuda.pinned(size)
-        self._owned.callback(self._cuda.free_pinned, pinned)
-        return pinned, address
-
-    def _allocate(self, size: int) -> int:
-        address = self._cuda.allocate(size)
-        self._owned.callback(self._cuda.free, address)
-        return address
-
-    def _pack(self, batch: Batch, shape: Shape) -> None:
-        """Write the batch to pinned memory, padded to the shape; padding is segment 0."""
-        rows, tokens = batch.input_ids.shape
-        for name in INPUTS_PER_TOKEN:
-            padded = self._inputs[name][0].view(INDEX)[: math.prod(shape[1:])].reshape(shape[1:])
-            padded[rows:] = 0
-            padded[:rows, tokens:] = 0
-            padded[:rows, :tokens] = getattr(batch, name)
-
-    def _enqueue(self, shape: Shape) -> None:
-        """Copies in, the engine, and the copy out, given to the stream."""
-        profile, rows, tokens = shape
-        context, used = self._contexts[profile], rows * tokens * INDEX.itemsize
-        for name in INPUTS_PER_TOKEN:
-            pinned, address = self._inputs[name]
-            self._cuda.to_device(address, pinned[:used], self._stream)
-            context.set_input(name, address, (rows, tokens))
-        context.set_input("slots", self._slots[1], (self._engine.slots,))
-        pinned, address = self._output
-        context.set_output("logits", address)
-        context.enqueue(self._stream)
-        self._cuda.to_host(pinned[: self._logits(shape).nbytes], address, self._stream)
-
-    def _logits(self, shape: Shape) -> FloatArray:
-        sizes = (shape[1], self._engine.slots, self._labels)
-        return self._output[0].view(np.float32)[: math.prod(sizes)].reshape(sizes)
-
-    def _consider_graph(self, shape: Shape) -> None:
-        """Capture a small shape once it has come often enough, the last run having been of this very shape."""
-        if self._most_graphs == 0 or shape in self._graphs or shape[1] * shape[2] > GRAPH_TOKENS:
-            return
-        self._runs[shape] += 1
-        if self._runs[shape] < WARM_RUNS:
-            return
-        while len(self._graphs) >= self._most_graphs:
-            oldest, graph = self._graphs.popitem(last=False)
-            del self._runs[oldest]
-            self._cuda.destroy_graph(graph)
-        self._graphs[shape] = self._cuda.capture(self._stream, lambda: self._enqueue(shape))

@@ -1,51 +1,57 @@
-"""Which engine of an artifact runs here, and why another does not. Pure, but for the hashes that it is given."""
+"""Which engine of an artifact runs on this machine, and why another one does not. Pure functions."""
 
 from __future__ import annotations
 
-from modernrank.artifact.manifest import Engine, Manifest
+from modernrank.artifact.manifest import Manifest, TensorRtEngineRecord
 from modernrank.errors import ArtifactError
+from modernrank.options import PrecisionChoice
 
-REBUILD = "build one here: modernrank tensorrt ARTIFACT"
+REBUILD = "build one on this machine: modernrank build-engine ARTIFACT"
 ANY = "any"  # the compute capability of an engine that its library compiles at first use
 
 
-def choose_engine(manifest: Manifest, library: str, version: str, compute_capability: str, precision: str) -> Engine:
+def choose_engine(
+    manifest: Manifest, library: str, version: str, compute_capability: str, precision: PrecisionChoice
+) -> TensorRtEngineRecord:
     """The engine of ``manifest`` for this library, version and GPU.
 
     Args:
         manifest: of the artifact.
         library: ``"tensorrt"`` or ``"tensorrt-rtx"``.
-        version: of the library that is installed.
+        version: of the installed library.
         compute_capability: of the GPU, ``"9.0"``.
         precision: of the graph, or ``"auto"`` for the first of the manifest's auto precisions that has an engine.
 
     Raises:
-        ArtifactError: none fits; it says of each why.
+        ArtifactError: none fits; ``details["reasons"]`` says why, by the engine's file.
     """
-    wanted_precisions = manifest.auto_precisions() if precision == "auto" else [precision]
-    fitting, reasons = [], []
+    precisions = manifest.auto_precisions() if precision == "auto" else [precision]
+    fitting: list[TensorRtEngineRecord] = []
+    reasons: dict[str, list[str]] = {}
     for engine in manifest.engines:
-        if precision in ("auto", engine.precision):
-            why_not = reasons_against(manifest, engine, library, version, compute_capability)
-            if engine.precision not in wanted_precisions:
-                why_not.append(f"has not passed the quality gate of precision 'auto' (ask for {engine.precision!r})")
-            if not why_not:
-                fitting.append(engine)
-            reasons.append(f"{engine.file} {' and '.join(why_not)}")
+        if precision not in ("auto", engine.precision):
+            continue
+        against = reasons_against(manifest, engine, library, version, compute_capability)
+        if engine.precision not in precisions:
+            against.append(f"has not passed the quality gate of precision 'auto' (choose {engine.precision!r} by name)")
+        if not against:
+            fitting.append(engine)
+        reasons[engine.file] = against
     if fitting:
-        return min(fitting, key=lambda engine: wanted_precisions.index(engine.precision))
+        return min(fitting, key=lambda engine: [*precisions].index(engine.precision))  # type: ignore[arg-type]
     wanted = f"engine of {library} {version} for compute capability {compute_capability}"
-    there = "; ".join(reasons) or f"it has none{'' if precision == 'auto' else f' in {precision}'}"
-    raise ArtifactError(f"{manifest.name} has no {wanted}: {there}; {REBUILD}")
+    listed = "; ".join(f"{file} {' and '.join(against)}" for file, against in reasons.items())
+    none = f"it has none{'' if precision == 'auto' else f' in {precision}'}"
+    raise ArtifactError(f"{manifest.name} has no {wanted}: {listed or none}; {REBUILD}", reasons=reasons)
 
 
 def reasons_against(
-    manifest: Manifest, engine: Engine, library: str, version: str, compute_capability: str
+    manifest: Manifest, engine: TensorRtEngineRecord, library: str, version: str, compute_capability: str
 ) -> list[str]:
-    """Why ``engine`` cannot run here, one reason each; empty if it can."""
+    """Why ``engine`` cannot run on this machine, one reason each; empty if it can."""
     reasons = []
     if engine.library != library:
-        reasons.append(f"is of {engine.library}")
+        reasons.append(f"is for {engine.library}")
     elif not _same_version(engine, version):
         reasons.append(f"was built by version {engine.version}")
     if not _fits_gpu(engine, compute_capability):
@@ -56,15 +62,15 @@ def reasons_against(
     return reasons
 
 
-def _same_version(engine: Engine, version: str) -> bool:
-    """Exactly the same, but for a version-compatible engine: the same major version, and not an older one."""
+def _same_version(engine: TensorRtEngineRecord, version: str) -> bool:
+    """The very same; for a version-compatible engine the same major version, and not an older one."""
     if engine.version == version:
         return True
-    built, here = _numbers(engine.version), _numbers(version)
-    return "version_compatible" in engine.options and built[:1] == here[:1] and built <= here
+    built, installed = _numbers(engine.version), _numbers(version)
+    return "version_compatible" in engine.options and built[:1] == installed[:1] and built <= installed
 
 
-def _fits_gpu(engine: Engine, compute_capability: str) -> bool:
+def _fits_gpu(engine: TensorRtEngineRecord, compute_capability: str) -> bool:
     """The same GPU generation; a hardware-compatible engine runs from compute capability 8.0 on."""
     if engine.compute_capability in (ANY, compute_capability):
         return True

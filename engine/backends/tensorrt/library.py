@@ -1,4 +1,4 @@
-"""An engine of TensorRT, or of TensorRT-RTX, which has the same API under another name."""
+"""Engines of TensorRT, and of TensorRT-RTX, which has the same API under another name."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from types import MappingProxyType
 from typing import Any, Protocol
 
 from modernrank.artifact.manifest import Profile
-from modernrank.errors import ArtifactError, ProviderError
+from modernrank.errors import ArtifactError, BackendError, ProviderError
 
-# Where each library's Python API may be found, the first that is installed.
+# The Python modules of each library; the first that is installed is used.
 MODULES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {"tensorrt": ("tensorrt",), "tensorrt-rtx": ("tensorrt_rtx", "tensorrt_rtx_bindings")}
 )
 INSTALL: Mapping[str, str] = MappingProxyType(
     {
-        "tensorrt": "pip install tensorrt (it fetches NVIDIA's libraries from NVIDIA's own package index)",
+        "tensorrt": "pip install tensorrt (it downloads NVIDIA's libraries from NVIDIA's own package index)",
         "tensorrt-rtx": "pip install 'modernrank[tensorrt-rtx]'",
     }
 )
@@ -28,15 +28,19 @@ class DeviceContext(Protocol):
     """An engine set to one of its profiles, with scratch memory of its own."""
 
     def set_input(self, name: str, address: int, shape: tuple[int, ...]) -> None:
-        """Where an input is, and its shape."""
+        """Set the address and the shape of an input."""
         ...
 
     def set_output(self, name: str, address: int) -> None:
-        """Where an output goes."""
+        """Set the address of an output."""
         ...
 
     def enqueue(self, stream: int) -> None:
-        """Give the work to a stream."""
+        """Start the work in a stream.
+
+        Raises:
+            BackendError: TensorRT refuses it.
+        """
         ...
 
 
@@ -57,10 +61,10 @@ class DeviceEngine(Protocol):
 
 
 def find_library(library: str) -> Any | None:
-    """The Python module of ``"tensorrt"`` or ``"tensorrt-rtx"``, or None where it is not installed.
+    """The Python module of ``"tensorrt"`` or ``"tensorrt-rtx"``, or None if it is not installed.
 
     Raises:
-        ProviderError: it is installed and cannot be imported.
+        ProviderError: it is installed but cannot be imported.
     """
     for name in MODULES[library]:
         if importlib.util.find_spec(name) is None:
@@ -69,7 +73,7 @@ def find_library(library: str) -> Any | None:
             return importlib.import_module(name)
         except (ImportError, OSError, RuntimeError) as error:  # its shared libraries may be missing
             raise ProviderError(
-                f"{library} is installed and cannot be imported ({error}): {INSTALL[library]}"
+                f"{library} is installed but cannot be imported ({error}): {INSTALL[library]}", provider=library
             ) from error
     return None
 
@@ -82,12 +86,12 @@ def load_library(library: str) -> Any:
     """
     module = find_library(library)
     if module is None:
-        raise ProviderError(f"{library} is not installed. To get it: {INSTALL[library]}")
+        raise ProviderError(f"{library} is not installed. To get it: {INSTALL[library]}", provider=library)
     return module
 
 
-class TensorRtEngine:
-    """See ``DeviceEngine``. ``file`` must have been checked against its hash: an engine is code.
+class TensorRtEngine(DeviceEngine):
+    """An engine that is loaded on the GPU. ``file`` must have been checked against its hash: an engine is native code.
 
     Raises:
         ArtifactError: TensorRT cannot load the file.
@@ -100,34 +104,36 @@ class TensorRtEngine:
         self._runtime = trt.Runtime(self._logger)
         self._engine = self._runtime.deserialize_cuda_engine(file.read_bytes())
         if self._engine is None:
-            raise ArtifactError(f"{library} {trt.__version__} cannot load {file}; build it again: modernrank tensorrt")
+            raise ArtifactError(
+                f"{library} {trt.__version__} cannot load {file}; build it again: modernrank build-engine", path=file
+            )
         if self._engine.num_optimization_profiles != len(profiles):
             raise ArtifactError(
                 f"{file} has {self._engine.num_optimization_profiles} profiles, the manifest names {len(profiles)}; "
-                "build it again: modernrank tensorrt"
+                "build it again: modernrank build-engine"
             )
         self.runtime = f"{library} {trt.__version__}"
         self.profiles = tuple(profiles)
         self.slots = slots
 
     def scratch(self, profile: int) -> int:
-        """See ``DeviceEngine``."""
         return int(self._engine.get_device_memory_size_for_profile_v2(profile))
 
     def context(self, profile: int, scratch: int, size: int, stream: int) -> DeviceContext:
-        """See ``DeviceEngine``."""
         strategy = self._trt.ExecutionContextAllocationStrategy.USER_MANAGED
         context = self._engine.create_execution_context(strategy)
         if context is None:
-            raise ProviderError(f"{self.runtime} cannot make an execution context; is there memory left on the GPU?")
+            raise BackendError(
+                f"{self.runtime} cannot make an execution context; the GPU may have too little free memory"
+            )
         if not context.set_optimization_profile_async(profile, stream):
-            raise ProviderError(f"{self.runtime} cannot set profile {self.profiles[profile]}")
+            raise BackendError(f"{self.runtime} cannot set profile {self.profiles[profile]}")
         context.set_device_memory(scratch, size)
         return _Context(context, self.runtime)
 
 
-class _Context:
-    """See ``DeviceContext``."""
+class _Context(DeviceContext):
+    """A context of TensorRT."""
 
     def __init__(self, context: Any, runtime: str) -> None:
         self._context = context
@@ -135,7 +141,7 @@ class _Context:
 
     def set_input(self, name: str, address: int, shape: tuple[int, ...]) -> None:
         if not self._context.set_input_shape(name, shape):
-            raise ProviderError(f"{self._runtime} refuses {name} of shape {shape}")
+            raise BackendError(f"{self._runtime} refuses {name} of shape {shape}")
         self._context.set_tensor_address(name, address)
 
     def set_output(self, name: str, address: int) -> None:
@@ -143,4 +149,4 @@ class _Context:
 
     def enqueue(self, stream: int) -> None:
         if not self._context.execute_async_v3(stream):
-            raise ProviderError(f"{self._runtime} could not start the run; it has said why on standard error")
+            raise BackendError(f"{self._runtime} could not start the batch; it printed the reason on standard error")

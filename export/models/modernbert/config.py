@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from modernrank.artifact.hashing import read_json_object
+from modernrank.artifact.json_records import read_json_object
 from modernrank.errors import ArtifactError
 
 ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "silu", "swish", "relu")

@@ -19,7 +19,8 @@ import onnx
 from onnx import TensorProto, helper
 
 from modernrank import __version__
-from modernrank.batching.packing import INPUTS_PER_TOKEN, FloatArray
+from modernrank.arrays import FloatArray
+from modernrank.batching.batch import INPUTS_PER_TOKEN
 from modernrank.errors import ArtifactError
 from modernrank.export.checkpoint.weights import Weights
 from modernrank.export.graph.builder import GraphBuilder, Value

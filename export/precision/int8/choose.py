@@ -10,7 +10,7 @@ from itertools import product
 
 import numpy as np
 
-from modernrank.batching.packing import FloatArray
+from modernrank.arrays import FloatArray
 from modernrank.export.checkpoint.weights import Weights
 from modernrank.export.graph.linear import InputQuantisation, quantise_weight
 from modernrank.export.models.modernbert.config import ModernBertConfig

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from modernrank.batching.packing import FloatArray
+from modernrank.arrays import FloatArray
 from modernrank.export.checkpoint.weights import Weights
 
 

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from modernrank import ArtifactError
-from modernrank.artifact.manifest import Engine, FileRecord, Manifest
+from modernrank.artifact.manifest import FileRecord, Manifest, TensorRtEngineRecord
 from modernrank.backends.profiles import default_profiles
 from modernrank.backends.tensorrt.engine_choice import choose_engine
 
-ENGINE = Engine(
+ENGINE = TensorRtEngineRecord(
     graph="model.fp32.onnx",
     graph_sha256="",
     precision="fp16",

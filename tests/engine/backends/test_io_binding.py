@@ -9,11 +9,11 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
-from modernrank.backends.onnxruntime.cpu import packed_feeds
-from modernrank.backends.onnxruntime.io_binding import MOST_GRAPHS, MOST_SHAPES, BoundRuns
-from modernrank.backends.onnxruntime.provider_options import shaped
+from modernrank.backends.onnxruntime.io_binding import MAX_CUDA_GRAPHS, MAX_SHAPES, IoBindingRunner
+from modernrank.backends.onnxruntime.loading import packed_inputs
+from modernrank.backends.onnxruntime.provider_options import padded_to_profile
 from modernrank.backends.profiles import default_profiles
-from modernrank.batching.packing import Batch, Run, assemble
+from modernrank.batching.batch import Batch, PlannedBatch, assemble
 
 PROFILES = default_profiles(8192)
 
@@ -25,17 +25,17 @@ def session(artifacts: Path) -> ort.InferenceSession:
 
 def batch(rows: int, tokens: int, seed: int = 0) -> Batch:
     ids = np.random.default_rng(seed).integers(5, 500, (rows, tokens))
-    return assemble(Run(tuple((row,) for row in range(rows)), tokens), list(ids), 0)
+    return assemble(PlannedBatch(tuple((row,) for row in range(rows)), tokens), list(ids), 0)
 
 
 @pytest.mark.parametrize("graphs", [False, True])
 def test_shapes_that_come_again_give_the_logits_of_their_own_inputs(
     session: ort.InferenceSession, graphs: bool
 ) -> None:
-    bound = BoundRuns(ort, session, 1, "cpu", graphs=graphs)
+    bound = IoBindingRunner(ort, session, 1, "cpu", cuda_graphs=graphs)
     kept = []
     for seed, (rows, tokens) in enumerate([(1, 64), (3, 100), (1, 64), (2, 200), (3, 128), (1, 64)]):
-        feeds = packed_feeds(shaped(batch(rows, tokens, seed), PROFILES))
+        feeds = packed_inputs(padded_to_profile(batch(rows, tokens, seed), PROFILES))
         kept.append((bound.run(feeds), session.run(None, feeds)[0]))
     for found, expected in kept:  # after all runs: an answer is not overwritten by the next
         np.testing.assert_array_equal(found, expected)
@@ -43,16 +43,16 @@ def test_shapes_that_come_again_give_the_logits_of_their_own_inputs(
 
 @pytest.mark.parametrize("graphs", [False, True])
 def test_more_shapes_than_are_kept(session: ort.InferenceSession, graphs: bool) -> None:
-    bound = BoundRuns(ort, session, 1, "cpu", graphs=graphs)
-    most = MOST_SHAPES + MOST_GRAPHS + 2
+    bound = IoBindingRunner(ort, session, 1, "cpu", cuda_graphs=graphs)
+    most = MAX_SHAPES + MAX_CUDA_GRAPHS + 2
     for tokens in [*range(3, 3 + most), 3, most]:
-        feeds = packed_feeds(batch(1, tokens, tokens))
+        feeds = packed_inputs(batch(1, tokens, tokens))
         np.testing.assert_array_equal(bound.run(feeds), session.run(None, feeds)[0])
 
 
 def test_threads_do_not_mix_their_inputs(session: ort.InferenceSession) -> None:
-    bound = BoundRuns(ort, session, 1, "cpu")
-    every = [packed_feeds(batch(2, 64, seed)) for seed in range(40)]
+    bound = IoBindingRunner(ort, session, 1, "cpu")
+    every = [packed_inputs(batch(2, 64, seed)) for seed in range(40)]
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(bound.run, every))
     for feeds, logits in zip(every, found, strict=True):

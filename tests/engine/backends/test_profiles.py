@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from modernrank import ProfileError
 from modernrank.backends.onnxruntime.provider_options import tensorrt_options
-from modernrank.backends.profiles import SLOTS, check_profiles, default_profiles, fit, limits_of, parse_profile, rounded
+from modernrank.backends.profiles import SLOTS, check_profiles, default_profiles, fit, parse_profile, policy_of, rounded
 from modernrank.batching.packing import plan
 
 DEFAULT = default_profiles(8192)
@@ -58,9 +58,9 @@ def test_the_defaults_suit_every_model(longest: int) -> None:
 
 @given(st.lists(st.integers(1, 8192), min_size=1, max_size=80))
 def test_every_planned_run_fits_a_profile(lengths: list[int]) -> None:
-    planned = plan(lengths, limits_of(DEFAULT, SLOTS, streams=2))
-    assert sorted(pair for run in planned.runs for row in run.rows for pair in row) == list(range(len(lengths)))
-    for run in planned.runs:
+    planned = plan(lengths, policy_of(DEFAULT, SLOTS, workers=2))
+    assert sorted(pair for run in planned.batches for row in run.rows for pair in row) == list(range(len(lengths)))
+    for run in planned.batches:
         profile = DEFAULT[fit(DEFAULT, len(run.rows), run.width)]
         rows, tokens = rounded(profile, len(run.rows), run.width)
         assert max(profile.rows[0], len(run.rows)) <= rows <= profile.rows[2]
@@ -71,14 +71,14 @@ def test_every_planned_run_fits_a_profile(lengths: list[int]) -> None:
 @settings(max_examples=15)
 @given(st.lists(st.integers(20, 300), min_size=200, max_size=300))
 def test_long_lists_of_passages_fill_their_rows(lengths: list[int]) -> None:
-    assert plan(lengths, limits_of(DEFAULT, SLOTS, streams=2)).waste < 0.15
+    assert plan(lengths, policy_of(DEFAULT, SLOTS, workers=2)).waste < 0.15
 
 
 def test_many_middling_pairs_share_wide_rows() -> None:
     """Pairs of 600 tokens: the long profile takes 4 rows, so each should hold several pairs."""
-    planned = plan([600] * 24, limits_of(DEFAULT, SLOTS, streams=1))
-    assert len(planned.runs) == 2
-    assert planned.runs[0].width == 2048
+    planned = plan([600] * 24, policy_of(DEFAULT, SLOTS, workers=1))
+    assert len(planned.batches) == 2
+    assert planned.batches[0].width == 2048
 
 
 def test_small_runs_come_in_few_shapes() -> None:

@@ -9,18 +9,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from modernrank import InputError, ModernRankError, ProfileError, ProviderError, Reranker
-from modernrank.artifact.folder import Artifact
+from modernrank import BackendError, InputError, ModernRankError, ProfileError, Reranker
 from modernrank.artifact.manifest import Profile
-from modernrank.backends.base import SessionInfo
-from modernrank.backends.multi_device import SpreadSession
-from modernrank.backends.profiles import SLOTS, TOKENISED_AHEAD, default_profiles, parse_profile
-from modernrank.backends.tensorrt.backend import WARM_RUNS, TensorRtSession
-from modernrank.batching.packing import Batch
+from modernrank.backends.base import BackendInfo
+from modernrank.backends.multi_device import MultiDeviceBackend
+from modernrank.backends.profiles import PREFETCH_PAIRS, SLOTS, default_profiles, parse_profile
+from modernrank.backends.tensorrt.backend import TensorRtBackend
+from modernrank.backends.tensorrt.lane import WARM_RUNS
+from modernrank.batching.batch import Batch
 from modernrank.export import export_checkpoint
-from modernrank.text.encoder import PairEncoder
 from support.checkpoints import checkpoint, golden
 from support.fake_gpu import FakeCuda, FakeEngine
+from support.scoring import reranker_of
 
 WORDS = (1, 7, 7, 30, 61, 62, 90, 180, 30, 12)
 PAIRS = [(f"query {i}", "x " * words + str(i)) for i, words in enumerate(WORDS * 3)] + [("long", "x " * 600)]
@@ -47,16 +47,15 @@ class Gpu:
         folder: Path,
         profiles: list[Profile] | None = None,
         streams: int = 2,
-        graphs: int = 16,
+        max_cuda_graphs: int = 16,
         total: int = 10**9,
     ) -> None:
-        artifact = Artifact.open(folder)
         self.cuda = FakeCuda(total)
         profiles = profiles or default_profiles(8192)
         self.engine = FakeEngine(self.cuda, folder / "model.fp32.onnx", profiles, SLOTS)
-        info = SessionInfo("tensorrt", self.engine.runtime, "", "fp32", "tensorrt", 1, streams)
-        self.session = TensorRtSession(self.engine, self.cuda, info, labels=1, graphs=graphs)
-        self.reranker = Reranker(artifact.manifest, PairEncoder(folder / "tokenizer.json", 8192), self.session)
+        info = BackendInfo("tensorrt", self.engine.runtime, "", "fp32", "tensorrt", 1, streams)
+        self.backend = TensorRtBackend(self.engine, self.cuda, info, labels=1, max_cuda_graphs=max_cuda_graphs)
+        self.reranker = reranker_of(folder, self.backend)
 
 
 @pytest.fixture
@@ -89,7 +88,7 @@ def test_a_shape_that_comes_again_becomes_a_graph_and_scores_the_same(gpu: Gpu, 
 
 def test_the_next_pairs_are_tokenised_while_others_run(gpu: Gpu, artifacts: Path) -> None:
     """More pairs than a window: in order, cuts told by their place, errors after what came before them."""
-    pairs = [(f"q{i % 40}", "x " * (i % 5)) for i in range(2 * TOKENISED_AHEAD + 100)]
+    pairs = [(f"q{i % 40}", "x " * (i % 5)) for i in range(2 * PREFETCH_PAIRS + 100)]
     with Reranker.load(artifacts / "tiny") as reranker:
         expected = reranker.score(pairs)
     assert np.abs(gpu.reranker.score(pairs) - expected).max() < 1e-4
@@ -98,12 +97,12 @@ def test_the_next_pairs_are_tokenised_while_others_run(gpu: Gpu, artifacts: Path
     with pytest.raises(InputError, match=f"pair {len(pairs)}"):
         before.extend(found)
     assert np.abs(np.array(before) - expected[: len(before)]).max() < 1e-4
-    assert len(before) == 2 * TOKENISED_AHEAD
+    assert len(before) == 2 * PREFETCH_PAIRS
     next(gpu.reranker.score_iter(pairs))  # left half way: the thread ends with it
 
 
 def test_graphs_are_bounded(folder: Path, expected: np.ndarray) -> None:
-    made = Gpu(folder, streams=1, graphs=2)
+    made = Gpu(folder, workers=1, max_cuda_graphs=2)
     for _ in range(2):
         for pair in (0, 4, 6, 7, 8) * WARM_RUNS:
             assert abs(made.reranker.score([PAIRS[pair]])[0] - expected[pair]) < 1e-4
@@ -118,9 +117,8 @@ def test_a_library_without_graphs_runs_every_shape_anew(folder: Path, expected: 
     made = Gpu(folder)
     made.reranker.close()
     made.cuda.has_graphs = False
-    session = TensorRtSession(made.engine, made.cuda, made.session.info, labels=1)
-    encoder = PairEncoder(folder / "tokenizer.json", 8192)
-    with Reranker(Artifact.open(folder).manifest, encoder, session) as reranker:
+    backend = TensorRtBackend(made.engine, made.cuda, made.backend.info, labels=1)
+    with reranker_of(folder, backend) as reranker:
         for _ in range(WARM_RUNS + 3):
             assert abs(reranker.score([PAIRS[0]])[0] - expected[0]) < 1e-4
     assert made.cuda.launched == 0
@@ -135,7 +133,7 @@ def test_many_callers_share_the_lanes(gpu: Gpu, expected: np.ndarray) -> None:
 
 def test_a_pair_above_every_profile_names_them(folder: Path) -> None:
     made = Gpu(folder, [parse_profile("short=16x128")])
-    with pytest.raises(ProfileError, match=r"no profile takes 1 rows of \d+ tokens.* short=1x64:2x128:16x128"):
+    with pytest.raises(ProfileError, match=r"no profile accepts 1 rows of \d+ tokens.* short=1x64:2x128:16x128"):
         made.reranker.score(PAIRS)
     made.reranker.close()
     assert made.cuda.everything_is_given_back
@@ -151,7 +149,7 @@ def test_too_little_memory_is_told_and_nothing_stays(folder: Path) -> None:
 
     FakeCuda.__init__ = remember  # type: ignore[method-assign]
     try:
-        with pytest.raises(ProviderError, match=r"MB of GPU memory were asked for, .* are free: build an engine"):
+        with pytest.raises(BackendError, match=r"MB of GPU memory were requested, .* are free: build an engine"):
             Gpu(folder, total=600_000)
     finally:
         FakeCuda.__init__ = original  # type: ignore[method-assign]
@@ -161,31 +159,29 @@ def test_too_little_memory_is_told_and_nothing_stays(folder: Path) -> None:
 def test_a_closed_session_is_an_error(folder: Path) -> None:
     made = Gpu(folder)
     made.reranker.close()
-    made.session.close()
+    made.backend.close()
     ids = np.ones((1, 64), np.int64)
     with pytest.raises(ModernRankError, match="closed"):
-        made.session.run(Batch(ids, ids, ids, slots=1))
+        made.backend.run(Batch(ids, ids, ids, slots=1))
 
 
 def test_a_callers_stream_is_used_and_kept(folder: Path, expected: np.ndarray) -> None:
-    artifact = Artifact.open(folder)
     cuda = FakeCuda()
     cuda.activate()
     stream = cuda.create_stream()
     engine = FakeEngine(cuda, folder / "model.fp32.onnx", default_profiles(8192), SLOTS)
-    info = SessionInfo("tensorrt", engine.runtime, "", "fp32", "tensorrt", 1, streams=1)
-    session = TensorRtSession(engine, cuda, info, labels=1, stream=stream)
-    with Reranker(artifact.manifest, PairEncoder(folder / "tokenizer.json", 8192), session) as reranker:
+    info = BackendInfo("tensorrt", engine.runtime, "", "fp32", "tensorrt", 1, workers=1)
+    backend = TensorRtBackend(engine, cuda, info, labels=1, stream=stream)
+    with reranker_of(folder, backend) as reranker:
         assert np.abs(reranker.score(PAIRS) - expected).max() < 1e-4
     assert list(cuda.streams) == [stream]
 
 
 def test_several_devices_share_the_runs(folder: Path, expected: np.ndarray) -> None:
     both = [Gpu(folder), Gpu(folder)]
-    session = SpreadSession([gpu.session for gpu in both])
-    assert session.info.streams == 4
-    artifact = Artifact.open(folder)
-    with Reranker(artifact.manifest, PairEncoder(folder / "tokenizer.json", 8192), session) as reranker:
+    backend = MultiDeviceBackend([gpu.backend for gpu in both])
+    assert backend.info.workers == 4
+    with reranker_of(folder, backend) as reranker:
         for _ in range(3):
             assert np.abs(reranker.score(PAIRS) - expected).max() < 1e-4
     assert all(gpu.engine.shapes for gpu in both)

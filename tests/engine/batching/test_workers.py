@@ -30,8 +30,8 @@ def scores(load: Callable[..., Reranker]) -> np.ndarray:
 def test_threads_and_streams_change_no_score(
     load: Callable[..., Reranker], scores: np.ndarray, threads: int, streams: int
 ) -> None:
-    with load(threads=threads, streams=streams) as reranker:
-        assert (reranker.info.threads, reranker.info.streams) == (threads, streams)
+    with load(threads=threads, workers=streams) as reranker:
+        assert (reranker.info.threads, reranker.info.workers) == (threads, streams)
         assert np.array_equal(reranker.score(PAIRS), scores)
 
 
@@ -60,7 +60,7 @@ def test_closing_while_others_score_is_an_error_for_them_not_a_hang(artifacts: P
 
 def test_more_streams_than_threads_is_refused(artifacts: Path) -> None:
     with pytest.raises(InputError, match="streams 3 is above the 2 threads"):
-        Reranker.load(artifacts / "tiny", threads=2, streams=3)
+        Reranker.load(artifacts / "tiny", threads=2, workers=3)
 
 
 def test_warmup_takes_any_length(artifacts: Path) -> None:
@@ -78,7 +78,7 @@ def test_the_plan_says_what_runs_where(artifacts: Path) -> None:
         plan = reranker.plan(PAIRS)
     assert plan.waste == 0
     first, header, *kinds = str(plan).splitlines()
-    assert first == f"60 pairs of {plan.pair_tokens:,} tokens in {len(plan.runs)} runs, 0.0 % padding"
+    assert first == f"60 pairs of {plan.pair_tokens:,} tokens in {len(plan.batches)} runs, 0.0 % padding"
     assert header.split() == ["rows", "x", "width", "pairs", "threads"]
-    assert sum(int(line.split()[0]) for line in kinds) == len(plan.runs)
+    assert sum(int(line.split()[0]) for line in kinds) == len(plan.batches)
     assert any(line.endswith("a share") for line in kinds)

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from modernrank import ArtifactError, InputError
-from modernrank.text.encoder import LEAST_PART, SHARED, PairEncoder, overlapping
+from modernrank.text.encoder import PairEncoder
+from modernrank.text.long_documents import MINIMUM_PART, OVERLAP, overlapping_spans
 from support.checkpoints import checkpoint, golden
 
 FILE = checkpoint("tiny") / "tokenizer.json"
@@ -139,12 +140,12 @@ def test_a_file_that_is_no_tokenizer_is_refused(tmp_path: Path) -> None:
         PairEncoder(tmp_path / "tokenizer.json", 100)
 
 
-@given(st.integers(0, 2000), st.integers(LEAST_PART, 300))
+@given(st.integers(0, 2000), st.integers(MINIMUM_PART, 300))
 def test_parts_cover_a_document_and_overlap(tokens: int, room: int) -> None:
-    spans = overlapping(tokens, room)
+    spans = overlapping_spans(tokens, room)
     assert spans[0][0] == 0 and spans[-1][1] == tokens
     assert all(last - first == min(room, tokens) for first, last in spans)
-    shared = int(SHARED * room)
+    shared = int(OVERLAP * room)
     for (_, last), (first, _) in itertools.pairwise(spans):
         assert last - first >= shared
     assert len(spans) <= 1 + max(0, tokens - room) / (room - shared) + 1  # no more than are needed
@@ -156,7 +157,7 @@ def test_parts_are_the_query_and_a_stretch_of_the_document(query: str, document:
     encoder = PairEncoder(FILE, max_length)
     whole = PairEncoder(FILE, 8192).encode([(query, document), (query, "")])
     ids, empty = (pair.ids.tolist() for pair in whole)
-    if len(ids) > max_length and max_length - len(empty) < LEAST_PART:
+    if len(ids) > max_length and max_length - len(empty) < MINIMUM_PART:
         with pytest.raises(InputError, match="leaves"):
             encoder.encode_parts(query, [document])
         return

@@ -1,0 +1,132 @@
+"""Options that several commands share, each defined once: they mean the same everywhere.
+
+--out FILE or FOLDER   where the result goes
+--json                 print the result as JSON
+--max-length TOKENS    maximum number of tokens in a pair
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from modernrank.options import (
+    PRECISIONS,
+    ActivationChoice,
+    LongDocuments,
+    PrecisionChoice,
+    ProviderChoice,
+    TruncationChoice,
+    names_of,
+)
+
+MEBIBYTE = 2**20
+
+
+def positive_int(text: str) -> int:
+    """A whole number of at least 1, for ``add_argument(type=..)``."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is less than 1")
+    return value
+
+
+def add_artifact(parser: argparse.ArgumentParser) -> None:
+    """The artifact's folder."""
+    parser.add_argument("artifact", type=Path, help="a folder that `modernrank export` wrote")
+
+
+def add_out(parser: argparse.ArgumentParser, content: str, required: bool = False) -> None:
+    """``--out``: the file or folder to write. ``content`` says what goes there."""
+    parser.add_argument("--out", type=Path, required=required, metavar="PATH", help=content)
+
+
+def add_json(parser: argparse.ArgumentParser, content: str) -> None:
+    """``--json``: print JSON. ``content`` says what is printed."""
+    parser.add_argument("--json", action="store_true", help=f"print {content} as JSON")
+
+
+def add_precision(parser: argparse.ArgumentParser, several: bool = False) -> None:
+    """``--precision``: one of the artifact's precisions, or several side by side."""
+    if several:
+        parser.add_argument(
+            "--precision",
+            action="append",
+            choices=names_of(PrecisionChoice),
+            help="repeat it to compare several (auto)",
+        )
+    else:
+        parser.add_argument("--precision", default="auto", choices=names_of(PrecisionChoice), help="(%(default)s)")
+
+
+def add_exported_precisions(parser: argparse.ArgumentParser) -> None:
+    """``--precision`` of ``export``: what to write, the most exact one first."""
+    parser.add_argument("--precision", action="append", choices=PRECISIONS[::-1], help="repeat it for several (fp32)")
+
+
+def add_provider(parser: argparse.ArgumentParser) -> None:
+    """``--provider``: what runs the model."""
+    parser.add_argument("--provider", default="auto", choices=names_of(ProviderChoice), help="(%(default)s)")
+
+
+def add_running_options(parser: argparse.ArgumentParser) -> None:
+    """How a model is loaded: provider, processor and GPUs. ``running_options`` reads them."""
+    add_provider(parser)
+    parser.add_argument("--threads", type=positive_int, help="number of threads (the cores that are granted)")
+    parser.add_argument(
+        "--workers", type=positive_int, help="number of batches side by side on these threads (as many as threads)"
+    )
+    parser.add_argument(
+        "--device", type=int, action="append", metavar="N", help="number of a GPU; repeat it for several (the first)"
+    )
+    parser.add_argument(
+        "--cuda-graphs",
+        action=argparse.BooleanOptionalAction,
+        help="replay small shapes that recur as CUDA graphs (engines do, provider cuda does not)",
+    )
+    parser.add_argument(
+        "--gpu-memory-limit", type=positive_int, metavar="MIB", help="for provider cuda: maximum memory (no limit)"
+    )
+
+
+def running_options(args: argparse.Namespace) -> dict[str, Any]:
+    """Arguments of ``Reranker.load`` from ``add_running_options``."""
+    limit = args.gpu_memory_limit
+    return {
+        "provider": args.provider,
+        "threads": args.threads,
+        "workers": args.workers,
+        "devices": args.device,
+        "cuda_graphs": args.cuda_graphs,
+        "gpu_memory_limit": None if limit is None else limit * MEBIBYTE,
+    }
+
+
+def add_max_length(parser: argparse.ArgumentParser) -> None:
+    """``--max-length``: a lower limit than the artifact's."""
+    parser.add_argument(
+        "--max-length", type=positive_int, metavar="TOKENS", help="maximum length of a pair (the artifact's limit)"
+    )
+
+
+def add_truncation(parser: argparse.ArgumentParser) -> None:
+    """``--truncation``: what happens to longer pairs."""
+    parser.add_argument(
+        "--truncation", default="longest_first", choices=names_of(TruncationChoice), help="(%(default)s)"
+    )
+
+
+def add_activation(parser: argparse.ArgumentParser) -> None:
+    """``--activation``: from logits to scores."""
+    parser.add_argument("--activation", default="logit", choices=names_of(ActivationChoice), help="(%(default)s)")
+
+
+def add_long_documents(parser: argparse.ArgumentParser) -> None:
+    """``--long-documents``: what happens to a document that exceeds the limit."""
+    parser.add_argument(
+        "--long-documents",
+        default="truncate",
+        choices=names_of(LongDocuments),
+        help="cut what exceeds --max-length, or score it in overlapping parts and take the best (%(default)s)",
+    )

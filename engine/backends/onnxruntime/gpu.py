@@ -1,0 +1,129 @@
+"""ONNX Runtime on NVIDIA GPUs: batches in a few shapes, on buffers that stay on the device."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from modernrank.arrays import FloatArray
+from modernrank.artifact.folder import Artifact
+from modernrank.artifact.manifest import OnnxGraph, Profile
+from modernrank.backends.base import Backend, BackendInfo
+from modernrank.backends.cuda.driver import device_name
+from modernrank.backends.profiles import SLOTS, default_profiles, policy_of
+from modernrank.backends.registry import Provider
+from modernrank.batching.batch import Batch
+from modernrank.batching.policy import BatchPolicy
+from modernrank.errors import BackendError, ClosedError, ProviderError
+from modernrank.host import available_threads, cache_folder
+from modernrank.options import LoadOptions
+
+from .io_binding import IoBindingRunner
+from .loading import Inputs, check_labels, import_onnxruntime, load_session, runtime_errors, session_options
+from .provider_options import cuda_options, padded_to_profile, tensorrt_options
+
+
+def open_gpu(artifact: Artifact, provider: Provider, options: LoadOptions, device: int) -> Backend:
+    """Open the artifact's graph for ``provider`` on the GPU number ``device``."""
+    graph = artifact.graph_to_run(options.precision, provider.dialects)
+    artifact.check_files(artifact.files_of(graph), options.verify_files)
+    profiles = default_profiles(artifact.manifest.model.max_length)
+    if provider.name == "cuda":
+        chosen = cuda_options(device, bool(options.gpu.cuda_graphs), options.gpu.memory_limit)
+    else:
+        chosen = tensorrt_options(device, _engine_cache(artifact, graph, options.cache), profiles)
+    return OnnxRuntimeGpuBackend(artifact, graph, provider, chosen, profiles, options, device)
+
+
+def _engine_cache(artifact: Artifact, graph: OnnxGraph, cache: Path | None) -> Path:
+    """The folder for what TensorRT compiles from this very graph: outside the artifact, which may be read-only."""
+    hashes = "".join(artifact.manifest.files[name].sha256 for name in graph.files)
+    folder = (cache or cache_folder()) / "ort-tensorrt" / hashlib.sha256(hashes.encode()).hexdigest()[:16]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ProviderError(
+            f"cannot make the cache folder {folder}: {error.strerror}; choose another one with cache=, or set "
+            "MODERNRANK_CACHE",
+            path=folder,
+        ) from error
+    return folder
+
+
+class OnnxRuntimeGpuBackend(Backend):
+    """Runs one graph of an artifact on a GPU. Few shapes occur, so that buffers, kernels and CUDA graphs are reused.
+
+    Args:
+        artifact: the folder and its manifest.
+        graph: which of its graphs.
+        provider: ``"cuda"`` or ``"ort-tensorrt"``.
+        chosen: options of the execution provider.
+        profiles: the shapes that are run.
+        options: threads, workers and CUDA graphs.
+        device: number of the GPU.
+
+    Raises:
+        ProviderError: ONNX Runtime is missing or too old, or put the graph on another execution provider.
+        ArtifactError: ONNX Runtime cannot load the graph, or it has another number of labels.
+    """
+
+    def __init__(
+        self,
+        artifact: Artifact,
+        graph: OnnxGraph,
+        provider: Provider,
+        chosen: dict[str, Any],
+        profiles: Sequence[Profile],
+        options: LoadOptions,
+        device: int,
+    ) -> None:
+        ort = import_onnxruntime(provider)
+        if hasattr(ort, "preload_dlls"):
+            ort.preload_dlls()  # loads CUDA and cuDNN from where pip installed them
+        threads, workers = options.cpu.threads or available_threads(), options.cpu.workers or 1
+        session = load_session(ort, artifact.folder, graph, provider, chosen, session_options(ort, threads))
+        labels = len(artifact.manifest.model.labels)
+        check_labels(session, labels, artifact.folder / graph.file)
+        self._profiles = profiles
+        self._inputs = Inputs(session, graph.layout)
+        self._errors = runtime_errors(ort)
+        self._runner: IoBindingRunner | None = IoBindingRunner(
+            ort, session, labels, "cuda", device, bool(options.gpu.cuda_graphs)
+        )
+        self._policy = policy_of(profiles, SLOTS, workers)
+        self._info = BackendInfo(
+            provider=provider.name,
+            runtime=f"onnxruntime {ort.__version__}",
+            execution_provider=provider.execution_provider,
+            precision=graph.precision,
+            graph=graph.dialect,
+            threads=threads,
+            workers=workers,
+            devices=(f"{device}: {device_name(device)}",),
+        )
+
+    @property
+    def info(self) -> BackendInfo:
+        return self._info
+
+    @property
+    def policy(self) -> BatchPolicy:
+        return self._policy
+
+    def run(self, batch: Batch, side_by_side: bool = False) -> FloatArray:
+        runner = self._runner
+        if runner is None:
+            raise ClosedError("the model is closed; load the artifact again")
+        rows, tokens = batch.input_ids.shape
+        try:
+            logits = runner.run(self._inputs.of(padded_to_profile(batch, self._profiles)))
+        except self._errors as error:
+            raise BackendError(
+                f"ONNX Runtime failed on a batch of {rows} x {tokens} tokens: {error}", rows=rows, tokens=tokens
+            ) from error
+        return logits[:rows, : batch.slots]
+
+    def close(self) -> None:
+        self._runner = None

@@ -1,0 +1,165 @@
+"""What ONNX Runtime's sessions on processors and GPUs share: import, options, loading, inputs, errors."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from modernrank.artifact.manifest import OnnxGraph
+from modernrank.backends.registry import Provider
+from modernrank.batching.batch import Batch
+from modernrank.errors import ArtifactError, ProviderError
+
+from .int8_kernel import EXACT_EVERYWHERE
+
+# From 1.24 to 1.29 the option for the exact int8 kernel has no effect, so scores are silently wrong on processors
+# without VNNI; 1.23 cannot load int8 graphs at all.
+MINIMUM_VERSION = (1, 30)
+INDEX_TYPES = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
+
+
+def import_onnxruntime(provider: Provider) -> Any:
+    """The module ``onnxruntime``; imported here, so that ``import modernrank`` does not need it.
+
+    Raises:
+        ProviderError: it is not installed, its shared libraries cannot be loaded, or it is too old.
+    """
+    try:
+        import onnxruntime as ort
+    except ImportError as error:
+        raise ProviderError(
+            f"ONNX Runtime cannot be imported ({error}). To get it: {provider.install}", provider=provider.name
+        ) from error
+    version = tuple(int(part) for part in re.findall(r"\d+", ort.__version__)[:2])
+    if version < MINIMUM_VERSION:
+        minimum = ".".join(map(str, MINIMUM_VERSION))
+        raise ProviderError(
+            f"modernrank requires onnxruntime {minimum} or newer, and {ort.__version__} is installed, whose int8 is "
+            "wrong on some processors: pip install --upgrade onnxruntime",
+            provider=provider.name,
+            installed=ort.__version__,
+            minimum=minimum,
+        )
+    return ort
+
+
+def session_options(ort: Any, threads: int, kernel: str = "") -> Any:
+    """Options of a session with ``threads`` threads, whose int8 products run by ``kernel``."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # Shapes change from batch to batch: a memory pattern for each would be planned, kept and rarely used again.
+    options.enable_mem_pattern = False
+    # Threads may spin for work within a batch, where operators follow each other within microseconds, and sleep as soon
+    # as it ends: an idle service uses no processor time.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    use_int8_kernel(options, kernel)
+    options.log_severity_level = 3  # errors; what matters is raised
+    return options
+
+
+def use_int8_kernel(options: Any, kernel: str) -> None:
+    """Make a session run its int8 products by ``kernel``, one of ``int8_kernel``'s."""
+    if kernel == EXACT_EVERYWHERE:
+        options.add_session_config_entry("session.x64quantprecision", "1")
+
+
+def load_session(
+    ort: Any, folder: Path, graph: OnnxGraph, provider: Provider, chosen: dict[str, Any], options: Any
+) -> Any:
+    """Load one graph.
+
+    Args:
+        ort: the module ``onnxruntime``.
+        folder: the artifact's folder.
+        graph: which of its graphs.
+        provider: what it must run on.
+        chosen: options of the execution provider.
+        options: of the session.
+
+    Raises:
+        ArtifactError: ONNX Runtime cannot load the graph.
+        ProviderError: ONNX Runtime would run it on another execution provider.
+    """
+    file = folder / graph.file
+    try:
+        session = ort.InferenceSession(str(file), options, providers=[(provider.execution_provider, chosen)])
+    except runtime_errors(ort) as error:
+        raise ArtifactError(
+            f"ONNX Runtime {ort.__version__} cannot load {file}: {error}{_remedy_for_links(folder, graph)}", path=file
+        ) from error
+    running = session.get_providers()[0]
+    if running != provider.execution_provider:
+        raise ProviderError(
+            f"provider {provider.name!r} was asked for, but ONNX Runtime {ort.__version__} would run on {running} "
+            f"without {provider.execution_provider}. To get it: {provider.install}",
+            provider=provider.name,
+            running=running,
+        )
+    return session
+
+
+def _remedy_for_links(folder: Path, graph: OnnxGraph) -> str:
+    """ONNX Runtime refuses weights whose real path lies outside the real folder of the graph."""
+    folders = {(folder / name).resolve().parent for name in graph.files}
+    if len(folders) == 1:
+        return ""
+    return f". The files of {folder} are links into different folders: copy them into one, with `cp -rL`"
+
+
+def check_labels(session: Any, labels: int, file: Path) -> None:
+    """Refuse a graph whose number of labels is not the manifest's.
+
+    Raises:
+        ArtifactError: it is another one.
+    """
+    outputs = session.get_outputs()[0].shape[-1]
+    if isinstance(outputs, int) and outputs != labels:
+        raise ArtifactError(f"{file} has {outputs} labels, but the manifest names {labels}; export again", path=file)
+
+
+class Inputs:
+    """Turns batches into the inputs of a session, by name and in the session's integer types."""
+
+    def __init__(self, session: Any, layout: str) -> None:
+        self._make = packed_inputs if layout == "packed" else padded_inputs
+        self._types = {entry.name: INDEX_TYPES[entry.type] for entry in session.get_inputs()}
+
+    def of(self, batch: Batch) -> dict[str, Any]:
+        """The inputs of one batch."""
+        return {name: ids.astype(self._types[name], copy=False) for name, ids in self._make(batch).items()}
+
+
+def packed_inputs(batch: Batch) -> dict[str, Any]:
+    """The inputs of a packed graph, by name."""
+    return {
+        "input_ids": batch.input_ids,
+        "position_ids": batch.position_ids,
+        "segment_ids": batch.segment_ids,
+        "slots": np.arange(1, batch.slots + 1, dtype=np.int64),
+    }
+
+
+def padded_inputs(batch: Batch) -> dict[str, Any]:
+    """The inputs of a graph with one pair in a row and an attention mask, as other exporters write it."""
+    return {"input_ids": batch.input_ids, "attention_mask": (batch.segment_ids > 0).astype(np.int64)}
+
+
+def runtime_errors(ort: Any) -> tuple[type[Exception], ...]:
+    """What ONNX Runtime raises for a graph that it cannot load or run."""
+    names = (
+        "Fail",
+        "InvalidGraph",
+        "InvalidProtobuf",
+        "NoSuchFile",
+        "NotImplemented",
+        "InvalidArgument",
+        "RuntimeException",
+        "EPFail",
+        "NoModel",
+    )
+    state: Any = ort.capi.onnxruntime_pybind11_state
+    return tuple(getattr(state, name) for name in names)

@@ -1,0 +1,185 @@
+"""``Scorer``: token ids go in, logits come out.
+
+token ids ──plan──▶ batches of rows ──assemble──▶ arrays ──backend──▶ logits of slots ──unpack──▶ logits of pairs
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+
+from .arrays import FloatArray, IntArray
+from .artifact.folder import Artifact
+from .backends.base import Backend, BackendInfo
+from .backends.open import open_backend
+from .batching import packing
+from .batching.batch import PlannedBatch, assemble, unpack
+from .batching.packing import Plan
+from .batching.policy import BatchPolicy
+from .batching.workers import WorkerPool
+from .errors import BackendError, ClosedError
+from .options import LoadOptions, positive
+from .timing import StageTimer, StageTimes
+
+
+class Scorer:
+    """Scores token ids with a loaded model: plans batches, runs them, checks the logits, and counts the time.
+
+    It is the one way in for token ids; ``Reranker`` adds texts. Threads may share it. Use it as a context manager, or
+    call ``close``.
+
+    Args:
+        backend: the loaded model; the scorer closes it.
+        labels: the number of the model's labels.
+        pad_token_id: fills the rest of rows that are not full.
+
+    >>> import numpy as np
+    >>> from modernrank import Scorer
+    >>> with Scorer.load(TINY) as scorer:                                        # an artifact's folder
+    ...     scorer.score([np.array([508, 3, 509, 4, 509]), np.array([508, 509, 509])]).shape
+    (2, 1)
+    """
+
+    def __init__(self, backend: Backend, labels: int, pad_token_id: int) -> None:
+        self._backend: Backend | None = backend
+        self._labels = labels
+        self._pad_token_id = pad_token_id
+        self._workers = WorkerPool(backend.policy.schedule.workers)
+        self.timer = StageTimer()
+
+    @classmethod
+    def load(cls, artifact: str | Path | Artifact, options: LoadOptions | None = None) -> Self:
+        """Load an artifact.
+
+        Args:
+            artifact: its folder, or the opened ``Artifact``.
+            options: provider, precision, threads, GPUs; by default what suits this machine.
+
+        Raises:
+            ArtifactError: a file is missing or damaged, or nothing in the artifact suits the options.
+            ProviderError: the provider cannot run on this machine.
+            InputError: the provider does not take an option.
+        """
+        opened = artifact if isinstance(artifact, Artifact) else Artifact.open(artifact)
+        backend = open_backend(opened, options or LoadOptions())
+        return cls(backend, len(opened.manifest.model.labels), opened.manifest.tokenizer.pad_token_id)
+
+    @property
+    def info(self) -> BackendInfo:
+        """What is running: provider, runtime, precision, graph, threads."""
+        return self._open_backend().info
+
+    @property
+    def policy(self) -> BatchPolicy:
+        """Which batches the backend accepts, and which it prefers."""
+        return self._open_backend().policy
+
+    @property
+    def times(self) -> StageTimes:
+        """Seconds that all scoring since ``load`` spent in each stage."""
+        return self.timer.read()
+
+    def plan(self, lengths: Sequence[int]) -> Plan:
+        """How pairs of these ``lengths`` (tokens) would be placed in rows and batches. Nothing runs."""
+        return packing.plan(lengths, self.policy)
+
+    def score(self, token_ids: Sequence[IntArray]) -> FloatArray:
+        """Score pairs that are encoded already. Equal ones are scored once.
+
+        Args:
+            token_ids: int64 ``[tokens]`` for each pair, special tokens included; within the model's maximum length.
+
+        Returns:
+            Logits, float32 ``[pairs, labels]``, in input order.
+
+        Raises:
+            BackendError: the runtime failed, or logits are not finite numbers.
+            ClosedError: ``close`` was called, by this thread or another.
+        """
+        backend = self._open_backend()
+        position_of: dict[bytes, int] = {}
+        positions = [
+            position_of.setdefault(ids.astype(np.int64, copy=False).tobytes(), len(position_of)) for ids in token_ids
+        ]
+        distinct = [np.frombuffer(data, np.int64) for data in position_of]
+        logits = np.empty((len(distinct), self._labels), np.float32)
+
+        def run_batch(planned: PlannedBatch, side_by_side: bool) -> None:
+            with self.timer.stage("pack"):
+                batch = assemble(planned, distinct, self._pad_token_id)
+            with self.timer.stage("run"):
+                outputs = backend.run(batch, side_by_side)
+            with self.timer.stage("unpack"):
+                unpack(planned, outputs, out=logits)
+
+        with self.timer.stage("plan"):
+            plan = packing.plan([len(ids) for ids in distinct], backend.policy)
+        self._workers.carry_out(plan, run_batch)
+        _check_finite(logits, backend.info)
+        in_order: FloatArray = logits[positions]
+        return in_order
+
+    def warmup(self, lengths: Sequence[int] = (16, 128, 512)) -> None:
+        """Score a made-up pair of each of ``lengths`` (tokens), with all threads and side by side.
+
+        The first run of a kind pays for touching the weights and for memory: a service calls this before it takes
+            traffic.
+        """
+        backend = self._open_backend()
+        for length in {positive("a length", length) for length in lengths}:
+            ids = np.full(length, self._pad_token_id, np.int64)
+            batch = assemble(PlannedBatch(((0,),), length), [ids], self._pad_token_id)
+            for side_by_side in (False, True):
+                backend.run(batch, side_by_side)
+
+    def close(self) -> None:
+        """Free the model. Scoring afterwards is an error; closing twice is not."""
+        backend, self._backend = self._backend, None
+        if backend is not None:
+            backend.close()  # first: batches that still wait then fail at once
+            self._workers.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def description(self) -> str:
+        """What runs, in a few words: ``"int8 on cpu, 2 threads"``, or ``"closed"``."""
+        backend = self._backend
+        return "closed" if backend is None else _describe(backend.info)
+
+    def __repr__(self) -> str:
+        return f"Scorer({self.description})"
+
+    def __reduce__(self) -> str | tuple[object, ...]:
+        raise TypeError(f"a {type(self).__name__} cannot be copied or pickled; load the artifact in each process")
+
+    def _open_backend(self) -> Backend:
+        backend = self._backend
+        if backend is None:
+            raise ClosedError("this model is closed; load it again, or score inside its `with` block")
+        return backend
+
+
+def _describe(info: BackendInfo) -> str:
+    where = ", ".join(info.devices) or f"{info.threads} thread{'s' if info.threads != 1 else ''}"
+    return f"{info.precision} on {info.provider}, {where}"
+
+
+def _check_finite(logits: FloatArray, info: BackendInfo) -> None:
+    broken = int(np.count_nonzero(~np.isfinite(logits).all(axis=1)))
+    if broken:
+        raise BackendError(
+            f"{broken} of {len(logits)} pairs have scores that are not finite numbers, in {info.precision} on "
+            f"{info.provider}; check this artifact with `modernrank verify`, or load it with precision='fp32'",
+            pairs=broken,
+        )
