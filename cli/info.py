@@ -1,4 +1,4 @@
-"""``modernrank info``: what an artifact is, and what this machine would run it on."""
+"""``modernrank info``: what an artifact is, and what this machine would run."""
 
 from __future__ import annotations
 
@@ -9,42 +9,51 @@ from modernrank.backends.onnxruntime.int8_kernel import int8_kernel
 from modernrank.backends.open import auto_precision, usable_providers
 from modernrank.backends.registry import PROVIDERS, providers_of
 from modernrank.host import available_threads
+from modernrank.options import EXACT
+
+from .command import Command
+from .options import add_artifact, add_json
 
 Rows = list[tuple[str, str]]
 
 
-def info(args: argparse.Namespace) -> int:
-    """Print it, or with ``--json`` the manifest."""
+def _add_options(parser: argparse.ArgumentParser) -> None:
+    add_artifact(parser)
+    add_json(parser, "the manifest")
+
+
+def _info(args: argparse.Namespace) -> int:
     artifact = Artifact.open(args.artifact)
-    manifest = artifact.manifest
     if args.json:
-        print(manifest.to_json(), end="")
+        print(artifact.manifest.to_json(), end="")
         return 0
-    model, source = manifest.model, manifest.source
-    origin = source.model_id or "a local folder"
-    rows = [
-        ("artifact", f"{manifest.name}, made {manifest.created} by modernrank {manifest.tools.get('modernrank')}"),
-        ("source", f"{origin}{f' at {source.revision}' if source.revision else ''}, licence {manifest.license}"),
-        ("model", f"{model.architecture}, {model.layers} layers of {model.hidden_size}, {model.pooling} pooling"),
-        ("labels", ", ".join(model.labels)),
-        ("longest pair", f"{min(model.max_length, manifest.tokenizer.max_length):,} tokens"),
-    ]
-    rows += _graphs(artifact)
-    rows += _machine(artifact)
-    for name, text in rows:
+    for name, text in [*_origin(artifact), *_contents(artifact), *_machine(artifact)]:
         print(f"{name:>13}  {text}")
     return 0
 
 
-def _graphs(artifact: Artifact) -> Rows:
+def _origin(artifact: Artifact) -> Rows:
+    manifest = artifact.manifest
+    model, source = manifest.model, manifest.source
+    revision = f" at {source.revision}" if source.revision else ""
+    return [
+        ("artifact", f"{manifest.name}, made {manifest.created} by modernrank {manifest.tools.get('modernrank')}"),
+        ("source", f"{source.model_id or 'a local folder'}{revision}, licence {manifest.license}"),
+        ("model", f"{model.architecture}, {model.layers} layers of {model.hidden_size}, {model.pooling} pooling"),
+        ("labels", ", ".join(model.labels)),
+        ("activation", f"{model.activation or 'not recorded'} (activation='model')"),
+        ("longest pair", f"{manifest.max_length:,} tokens"),
+    ]
+
+
+def _contents(artifact: Artifact) -> Rows:
     """What was written, how it was made, and what is known of its scores."""
     manifest = artifact.manifest
     rows = []
     for graph in manifest.graphs:
-        size = sum(manifest.files[name].size for name in (graph.file, graph.data) if name) / 1e6
-        rows.append(
-            ("graph", f"{graph.precision}, {graph.dialect}, for {', '.join(providers_of(graph))}: {size:,.0f} MB")
-        )
+        size = sum(manifest.files[name].size for name in graph.files) / 1e6
+        providers = ", ".join(providers_of(graph)) or "no provider of this version"
+        rows.append(("graph", f"{graph.precision}, {graph.dialect}, for {providers}: {size:,.0f} MB"))
     for precision, parity in manifest.parity.items():
         rows.append(("parity", f"{precision}: {parity.get('verdict')} (against {parity.get('against')})"))
     if not manifest.parity:
@@ -52,7 +61,7 @@ def _graphs(artifact: Artifact) -> Rows:
     for precision, made in manifest.quantisation.items():
         rows.append(("quantisation", f"{precision}: {made.get('summary')}"))
     for graph in manifest.graphs:
-        if graph.precision != "fp32":
+        if graph.precision != EXACT:
             rows.append(("quality", f"{graph.precision}: {artifact.quality_of(graph.precision)}"))
     for engine in manifest.engines:
         rows.append(("engine", f"{engine.library} {engine.version}, {', '.join(map(str, engine.profiles))}"))
@@ -63,18 +72,21 @@ def _machine(artifact: Artifact) -> Rows:
     """The machine and each provider: whether it can run here, or why not and what to do."""
     usable, automatic = usable_providers(artifact), usable_providers(artifact, "auto")
     rows = [("this machine", f"{available_threads()} threads, int8 kernel {int8_kernel()}")]
-    best = True
-    for name in PROVIDERS:
-        reason = PROVIDERS[name].why_not()
+    is_best = True
+    for name, provider in PROVIDERS.items():
+        reason = provider.why_not()
         if reason:
             text = f"cannot run: {reason}"
         elif name not in usable:
-            text = "can run here, but the artifact has no graph or engine for it"
+            text = "can run on this machine, but the artifact has no graph or engine for it"
         elif name not in automatic:
-            text = "runs, in a precision that is named: none that it has passed its quality gate"
-        elif best:
-            text, best = f"runs, and is what provider 'auto' takes, in {auto_precision(artifact, name)}", False
+            text = "available, but only with an explicit precision: none passed the quality gate"
+        elif is_best:
+            text, is_best = f"available; provider 'auto' chooses it, in {auto_precision(artifact, name)}", False
         else:
-            text = "runs"
+            text = "available"
         rows.append((name, text))
     return rows
+
+
+INFO = Command("info", "Show what an artifact is and what this machine would run.", _add_options, _info)
