@@ -54,16 +54,16 @@ demo: setup
 
 # The demo model anew, from the package lists of Debian 12: 2.5 hours on 2 cores. Needs apt-get.
 train-demo: .venv-parity/trains
-	.venv-parity/bin/python demo/training/train.py .train
-	.venv-parity/bin/python demo/training/evaluation.py .train .train/test
-	.venv-parity/bin/python demo/training/evaluation.py .train demo/model/evaluation --queries 200
+	.venv-parity/bin/python -m demo.training.train .train
+	.venv-parity/bin/python -m demo.training.write_evaluation_set .train .train/test
+	.venv-parity/bin/python -m demo.training.write_evaluation_set .train demo/model/evaluation --queries 200
 	cp .train/checkpoint/* demo/model/
 
 # A few steps of it: that the recipe still runs, not what it makes.
 train-check: .venv-parity/trains
-	.venv-parity/bin/python demo/training/train.py .train-check --match-steps 2 --rank-steps 2 --sum-steps 2 \
+	.venv-parity/bin/python -m demo.training.train .train-check --match-steps 2 --rank-steps 2 --sum-steps 2 \
 		--validation-queries 40
-	.venv-parity/bin/python demo/training/evaluation.py .train-check .train-check/evaluation --queries 20
+	.venv-parity/bin/python -m demo.training.write_evaluation_set .train-check .train-check/evaluation --queries 20
 
 # The artifact for processors; where TensorRT and a GPU are, one in float16 with an engine too.
 export: setup

@@ -1,4 +1,4 @@
-"""Train the demo's reranker: ``python demo/training/train.py WORK`` (``make train-demo``), 2.5 hours on 2 cores.
+"""Train the demo's reranker: ``python -m demo.training.train WORK`` (``make train-demo``), 2.5 hours on 2 cores.
 
 1. On pairs of random tokens, each token learns to say whether it occurs in the other text. That is what a reranker
    needs first, and what texts teach slowly.
@@ -21,14 +21,14 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-import corpus
-import trainer as stages
-from batches import Pool
-from candidates import is_more_than_words, topics
-from checks import Checks
-from model import train_tokenizer
-from texts import Bm25, Encoder
-from trainer import Trainer
+from . import debian_packages as corpus
+from . import stages
+from .bm25_candidates import is_more_than_words, topics
+from .small_modernbert import train_tokenizer
+from .stages import Trainer
+from .token_texts import Bm25, Encoder
+from .training_examples import Pool
+from .validation_queries import Checks
 
 
 def pool(entries: Sequence[corpus.Entry], encode: Encoder) -> Pool:

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from batches import Part, parts
-from texts import Pair
 from torch.nn.functional import binary_cross_entropy_with_logits
 from transformers import ModernBertForSequenceClassification
+
+from .token_texts import Pair
+from .training_examples import Part, parts
 
 PARTS = 4
 

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from candidates import stem
 from tokenizers import Tokenizer
+
+from .bm25_candidates import stem
 
 K1, B = 1.5, 0.75  # bm25s's
 

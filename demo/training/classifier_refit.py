@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from candidates import Topic, ndcg
 from torch.nn.utils.rnn import pad_sequence
+
+from .bm25_candidates import Topic, ndcg
 
 PENALTIES = (0.001, 0.003, 0.01, 0.03, 0.1)  # of the squared distance from the weights before
 FOLDS = 5

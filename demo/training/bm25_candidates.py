@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import bm25s
 import numpy as np
 import Stemmer
-from corpus import Entry
+
+from .debian_packages import Entry
 
 CANDIDATES = 50
 # A query is kept for validation and test if its document has at most this share of its words: the others need no

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from candidates import Topic, is_more_than_words, ndcg, topics
-from corpus import Entry
-from texts import Encoder, Pair
+
+from .bm25_candidates import Topic, is_more_than_words, ndcg, topics
+from .debian_packages import Entry
+from .token_texts import Encoder, Pair
 
 FEW = 400
 

@@ -1,4 +1,4 @@
-"""Write the held-out queries in BEIR's layout: ``python demo/training/evaluation.py WORK FOLDER [--queries 200]``.
+"""Write the held-out queries in BEIR's layout: ``python -m demo.training.write_evaluation_set WORK FOLDER``.
 
 The queries are those of the test split that need more than their words found, the candidates BM25's, from the documents
 of the test split alone. ``--queries`` draws some of them, and keeps only the documents that are candidates or relevant.
@@ -11,9 +11,10 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-import corpus
 import numpy as np
-from candidates import is_more_than_words, shared_words, topics
+
+from . import debian_packages as corpus
+from .bm25_candidates import is_more_than_words, shared_words, topics
 
 SEED = 0
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from candidates import Topic
-from model import CLS, PAD, SEP, SPECIAL, VOCABULARY
-from texts import Bm25, Pair, Text, joined
+
+from .bm25_candidates import Topic
+from .small_modernbert import CLS, PAD, SEP, SPECIAL, VOCABULARY
+from .token_texts import Bm25, Pair, Text, joined
 
 MULTIPLE = 16  # widths, so that the kernels of few shapes are made
 LEAST_HIDDEN, MOST_HIDDEN = 0.2, 0.8  # of a query's words

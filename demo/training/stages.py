@@ -10,16 +10,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from batches import Lists, Mixture, Pool, made_up_lists, random_pairs, ranking_lists
-from candidates import ndcg
-from checks import Checks
-from model import SPECIAL, load_model, new_model, start_from_text
-from network import Network
-from readout import Reading, mean_ndcg, refit
-from texts import Bm25
 from tokenizers import Tokenizer
 from torch.nn.functional import cross_entropy, kl_div
 from transformers import PreTrainedTokenizerFast
+
+from .bm25_candidates import ndcg
+from .classifier_refit import Reading, mean_ndcg, refit
+from .multitask_network import Network
+from .small_modernbert import SPECIAL, load_model, new_model, start_from_text
+from .token_texts import Bm25
+from .training_examples import Lists, Mixture, Pool, made_up_lists, random_pairs, ranking_lists
+from .validation_queries import Checks
 
 SEED = 0
 LONGEST = 128  # tokens of a pair in training
