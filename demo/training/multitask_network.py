@@ -30,7 +30,7 @@ class Answers:
     matching: torch.Tensor
 
 
-class Network(torch.nn.Module):
+class Network(torch.nn.Module):  # type: ignore[misc]  # types are checked without torch
     """A reranker, a head that says whether a token's word is matched, and one that says BM25's score."""
 
     def __init__(self, model: ModernBertForSequenceClassification) -> None:

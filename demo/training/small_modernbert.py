@@ -72,7 +72,6 @@ def load_model(folder: Path) -> ModernBertForSequenceClassification:
     )
 
 
-@torch.no_grad()
 def start_from_text(model: ModernBertForSequenceClassification, ids: Sequence[Sequence[int]], seed: int) -> None:
     """Give the embeddings what the texts tell of each token, and let attention look for equal tokens.
 
@@ -87,13 +86,14 @@ def start_from_text(model: ModernBertForSequenceClassification, ids: Sequence[Se
     table = (vectors + rng.standard_normal(vectors.shape)) / math.sqrt(2)
     table[:, :RARITY_CHANNELS] = rarity[:, None]
     table *= 0.02
-    model.model.embeddings.tok_embeddings.weight.copy_(torch.from_numpy(table))
-    for layer in model.model.layers:
-        rows = torch.linalg.qr(torch.randn(hidden, hidden))[0]
-        layer.attn.Wqkv.weight[:hidden] = rows
-        layer.attn.Wqkv.weight[hidden : 2 * hidden] = rows
-        layer.attn.Wqkv.weight[2 * hidden :] = 0.5 * torch.linalg.qr(torch.randn(hidden, hidden))[0]
-        layer.attn.Wo.weight.normal_(std=0.04)
+    with torch.no_grad():
+        model.model.embeddings.tok_embeddings.weight.copy_(torch.from_numpy(table))
+        for layer in model.model.layers:
+            rows = torch.linalg.qr(torch.randn(hidden, hidden))[0]
+            layer.attn.Wqkv.weight[:hidden] = rows
+            layer.attn.Wqkv.weight[hidden : 2 * hidden] = rows
+            layer.attn.Wqkv.weight[2 * hidden :] = 0.5 * torch.linalg.qr(torch.randn(hidden, hidden))[0]
+            layer.attn.Wo.weight.normal_(std=0.04)
 
 
 def _token_vectors(ids: Sequence[Sequence[int]], size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

@@ -119,12 +119,12 @@ class Trainer:
         self._say(f"refitted: nDCG@10 {gain:.4f} on queries left out, {mean_ndcg(readings, before):.4f} before")
         self.save(share=0)
 
-    @torch.no_grad()
     def validate(self, checks: Checks) -> dict[float, float]:
         """nDCG@10 of the validation queries' candidates, by the share of the lexical head."""
         gains: dict[float, list[float]] = {share: [] for share in SHARES}
         for topic in checks.few:
-            found = self.network(checks.pairs(topic), LONGEST)
+            with torch.no_grad():
+                found = self.network(checks.pairs(topic), LONGEST)
             for share in SHARES:
                 order = torch.argsort(-(found.logits + share * found.lexical), stable=True)
                 gains[share].append(ndcg(topic, order.tolist()))
@@ -162,11 +162,11 @@ class Trainer:
             self.best = gains[share]
             self.save(share)
 
-    @torch.no_grad()
     def _read(self, checks: Checks) -> list[Reading]:
         """What the classifier sees of the candidates of all validation queries, each query once."""
         distinct = {topic.query: topic for topic in checks.topics if topic.found}.values()
-        return [Reading(topic, self.network(checks.pairs(topic), LIMIT).vectors) for topic in distinct]
+        with torch.no_grad():
+            return [Reading(topic, self.network(checks.pairs(topic), LIMIT).vectors) for topic in distinct]
 
     def _optimiser(self) -> torch.optim.Optimizer:
         parameters = [p for p in self.network.parameters() if p.requires_grad]

@@ -54,7 +54,8 @@ class Encoder:
         """Each text without special tokens."""
         found = []
         for text, encoding in zip(texts, self.tokenizer.encode_batch(texts, add_special_tokens=False), strict=True):
-            words = encoding.word_ids
+            # Special tokens alone are of no word, and there are none: the strict zip below would fail on them.
+            words = [word for word in encoding.word_ids if word is not None]
             spans: dict[int, tuple[int, int]] = {}
             for word, (start, end) in zip(words, encoding.offsets, strict=True):
                 spans[word] = (spans.get(word, (start, end))[0], end)
