@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import bm25s
 import numpy as np
-import Stemmer
 
 from .debian_packages import Entry
+from .stems import STEMMER, stemmed_words
 
 CANDIDATES = 50
 # A query is kept for validation and test if its document has at most this share of its words: the others need no
 # reranker, as BM25 finds 92 % of what there is to find for them.
 MOST_SHARED = 2 / 3
-_STOP_WORDS = frozenset(bm25s.stopwords.STOPWORDS_EN)
-_stemmer = Stemmer.Stemmer("english")
 
 
 @dataclass(frozen=True)
@@ -62,8 +59,8 @@ def is_more_than_words(entry: Entry) -> bool:
 
 def shared_words(entry: Entry) -> float:
     """The share of the query's words that stand in the document."""
-    query = _words(entry.query)
-    return len(query & _words(entry.document)) / max(1, len(query))
+    query = stemmed_words(entry.query)
+    return len(query & stemmed_words(entry.document)) / max(1, len(query))
 
 
 def ndcg(topic: Topic, order: Sequence[int]) -> float:
@@ -72,17 +69,5 @@ def ndcg(topic: Topic, order: Sequence[int]) -> float:
     return float(gain / sum(1 / np.log2(rank + 2) for rank in range(min(10, len(topic.relevant)))))
 
 
-def stem(word: str) -> str | None:
-    """What BM25 takes a word for: its stem, or nothing for stop words and what is no word."""
-    word = word.lower()
-    if word in _STOP_WORDS or not re.fullmatch(r"\w\w+", word):
-        return None
-    return str(_stemmer.stemWord(word))
-
-
-def _words(text: str) -> set[str]:
-    return {found for word in re.findall(r"\b\w\w+\b", text) if (found := stem(word))}
-
-
 def _tokens(texts: Sequence[str]) -> bm25s.tokenization.Tokenized:
-    return bm25s.tokenize(list(texts), stopwords="en", stemmer=_stemmer, show_progress=False)
+    return bm25s.tokenize(list(texts), stopwords="en", stemmer=STEMMER, show_progress=False)

@@ -9,8 +9,8 @@ import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 from transformers import ModernBertForSequenceClassification
 
+from .micro_batches import Part, parts
 from .token_texts import Pair
-from .training_examples import Part, parts
 
 PARTS = 4
 

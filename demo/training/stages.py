@@ -15,10 +15,11 @@ from torch.nn.functional import cross_entropy, kl_div
 from transformers import PreTrainedTokenizerFast
 
 from .bm25_candidates import ndcg
+from .bm25_score import Bm25
 from .classifier_refit import Reading, mean_ndcg, refit
 from .multitask_network import Network
-from .small_modernbert import SPECIAL, load_model, new_model, start_from_text
-from .token_texts import Bm25
+from .small_modernbert import SPECIAL, load_model, new_model
+from .starting_weights import start_from_text
 from .training_examples import Lists, Mixture, Pool, made_up_lists, random_pairs, ranking_lists
 from .validation_queries import Checks
 

@@ -24,9 +24,10 @@ from pathlib import Path
 from . import debian_packages as corpus
 from . import stages
 from .bm25_candidates import is_more_than_words, topics
+from .bm25_score import Bm25
 from .small_modernbert import train_tokenizer
 from .stages import Trainer
-from .token_texts import Bm25, Encoder
+from .token_texts import Encoder
 from .training_examples import Pool
 from .validation_queries import Checks
 

@@ -9,29 +9,14 @@ import numpy as np
 import torch
 
 from .bm25_candidates import Topic
-from .small_modernbert import CLS, PAD, SEP, SPECIAL, VOCABULARY
-from .token_texts import Bm25, Pair, Text, joined
+from .bm25_score import Bm25
+from .small_modernbert import SPECIAL, VOCABULARY
+from .token_texts import Pair, Text, joined
 
-MULTIPLE = 16  # widths, so that the kernels of few shapes are made
 LEAST_HIDDEN, MOST_HIDDEN = 0.2, 0.8  # of a query's words
 # Made-up queries: phrases, words of a phrase, tokens; and tokens of the documents.
 MOST_PHRASES, MOST_WORDS, MOST_TOKENS = 5, 3, 24
 SHORTEST_CUT, LONGEST_CUT = 32, 112
-
-
-@dataclass(frozen=True)
-class Part:
-    """Some of a step's pairs: tensors ``[pairs, tokens]``.
-
-    matched: 1 where a token's word, by its stem, occurs in the other text.
-    weights: of that question; 0 for stop words, signs, special tokens and padding.
-    """
-
-    places: np.ndarray
-    ids: torch.Tensor
-    mask: torch.Tensor
-    matched: torch.Tensor
-    weights: torch.Tensor
 
 
 @dataclass(frozen=True)
@@ -67,25 +52,6 @@ class Lists:
     pairs: list[Pair]
     bm25: torch.Tensor
     whole: torch.Tensor
-
-
-def parts(pairs: Sequence[Pair], longest: int, count: int) -> Iterator[Part]:
-    """The pairs in at most ``count`` parts of like length, cut to ``longest`` tokens; ``places`` tells which."""
-    lengths = np.array([min(longest, 3 + len(query.ids) + len(document.ids)) for query, document in pairs])
-    for places in np.array_split(np.argsort(lengths, kind="stable"), min(count, len(pairs))):
-        shape = (len(places), -(-lengths[places[-1]] // MULTIPLE) * MULTIPLE)
-        ids, matched, weights = np.full(shape, PAD), np.zeros(shape, np.float32), np.zeros(shape, np.float32)
-        for row, place in enumerate(places):
-            query, document = pairs[place]
-            end, middle = lengths[place] - 1, 1 + len(query.ids)
-            words = document.stems[: end - middle - 1]
-            ids[row, : end + 1] = [CLS, *query.ids, SEP, *document.ids[: len(words)], SEP]
-            matched[row, 1:middle] = np.isin(query.stems, words)
-            matched[row, middle + 1 : end] = np.isin(words, query.stems)
-            weights[row, 1:middle] = 3 * (query.stems > 0)  # there are fewer of the query's
-            weights[row, middle + 1 : end] = words > 0
-        tensors = [torch.from_numpy(array) for array in (ids, (ids != PAD).astype(np.int64), matched, weights)]
-        yield Part(places, *tensors)
 
 
 def random_pairs(count: int, rng: np.random.Generator) -> list[Pair]:
