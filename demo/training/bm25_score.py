@@ -1,4 +1,4 @@
-"""BM25's score of any two texts."""
+"""BM25's score of any query and document, whole or changed: what the model learns to say in stages 3 and 5."""
 
 from __future__ import annotations
 
@@ -8,28 +8,40 @@ import numpy as np
 
 from .token_texts import Text
 
-K1, B = 1.5, 0.75  # bm25s's
+K1, B = 1.5, 0.75  # the defaults of bm25s
+SPECIAL_TOKENS = 3  # of a pair
 
 
 class Bm25:
-    """BM25's score (Lucene's variant) of any pair, whole, cut, or with words hidden; a word counts once in a query.
+    """BM25's score of a pair, in Lucene's variant. A word that a query repeats counts once.
 
-    How rare words are, and how long documents, is what ``documents`` tell. Of a pair, ``longest`` tokens are seen.
+    The score of a text that was cut, or that lost words, is that of the tokens that remain.
     """
 
-    def __init__(self, documents: Sequence[Text], longest: int) -> None:
-        frequency = np.bincount(np.concatenate([document.kinds() for document in documents]))
+    def __init__(self, documents: Sequence[Text], max_tokens: int) -> None:
+        """Count words.
+
+        Args:
+            documents: The documents that say how rare each word is, and how long a document is on average.
+            max_tokens: The number of a pair's tokens that the model sees; the score ignores the document's others.
+        """
+        frequency = np.bincount(np.concatenate([document.distinct_stems() for document in documents]))
         self._rarity = np.log(1 + (len(documents) - frequency + 0.5) / (frequency + 0.5))
-        self._rarest = np.log(1 + (len(documents) + 0.5) / 0.5)  # of a word that no document has
-        self._length = np.mean([(document.stems > 0).sum() for document in documents])
-        self._longest = longest
+        self._max_rarity = np.log(1 + (len(documents) + 0.5) / 0.5)  # of a word that no document has
+        self._mean_length = np.mean([(document.stems > 0).sum() for document in documents])
+        self._max_tokens = max_tokens
 
     def __call__(self, query: Text, document: Text) -> float:
-        """The score; 0 where no word is shared."""
-        words = query.kinds()
-        stems = document.stems[: self._longest - 3 - len(query.ids)]
-        times = (stems == words[:, None]).sum(axis=1)
-        known = words < len(self._rarity)
-        rarity = np.where(known, self._rarity[np.where(known, words, 0)], self._rarest)
-        norm = K1 * (1 - B + B * (stems > 0).sum() / self._length)
-        return float((rarity * times / (times + norm)).sum())
+        """Return the score, 0 if the texts share no word.
+
+        >>> text = Text(*np.array([[7, 8], [1, 2], [0, 1]]))
+        >>> round(Bm25([text, text[:1]], max_tokens=128)(text[1:], text), 4)
+        0.2411
+        """
+        query_stems = query.distinct_stems()
+        stems = document.stems[: self._max_tokens - SPECIAL_TOKENS - len(query.ids)]
+        counts = (stems == query_stems[:, None]).sum(axis=1)
+        known = query_stems < len(self._rarity)
+        rarity = np.where(known, self._rarity[np.where(known, query_stems, 0)], self._max_rarity)
+        norm = K1 * (1 - B + B * (stems > 0).sum() / self._mean_length)
+        return float((rarity * counts / (counts + norm)).sum())

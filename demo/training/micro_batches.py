@@ -1,4 +1,4 @@
-"""Pairs as padded tensors, a step's pairs in several batches of like length."""
+"""A step's pairs as padded tensors, in several micro-batches of pairs of like length."""
 
 from __future__ import annotations
 
@@ -9,40 +9,57 @@ import numpy as np
 import torch
 
 from .small_modernbert import CLS, PAD, SEP
-from .token_texts import Pair
+from .token_texts import IntArray, Pair
 
-MULTIPLE = 16  # widths, so that the kernels of few shapes are made
+WIDTH_MULTIPLE = 16  # of every micro-batch's width, so that PyTorch makes kernels for few shapes
+QUERY_WEIGHT = 3.0  # in the matching question, because a query has fewer tokens than its document
 
 
 @dataclass(frozen=True)
-class Part:
-    """Some of a step's pairs: tensors ``[pairs, tokens]``.
+class MicroBatch:
+    """Some of a step's pairs, as tensors ``[pairs, tokens]``.
 
-    matched: 1 where a token's word, by its stem, occurs in the other text.
-    weights: of that question; 0 for stop words, signs, special tokens and padding.
+    Attributes:
+        positions: int64 ``[pairs]``, the pairs' positions in the step.
+        ids: int64 token ids, padded.
+        mask: int64, 1 for a token and 0 for padding.
+        matched: float32, 1 if the other text has the stem of the token's word.
+        weights: float32, the token's weight in the matching question; 0 for stop words, signs, special tokens and
+            padding.
     """
 
-    places: np.ndarray
+    positions: IntArray
     ids: torch.Tensor
     mask: torch.Tensor
     matched: torch.Tensor
     weights: torch.Tensor
 
 
-def parts(pairs: Sequence[Pair], longest: int, count: int) -> Iterator[Part]:
-    """The pairs in at most ``count`` parts of like length, cut to ``longest`` tokens; ``places`` tells which."""
-    lengths = np.array([min(longest, 3 + len(query.ids) + len(document.ids)) for query, document in pairs])
-    for places in np.array_split(np.argsort(lengths, kind="stable"), min(count, len(pairs))):
-        shape = (len(places), -(-lengths[places[-1]] // MULTIPLE) * MULTIPLE)
-        ids, matched, weights = np.full(shape, PAD), np.zeros(shape, np.float32), np.zeros(shape, np.float32)
-        for row, place in enumerate(places):
-            query, document = pairs[place]
-            end, middle = lengths[place] - 1, 1 + len(query.ids)
-            words = document.stems[: end - middle - 1]
-            ids[row, : end + 1] = [CLS, *query.ids, SEP, *document.ids[: len(words)], SEP]
-            matched[row, 1:middle] = np.isin(query.stems, words)
-            matched[row, middle + 1 : end] = np.isin(words, query.stems)
-            weights[row, 1:middle] = 3 * (query.stems > 0)  # there are fewer of the query's
-            weights[row, middle + 1 : end] = words > 0
-        tensors = [torch.from_numpy(array) for array in (ids, (ids != PAD).astype(np.int64), matched, weights)]
-        yield Part(places, *tensors)
+def micro_batches(pairs: Sequence[Pair], max_tokens: int, count: int) -> Iterator[MicroBatch]:
+    """Sort the pairs by length, and divide them into at most ``count`` micro-batches.
+
+    Args:
+        pairs: The step's pairs.
+        max_tokens: The maximum of a pair's tokens; the document loses the others.
+        count: The maximum number of micro-batches.
+    """
+    lengths = np.array([min(max_tokens, 3 + len(query.ids) + len(document.ids)) for query, document in pairs])
+    for positions in np.array_split(np.argsort(lengths, kind="stable"), min(count, len(pairs))):
+        yield _pad([pairs[position] for position in positions], lengths[positions], positions)
+
+
+def _pad(pairs: Sequence[Pair], lengths: IntArray, positions: IntArray) -> MicroBatch:
+    """Make the tensors of pairs whose lengths ascend."""
+    width = -(-lengths[-1] // WIDTH_MULTIPLE) * WIDTH_MULTIPLE  # rounded up
+    shape = (len(pairs), width)
+    ids, matched, weights = np.full(shape, PAD), np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+    for row, ((query, document), length) in enumerate(zip(pairs, lengths, strict=True)):
+        end, middle = length - 1, 1 + len(query.ids)  # where the second and the first [SEP] stand
+        stems = document.stems[: end - middle - 1]
+        ids[row, : end + 1] = [CLS, *query.ids, SEP, *document.ids[: len(stems)], SEP]
+        matched[row, 1:middle] = np.isin(query.stems, stems)
+        matched[row, middle + 1 : end] = np.isin(stems, query.stems)
+        weights[row, 1:middle] = QUERY_WEIGHT * (query.stems > 0)
+        weights[row, middle + 1 : end] = stems > 0
+    mask = (ids != PAD).astype(np.int64)
+    return MicroBatch(positions, *(torch.from_numpy(array) for array in (ids, mask, matched, weights)))

@@ -1,4 +1,4 @@
-"""The model in training, with two more heads; what it answers about pairs."""
+"""The model during training: the reranker and two more heads, each for a question that goes with the ranking."""
 
 from __future__ import annotations
 
@@ -9,29 +9,38 @@ import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 from transformers import ModernBertForSequenceClassification
 
-from .micro_batches import Part, parts
+from .micro_batches import MicroBatch, micro_batches
 from .token_texts import Pair
 
-PARTS = 4
+MICRO_BATCHES = 4  # of a step: pairs of like length need less padding
 
 
 @dataclass(frozen=True)
-class Answers:
-    """The model's, float32.
+class Outputs:
+    """What the network says of some pairs, float32.
 
-    vectors: what the classifier sees, ``[pairs, hidden]``.
-    logits, lexical: the scores, and what it takes BM25's to be, ``[pairs]``.
-    matching: the loss of which words are matched.
+    Attributes:
+        vectors: The classifier's input, ``[pairs, hidden]``.
+        logits: The classifier's scores, ``[pairs]``.
+        lexical: The lexical head's estimates of BM25's scores, ``[pairs]``, in units of ``LEXICAL_UNIT``.
+        matching_loss: The loss of the matching question, a scalar.
     """
 
     vectors: torch.Tensor
     logits: torch.Tensor
     lexical: torch.Tensor
-    matching: torch.Tensor
+    matching_loss: torch.Tensor
 
 
-class Network(torch.nn.Module):  # type: ignore[misc]  # types are checked without torch
-    """A reranker, a head that says whether a token's word is matched, and one that says BM25's score."""
+class MultitaskNetwork(torch.nn.Module):  # type: ignore[misc]  # types are checked without torch
+    """A reranker with two linear heads beside the classifier.
+
+    Attributes:
+        model: The reranker.
+        matcher: Says of each token whether the other text has its word.
+        lexical: Says BM25's score. It has the same input as the classifier, so a share of its weights can be added to
+            the classifier's.
+    """
 
     def __init__(self, model: ModernBertForSequenceClassification) -> None:
         super().__init__()
@@ -39,24 +48,25 @@ class Network(torch.nn.Module):  # type: ignore[misc]  # types are checked witho
         self.matcher = torch.nn.Linear(model.config.hidden_size, 1)
         self.lexical = torch.nn.Linear(model.config.hidden_size, 1)
 
-    def forward(self, pairs: Sequence[Pair], longest: int) -> Answers:
-        """The answers, in the order of the pairs, of each of which ``longest`` tokens are seen."""
+    def forward(self, pairs: Sequence[Pair], max_tokens: int) -> Outputs:
+        """Return the outputs in the order of the pairs. The network sees ``max_tokens`` tokens of each pair."""
         vectors = torch.empty(len(pairs), self.model.config.hidden_size)
         logits, lexical, losses = torch.empty(len(pairs)), torch.empty(len(pairs)), []
-        for part in parts(pairs, longest, PARTS):
-            found = self._part(part)
-            places = torch.from_numpy(part.places)
-            vectors[places], logits[places], lexical[places] = found.vectors, found.logits, found.lexical
-            losses.append(found.matching)
-        return Answers(vectors, logits, lexical, torch.stack(losses).mean())
+        for batch in micro_batches(pairs, max_tokens, MICRO_BATCHES):
+            outputs = self._forward(batch)
+            positions = torch.from_numpy(batch.positions)
+            vectors[positions], logits[positions], lexical[positions] = outputs.vectors, outputs.logits, outputs.lexical
+            losses.append(outputs.matching_loss)
+        return Outputs(vectors, logits, lexical, torch.stack(losses).mean())
 
-    def _part(self, part: Part) -> Answers:
+    def _forward(self, batch: MicroBatch) -> Outputs:
+        """Return the outputs of a micro-batch, computed in bfloat16."""
         with torch.autocast("cpu", torch.bfloat16):
-            hidden = self.model.model(input_ids=part.ids, attention_mask=part.mask).last_hidden_state
-            mask = part.mask[..., None]
+            hidden = self.model.model(input_ids=batch.ids, attention_mask=batch.mask).last_hidden_state
+            mask = batch.mask[..., None]
             pooled = (hidden * mask).sum(1) / mask.sum(1)  # as ModernBertForSequenceClassification does
-            vector = self.model.drop(self.model.head(pooled))
-            logits, lexical = self.model.classifier(vector)[:, 0].float(), self.lexical(vector)[:, 0].float()
+            vectors = self.model.drop(self.model.head(pooled))
+            logits, lexical = self.model.classifier(vectors)[:, 0].float(), self.lexical(vectors)[:, 0].float()
             matched = self.matcher(hidden)[..., 0].float()
-        losses = binary_cross_entropy_with_logits(matched, part.matched, reduction="none")
-        return Answers(vector.float(), logits, lexical, (losses * part.weights).sum() / part.weights.sum())
+        losses = binary_cross_entropy_with_logits(matched, batch.matched, reduction="none")
+        return Outputs(vectors.float(), logits, lexical, (losses * batch.weights).sum() / batch.weights.sum())

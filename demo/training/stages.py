@@ -12,16 +12,15 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 from torch.nn.functional import cross_entropy, kl_div
-from transformers import PreTrainedTokenizerFast
 
-from .bm25_candidates import ndcg
+from .bm25_candidates import ndcg_at_10
 from .bm25_score import Bm25
-from .classifier_refit import Reading, mean_ndcg, refit
-from .multitask_network import Network
-from .small_modernbert import SPECIAL, load_model, new_model
-from .starting_weights import start_from_text
+from .classifier_refit import CandidateVectors, mean_ndcg, refit
+from .multitask_network import MultitaskNetwork
+from .small_modernbert import load_model, new_model, save_checkpoint
+from .starting_weights import start_from_texts
 from .training_examples import Lists, Mixture, Pool, made_up_lists, random_pairs, ranking_lists
-from .validation_queries import Checks
+from .validation_queries import ValidationQueries
 
 SEED = 0
 LONGEST = 128  # tokens of a pair in training
@@ -56,8 +55,8 @@ class Trainer:
     def __init__(self, tokenizer: Tokenizer, texts: Sequence[str], folder: Path) -> None:
         self.tokenizer, self.folder = tokenizer, folder
         model = new_model(SEED)
-        start_from_text(model, [e.ids for e in tokenizer.encode_batch_fast(texts, add_special_tokens=False)], SEED)
-        self.network = Network(model)
+        start_from_texts(model, [e.ids for e in tokenizer.encode_batch_fast(texts, add_special_tokens=False)], SEED)
+        self.network = MultitaskNetwork(model)
         self.rng = np.random.default_rng(SEED)
         self.best = 0.0
         self.began = time.time()
@@ -69,7 +68,7 @@ class Trainer:
         optimiser, losses = self._optimiser(), []
         for step in range(1, steps + 1):
             _set_rate(optimiser, MATCH_RATE * min(1.0, step / WARM_STEPS))
-            matching = self.network(random_pairs(RANDOM_PAIRS, self.rng), LONGEST).matching
+            matching = self.network(random_pairs(RANDOM_PAIRS, self.rng), LONGEST).matching_loss
             _descend(optimiser, [matching])
             losses.append(float(matching.detach()))
             if step % 100 == 0:
@@ -77,7 +76,7 @@ class Trainer:
                 losses.clear()
         embeddings.requires_grad_(True)
 
-    def learn_to_rank(self, pools: Sequence[Pool], bm25: Bm25, checks: Checks, steps: int) -> None:
+    def learn_to_rank(self, pools: Sequence[Pool], bm25: Bm25, checks: ValidationQueries, steps: int) -> None:
         """The second stage, easy lists first."""
         easy = ranking_lists(pools[:1], bm25, PLAIN, RANK_LISTS, NEGATIVES, self.rng)
         harder = ranking_lists(pools, bm25, HIDDEN, RANK_LISTS, NEGATIVES, self.rng)
@@ -89,11 +88,11 @@ class Trainer:
             ranking = cross_entropy(found.logits.view(RANK_LISTS, -1), torch.zeros(RANK_LISTS, dtype=torch.long))
             wrong = _lexical_errors(found.lexical, batch) * batch.whole
             weight = max(LEAST_MATCHING, MOST_MATCHING - 10 * done)
-            return [ranking, weight * found.matching, RANK_LEXICAL * wrong.sum() / batch.whole.sum().clamp(min=1)]
+            return [ranking, weight * found.matching_loss, RANK_LEXICAL * wrong.sum() / batch.whole.sum().clamp(min=1)]
 
         self._learn("ranking", losses, RANK_RATE, checks, steps)
 
-    def learn_the_sum(self, pools: Sequence[Pool], bm25: Bm25, checks: Checks, steps: int) -> None:
+    def learn_the_sum(self, pools: Sequence[Pool], bm25: Bm25, checks: ValidationQueries, steps: int) -> None:
         """The fourth stage, with the model as it is for a teacher."""
         teacher = copy.deepcopy(self.network).requires_grad_(False)
         texts = ranking_lists(pools, bm25, LESS_HIDDEN, SUM_LISTS, NEGATIVES, self.rng)
@@ -106,12 +105,17 @@ class Trainer:
             said = found.logits.view(-1, 1 + NEGATIVES)[:SUM_LISTS]
             chances = kl_div(said.log_softmax(1), wanted.log_softmax(1), reduction="batchmean", log_target=True)
             wrong = ((_centred(said) - _centred(wanted)) / LEXICAL_UNIT).square().mean()
-            return [chances, wrong, SUM_MATCHING * found.matching, _lexical_errors(found.lexical, batch, more).mean()]
+            return [
+                chances,
+                wrong,
+                SUM_MATCHING * found.matching_loss,
+                _lexical_errors(found.lexical, batch, more).mean(),
+            ]
 
         self.best = 0.0
         self._learn("the sum", losses, SUM_RATE, checks, steps)
 
-    def refit_classifier(self, checks: Checks) -> None:
+    def refit_classifier(self, checks: ValidationQueries) -> None:
         """The third stage, and the last, from the weights that were best."""
         self.network.model = load_model(self.folder)
         classifier = self.network.model.classifier.weight.data
@@ -120,15 +124,15 @@ class Trainer:
         self._say(f"refitted: nDCG@10 {gain:.4f} on queries left out, {mean_ndcg(readings, before):.4f} before")
         self.save(share=0)
 
-    def validate(self, checks: Checks) -> dict[float, float]:
+    def validate(self, checks: ValidationQueries) -> dict[float, float]:
         """nDCG@10 of the validation queries' candidates, by the share of the lexical head."""
         gains: dict[float, list[float]] = {share: [] for share in SHARES}
-        for topic in checks.few:
+        for topic in checks.sample:
             with torch.no_grad():
                 found = self.network(checks.pairs(topic), LONGEST)
             for share in SHARES:
                 order = torch.argsort(-(found.logits + share * found.lexical), stable=True)
-                gains[share].append(ndcg(topic, order.tolist()))
+                gains[share].append(ndcg_at_10(topic, order.tolist()))
         return {share: float(np.mean(each)) for share, each in gains.items()}
 
     def save(self, share: float) -> None:
@@ -136,13 +140,9 @@ class Trainer:
         model = copy.deepcopy(self.network.model)
         with torch.no_grad():
             model.classifier.weight += share * self.network.lexical.weight
-        model.half().save_pretrained(self.folder)
-        names = dict(zip(("pad_token", "cls_token", "sep_token"), SPECIAL, strict=True))
-        PreTrainedTokenizerFast(tokenizer_object=self.tokenizer, model_max_length=LIMIT, **names).save_pretrained(
-            self.folder
-        )
+        save_checkpoint(model, self.tokenizer, LIMIT, self.folder)
 
-    def _learn(self, what: str, losses: Losses, rate: float, checks: Checks, steps: int) -> None:
+    def _learn(self, what: str, losses: Losses, rate: float, checks: ValidationQueries, steps: int) -> None:
         """Descend the sum of the losses, the rate falling as a cosine does."""
         optimiser, said = self._optimiser(), []
         for step in range(1, steps + 1):
@@ -163,11 +163,11 @@ class Trainer:
             self.best = gains[share]
             self.save(share)
 
-    def _read(self, checks: Checks) -> list[Reading]:
+    def _read(self, checks: ValidationQueries) -> list[CandidateVectors]:
         """What the classifier sees of the candidates of all validation queries, each query once."""
-        distinct = {topic.query: topic for topic in checks.topics if topic.found}.values()
+        distinct = {topic.query: topic for topic in checks.topics if topic.candidates}.values()
         with torch.no_grad():
-            return [Reading(topic, self.network(checks.pairs(topic), LIMIT).vectors) for topic in distinct]
+            return [CandidateVectors(topic, self.network(checks.pairs(topic), LIMIT).vectors) for topic in distinct]
 
     def _optimiser(self) -> torch.optim.Optimizer:
         parameters = [p for p in self.network.parameters() if p.requires_grad]

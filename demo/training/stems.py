@@ -1,4 +1,4 @@
-"""English stop words and stems, as BM25 and the choice of queries use them."""
+"""English stop words and stems, the same for BM25's index, BM25's scores and the choice of queries."""
 
 from __future__ import annotations
 
@@ -7,18 +7,27 @@ import re
 import bm25s
 import Stemmer
 
-_STOP_WORDS = frozenset(bm25s.stopwords.STOPWORDS_EN)
 STEMMER = Stemmer.Stemmer("english")
+_STOP_WORDS = frozenset(bm25s.stopwords.STOPWORDS_EN)
 
 
 def stem(word: str) -> str | None:
-    """What BM25 takes a word for: its stem, or nothing for stop words and what is no word."""
+    """Return the word's stem (Snowball's English), or None for a stop word, a sign or a single character.
+
+    >>> stem("Libraries"), stem("the"), stem("-")
+    ('librari', None, None)
+    """
     word = word.lower()
     if word in _STOP_WORDS or not re.fullmatch(r"\w\w+", word):
         return None
     return str(STEMMER.stemWord(word))
 
 
-def stemmed_words(text: str) -> set[str]:
-    """The stems of a text's words, each once."""
-    return {found for word in re.findall(r"\b\w\w+\b", text) if (found := stem(word))}
+def distinct_stems(text: str) -> set[str]:
+    """Return the stems of the text's words.
+
+    >>> sorted(distinct_stems("a library, and libraries for sound"))
+    ['librari', 'sound']
+    """
+    stems = (stem(word) for word in re.findall(r"\b\w\w+\b", text))
+    return {each for each in stems if each}

@@ -21,21 +21,21 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import debian_packages as corpus
 from . import stages
-from .bm25_candidates import is_more_than_words, topics
+from .bm25_candidates import needs_more_than_words, retrieve
 from .bm25_score import Bm25
+from .debian_packages import Package, download_lists, opening_queries, read_packages
 from .small_modernbert import train_tokenizer
 from .stages import Trainer
 from .token_texts import Encoder
 from .training_examples import Pool
-from .validation_queries import Checks
+from .validation_queries import ValidationQueries
 
 
-def pool(entries: Sequence[corpus.Entry], encode: Encoder) -> Pool:
+def pool(entries: Sequence[Package], encode: Encoder) -> Pool:
     """The entries to learn from."""
-    harder = [is_more_than_words(entry) for entry in entries]
-    return Pool(topics(entries), harder, encode([e.query for e in entries]), encode([e.document for e in entries]))
+    harder = [needs_more_than_words(entry) for entry in entries]
+    return Pool(retrieve(entries), harder, encode([e.query for e in entries]), encode([e.document for e in entries]))
 
 
 def main() -> None:
@@ -49,17 +49,17 @@ def main() -> None:
     args = parser.parse_args()
     lists = args.work / "lists"
     if not lists.is_dir():
-        corpus.fetch(lists)
-    entries = corpus.read(lists)
+        download_lists(lists)
+    entries = read_packages(lists)
     train, validation = ([e for e in entries if e.split == name] for name in ("train", "validation"))
     texts = [text for entry in train for text in (entry.query, entry.document)]
     tokenizer = train_tokenizer(texts)
     trainer, encode = Trainer(tokenizer, texts, args.work / "checkpoint"), Encoder(tokenizer)
-    checks = Checks(validation, encode, args.validation_queries, stages.SEED)
-    pools = [pool(each, encode) for each in (train, corpus.openings(train))]
+    checks = ValidationQueries(validation, encode, args.validation_queries, stages.SEED)
+    pools = [pool(each, encode) for each in (train, opening_queries(train))]
     bm25 = Bm25(pools[0].documents, stages.LONGEST)
-    told = f"{len(train)} packages to learn from, {len(checks.few)} of {len(checks.topics)} queries to validate on"
-    print(f"{told}, BM25's nDCG@10 {checks.of_bm25():.4f}", flush=True)
+    told = f"{len(train)} packages to learn from, {len(checks.sample)} of {len(checks.topics)} queries to validate on"
+    print(f"{told}, BM25's nDCG@10 {checks.bm25_ndcg():.4f}", flush=True)
     trainer.learn_to_match(args.match_steps)
     trainer.learn_to_rank(pools, bm25, checks, args.rank_steps)
     trainer.refit_classifier(checks)
