@@ -1,18 +1,19 @@
-"""Train the demo's reranker: ``python -m demo.training.train WORK`` (``make train-demo``), 2.5 hours on 2 cores.
+"""Train the demo reranker, from Debian's package lists to a checkpoint: ``make train-demo``, 2.5 hours on 2 cores.
 
-1. On pairs of random tokens, each token learns to say whether it occurs in the other text. That is what a reranker
-   needs first, and what texts teach slowly.
-2. On texts, a query's document is to score above others that BM25 found for it: the cross entropy of a softmax over
-   each list. After the first steps, words of the query are hidden from the documents of every other list. Two more
-   questions go with it: which words are matched, which fades, and what BM25's scores are, within a list. A linear head
-   beside the classifier answers the latter; both see the same vector, so that a share of that head can be added to the
-   classifier.
-3. The classifier's weights are fitted once more, to the validation queries: see ``readout.py``.
-4. That model finds what other words say, but weighs repeated words less exactly than BM25. So it learns to say what it
-   said itself plus BM25's score, which together are better than either. Made-up queries help with the latter.
-5. As 3.
+1. The embeddings start with what the texts say of each token, and attention starts by a search for equal tokens.
+2. On pairs of random tokens, each token learns to say whether it occurs in the other text. A reranker needs this first,
+   and texts teach it slowly.
+3. On texts, a query's own document learns to score above others that BM25 retrieves for the query: the cross entropy of
+   a softmax over each list. After the first steps, every other list has words of the query hidden from its documents.
+   Two more questions go with the ranking: which words occur in the other text (its weight falls), and what BM25's
+   scores are within the list. A linear head beside the classifier answers the latter. Both have the same input, so a
+   share of this head can be added to the classifier.
+4. The classifier's weights are fitted once more, to the validation queries.
+5. The model now knows what other words say, but it weighs repeated words less exactly than BM25. Its score plus BM25's
+   is better than either, so it learns to say this sum. Made-up queries help it to say BM25's part.
+6. The classifier's weights are fitted once more, as in stage 4.
 
-After 2 and 4 the weights, and the share, with the best nDCG@10 on the validation queries are kept.
+Stages 3 and 5 keep the weights, and the share, that have the best nDCG@10 on the validation queries.
 """
 
 from __future__ import annotations
@@ -21,50 +22,82 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import stages
 from .bm25_candidates import needs_more_than_words, retrieve
 from .bm25_score import Bm25
 from .debian_packages import Package, download_lists, opening_queries, read_packages
-from .small_modernbert import train_tokenizer
-from .stages import Trainer
+from .recipe import MAX_TOKENS, SEED, MatchingStage, RankingStage, Recipe, SumStage
+from .small_modernbert import new_model, train_tokenizer
+from .stages import Trainer, TrainingData
+from .starting_weights import start_from_texts
 from .token_texts import Encoder
 from .training_examples import Pool
 from .validation_queries import ValidationQueries
 
 
-def pool(entries: Sequence[Package], encode: Encoder) -> Pool:
-    """The entries to learn from."""
-    harder = [needs_more_than_words(entry) for entry in entries]
-    return Pool(retrieve(entries), harder, encode([e.query for e in entries]), encode([e.document for e in entries]))
-
-
 def main() -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("work", type=Path, help="folder for Debian's package lists and the checkpoint")
-    parser.add_argument("--match-steps", type=int, default=stages.MATCH_STEPS)
-    parser.add_argument("--rank-steps", type=int, default=stages.RANK_STEPS)
-    parser.add_argument("--sum-steps", type=int, default=stages.SUM_STEPS)
-    parser.add_argument("--validation-queries", type=int, help="so many of them (all)")
+    """Run the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m demo.training.train", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("work", type=Path, help="the folder for Debian's package lists and the checkpoint")
+    for option, stage in (("match", MatchingStage()), ("rank", RankingStage()), ("sum", SumStage())):
+        help_text = f"the number of steps ({stage.steps})"
+        parser.add_argument(f"--{option}-steps", type=int, default=stage.steps, metavar="STEPS", help=help_text)
+    parser.add_argument(
+        "--validation-queries", type=int, metavar="QUERIES", help="the maximum number of validation queries (all)"
+    )
     args = parser.parse_args()
+    stages = MatchingStage(args.match_steps), RankingStage(args.rank_steps), SumStage(args.sum_steps)
+    try:
+        recipe = Recipe(*stages, args.validation_queries)
+    except ValueError as error:
+        parser.error(str(error))
     lists = args.work / "lists"
     if not lists.is_dir():
         download_lists(lists)
-    entries = read_packages(lists)
-    train, validation = ([e for e in entries if e.split == name] for name in ("train", "validation"))
-    texts = [text for entry in train for text in (entry.query, entry.document)]
+    train(read_packages(lists), recipe, args.work / "checkpoint")
+
+
+def train(packages: Sequence[Package], recipe: Recipe, folder: Path) -> None:
+    """Run the six stages.
+
+    Args:
+        packages: The packages of all splits. The model never sees those of the test split.
+        recipe: The settings.
+        folder: The checkpoint's folder.
+    """
+    learned = [package for package in packages if package.split == "train"]
+    texts = [text for package in learned for text in (package.query, package.document)]
     tokenizer = train_tokenizer(texts)
-    trainer, encode = Trainer(tokenizer, texts, args.work / "checkpoint"), Encoder(tokenizer)
-    checks = ValidationQueries(validation, encode, args.validation_queries, stages.SEED)
-    pools = [pool(each, encode) for each in (train, opening_queries(train))]
-    bm25 = Bm25(pools[0].documents, stages.LONGEST)
-    told = f"{len(train)} packages to learn from, {len(checks.sample)} of {len(checks.topics)} queries to validate on"
-    print(f"{told}, BM25's nDCG@10 {checks.bm25_ndcg():.4f}", flush=True)
-    trainer.learn_to_match(args.match_steps)
-    trainer.learn_to_rank(pools, bm25, checks, args.rank_steps)
-    trainer.refit_classifier(checks)
-    trainer.learn_the_sum(pools, bm25, checks, args.sum_steps)
-    trainer.refit_classifier(checks)
+    model = new_model(SEED)
+    ids = [encoding.ids for encoding in tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
+    start_from_texts(model, ids, SEED)
+    held_out = [package for package in packages if package.split == "validation"]
+    data = _training_data(learned, held_out, Encoder(tokenizer), recipe.validation_queries)
+    trainer = Trainer(model, tokenizer, data, folder)
+    trainer.learn_to_match(recipe.matching)
+    trainer.learn_to_rank(recipe.ranking)
+    trainer.refit_classifier()
+    trainer.learn_the_sum(recipe.sum)
+    trainer.refit_classifier()
+
+
+def _training_data(
+    learned: Sequence[Package], held_out: Sequence[Package], encode: Encoder, validation_queries: int | None
+) -> TrainingData:
+    # The validation queries come first: the encoder numbers stems as it meets them, and draws depend on their order.
+    validation = ValidationQueries(held_out, encode, validation_queries, SEED)
+    synopses = _pool(learned, encode)
+    openings = _pool(opening_queries(learned), encode)
+    size = f"{len(learned)} packages to learn from, {len(validation.sample)} of {len(validation.topics)} queries"
+    print(f"{size} to validate on, BM25's nDCG@10 {validation.bm25_ndcg():.4f}", flush=True)
+    return TrainingData(synopses, openings, Bm25(synopses.documents, MAX_TOKENS), validation)
+
+
+def _pool(packages: Sequence[Package], encode: Encoder) -> Pool:
+    harder = [needs_more_than_words(package) for package in packages]
+    queries = encode([package.query for package in packages])
+    return Pool(retrieve(packages), harder, queries, encode([package.document for package in packages]))
 
 
 if __name__ == "__main__":

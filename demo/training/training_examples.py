@@ -10,6 +10,7 @@ import torch
 
 from .bm25_candidates import Topic
 from .bm25_score import Bm25
+from .recipe import Mixture
 from .small_modernbert import SPECIAL, VOCABULARY
 from .token_texts import IntArray, Pair, Text, concatenate
 
@@ -34,19 +35,6 @@ class Pool:
     harder: Sequence[bool]
     queries: Sequence[Text]
     documents: Sequence[Text]
-
-
-@dataclass(frozen=True)
-class Mixture:
-    """What lists are drawn from.
-
-    Attributes:
-        easy: The chance that an epoch has a query for which a search for its words suffices.
-        hiding: The share of the lists whose documents have words of the query hidden.
-    """
-
-    easy: float
-    hiding: float
 
 
 @dataclass(frozen=True)

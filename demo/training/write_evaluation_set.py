@@ -15,8 +15,7 @@ import numpy as np
 
 from .bm25_candidates import Topic, needs_more_than_words, retrieve, shared_words
 from .debian_packages import Package, read_packages
-
-SEED = 0
+from .recipe import SEED
 
 
 def main() -> None:
