@@ -195,7 +195,7 @@ class Trainer:
         save_checkpoint(model, self._tokenizer, MAX_TOKENS_SHIPPED, self._folder)
 
     def _classifier_inputs(self) -> list[CandidateVectors]:
-        """Return the classifier's inputs for all validation queries; a query of several packages is there once."""
+        """Return the classifier's inputs for all validation queries; a query of several packages counts once."""
         validation = self._data.validation
         topics = {topic.query: topic for topic in validation.topics if topic.candidates}.values()
         with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Train the demo reranker, from Debian's package lists to a checkpoint: ``make train-demo``, 2.5 hours on 2 cores.
+"""Train the demo reranker, from Debian's package lists to a checkpoint: ``make train-demo``, 2.4 hours on 2 cores.
 
 1. The embeddings start with what the texts say of each token, and attention starts by a search for equal tokens.
 2. On pairs of random tokens, each token learns to say whether it occurs in the other text. A reranker needs this first,
@@ -40,9 +40,9 @@ def main() -> None:
         prog="python -m demo.training.train", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("work", type=Path, help="the folder for Debian's package lists and the checkpoint")
-    for option, stage in (("match", MatchingStage()), ("rank", RankingStage()), ("sum", SumStage())):
-        help_text = f"the number of steps ({stage.steps})"
-        parser.add_argument(f"--{option}-steps", type=int, default=stage.steps, metavar="STEPS", help=help_text)
+    for name, number, stage in (("match", 2, MatchingStage()), ("rank", 3, RankingStage()), ("sum", 5, SumStage())):
+        help_text = f"the number of steps of stage {number} ({stage.steps})"
+        parser.add_argument(f"--{name}-steps", type=int, default=stage.steps, metavar="STEPS", help=help_text)
     parser.add_argument(
         "--validation-queries", type=int, metavar="QUERIES", help="the maximum number of validation queries (all)"
     )
