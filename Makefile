@@ -9,7 +9,8 @@ TORCH ?= torch==2.13.0
 MODEL ?= Alibaba-NLP/gte-reranker-modernbert-base
 OUT ?= artifacts/gte-reranker-modernbert-base
 
-.PHONY: setup demo train-demo train-check export test lint typecheck check parity reference packaging peers-check engines-check gpu-check golden clean
+.PHONY: setup demo train-demo train-check export test test-slow coverage lint typecheck check parity reference \
+	packaging peers-check engines-check gpu-check golden clean
 
 setup: .venv/ready
 
@@ -66,24 +67,34 @@ train-check: .venv-parity/trains
 		--validation-queries 40
 	.venv-parity/bin/python -m demo.training.write_evaluation_set .train-check .train-check/evaluation --queries 20
 
-# The artifact for processors; where TensorRT and a GPU are, one in float16 with an engine too.
+# The artifact for processors; where TensorRT and a GPU are available, also one in float16 with an engine.
 export: setup
 	.venv/bin/modernrank export $(MODEL) --out $(OUT)
-	@.venv/bin/python -c "from modernrank.backends.registry import why_not; r = why_not('tensorrt'); \
-		raise SystemExit('skipped the TensorRT engine: ' + r if r else 0)" || exit 0; \
-	.venv/bin/modernrank export $(MODEL) --out $(OUT)-fp16 --precision fp16 && .venv/bin/modernrank tensorrt $(OUT)-fp16
+	if .venv/bin/modernrank info $(OUT) | grep --quiet '^ *tensorrt  can run'; then \
+		.venv/bin/modernrank export $(MODEL) --out $(OUT)-fp16 --precision fp16 && \
+		.venv/bin/modernrank build-engine $(OUT)-fp16; \
+	else echo 'skipped the TensorRT engine: modernrank info $(OUT) says why'; fi
 
 test: setup
 	.venv/bin/python -m pytest
 
+# Tests that take seconds to minutes each: the demo model's whole evaluation, timings of processes.
+test-slow: setup
+	.venv/bin/python -m pytest -m slow
+
+# The default suite's coverage, with what its child processes run.
+coverage: setup
+	.venv/bin/python -m pytest --cov --cov-report=term-missing:skip-covered
+
 lint: setup
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
+	.venv/bin/codespell
 
 # mypy cannot follow the editable install's mapping of folders to packages: it reads a tree of links instead.
 typecheck: setup
 	.venv/bin/python tests/support/link_tree.py build/types
-	MYPYPATH=build/types .venv/bin/mypy -p modernrank
+	MYPYPATH=build/types .venv/bin/mypy -p modernrank -p demo.training
 
 # Live, against transformers: tiny models of every kind, and the shapes of ModernBERT-base and -large.
 parity: .venv-parity/ready

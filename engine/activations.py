@@ -7,6 +7,9 @@ from collections.abc import Callable
 import numpy as np
 
 from .arrays import FloatArray
+from .artifact.manifest import Model
+from .errors import InputError
+from .options import ActivationChoice, check_choice
 
 
 def sigmoid(logits: FloatArray) -> FloatArray:
@@ -49,3 +52,27 @@ def activate(name: str, logits: FloatArray) -> FloatArray:
     array([[0.5]], dtype=float32)
     """
     return ACTIVATIONS[name](logits)
+
+
+def resolve_activation(activation: ActivationChoice, model: Model) -> str:
+    """The activation to compute for ``model``, with ``"model"`` replaced by the one that the artifact records.
+
+    Raises:
+        InputError: it is unknown, makes no sense for this model, or the artifact records none that is implemented.
+    """
+    check_choice("activation", activation, ActivationChoice)
+    chosen = model.activation if activation == "model" else activation
+    if chosen not in ACTIVATIONS:
+        recorded = f"asks for {chosen!r}, which is not implemented" if chosen else "records none"
+        raise InputError(
+            f"activation 'model': this artifact {recorded}; choose one of {', '.join(ACTIVATIONS)}, or export the "
+            "artifact again",
+            argument="activation",
+            value=chosen,
+            choices=tuple(ACTIVATIONS),
+        )
+    if activation == "softmax" and len(model.labels) == 1:
+        raise InputError(
+            "softmax over one label is always 1; choose activation='sigmoid' or 'logit'", argument="activation"
+        )
+    return chosen

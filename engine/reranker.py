@@ -5,7 +5,7 @@ pairs of texts ──PairEncoder──▶ token ids ──Scorer──▶ logits
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +14,12 @@ from typing import Any, Self, TypeVar
 
 import numpy as np
 
-from .activations import ACTIVATIONS, activate
+from .activations import activate, resolve_activation
 from .arrays import FloatArray, IntArray
 from .artifact.folder import Artifact
 from .artifact.manifest import Manifest
 from .backends.base import BackendInfo
 from .batching.packing import Plan
-from .batching.prefetch import Window, prefetch, windows
 from .errors import InputError
 from .options import (
     ActivationChoice,
@@ -36,18 +35,16 @@ from .options import (
 )
 from .scorer import Scorer
 from .text.checks import Pair, check_pairs, check_text, check_texts
-from .text.encoder import EncodedPair, PairEncoder
-from .text.truncation import Truncation, TruncationSummary
+from .text.encoder import PairEncoder
+from .text.truncation import TruncationSummary
 from .timing import StageTimes
+from .windows import OnTruncate, score_documents, score_pairs, score_parts
 
 # Pairs that are encoded, planned and scored together: enough to find rows of similar length, few enough to hold.
 WINDOW = 4096
 # With a progress bar, smaller ones: the bar moves when a window is done.
 PROGRESS_WINDOW = 256
 
-OnTruncate = Callable[[Truncation], None]
-T = TypeVar("T")
-R = TypeVar("R")
 W = TypeVar("W", bound=Sized)
 
 
@@ -218,7 +215,7 @@ class Reranker:
             activation: ``"logit"``; ``"sigmoid"``, for one label or several independent ones; ``"softmax"`` over
                 several labels; ``"model"`` for what the checkpoint asks for, as sentence-transformers applies it. All
                 are computed in float32.
-            max_length: a lower limit for this call.
+            max_length: another maximum for this call, up to the artifact's limit.
             truncation: another policy for this call.
             on_truncate: called with a ``Truncation`` for each pair that was cut. Without it, one ``TruncationWarning``
                 summarises the cut pairs.
@@ -231,11 +228,11 @@ class Reranker:
         Raises:
             InputError: ``pairs`` are not pairs of strings, or one is too long for ``truncation``.
         """
-        chosen = self._activation(activation)
+        chosen = resolve_activation(activation, self.manifest.model)
         encoder = self._encoder_for(max_length, truncation)
         notify = on_truncate or TruncationSummary(encoder.max_length)
         size = PROGRESS_WINDOW if show_progress else WINDOW
-        scored = self._score_windows(check_pairs(pairs), encoder, size, notify)
+        scored = score_pairs(self._scorer, encoder, check_pairs(pairs), size, notify)
         if show_progress:
             scored = _with_progress(scored, pairs)
         scores = [activate(chosen, logits) for logits in scored]
@@ -267,7 +264,7 @@ class Reranker:
         Returns:
             An iterator of ``np.float32`` for a model of one label, and of float32 ``[labels]`` for one of several.
         """
-        chosen = self._activation(activation)
+        chosen = resolve_activation(activation, self.manifest.model)
         encoder = self._encoder_for(max_length, truncation)
         window = positive("window", window)
         notify = on_truncate or TruncationSummary(encoder.max_length)
@@ -277,7 +274,7 @@ class Reranker:
         self, pairs: Iterable[object], encoder: PairEncoder, window: int, notify: OnTruncate, activation: str
     ) -> Iterator[np.float32 | FloatArray]:
         try:
-            for logits in self._score_windows(pairs, encoder, window, notify):
+            for logits in score_pairs(self._scorer, encoder, pairs, window, notify):
                 yield from self._squeezed(activate(activation, logits))
         finally:  # also where the caller stops early
             if isinstance(notify, TruncationSummary):
@@ -309,8 +306,7 @@ class Reranker:
             long_documents: what happens to a document whose pair exceeds ``max_length``: ``"truncate"`` cuts it as
                 ``truncation`` says; ``"chunk"`` scores it in overlapping parts, each with the whole query, and takes
                 the highest score, as hosted rerankers do. A small ``max_length``, such as 512, then makes the parts
-                short.
-                The time grows with the document: 1 million characters are some 700 parts of 512 tokens.
+                short. The time grows with the document: 1 million characters are some 700 parts of 512 tokens.
             max_parts: maximum number of parts of a document, from its beginning; by default all. What lies beyond
                 counts in ``tokens_cut``.
             show_progress: as in ``score``.
@@ -324,16 +320,16 @@ class Reranker:
         check_choice("long_documents", long_documents, LongDocuments)
         if max_parts is not None and long_documents != "chunk":
             raise InputError("max_parts requires long_documents='chunk'", argument="max_parts")
-        chosen = self._activation(activation)
+        chosen = resolve_activation(activation, self.manifest.model)
         encoder = self._encoder_for(max_length, truncation)
         check_text(query, "the query")
         checked = check_texts(documents, "document")
         distinct = list(dict.fromkeys(checked))
         size = PROGRESS_WINDOW if show_progress or long_documents == "chunk" else WINDOW
         if long_documents == "chunk":
-            scored = self._score_parts(query, distinct, encoder, max_parts, size)
+            scored = score_parts(self._scorer, encoder, query, distinct, size, max_parts)
         else:
-            scored = self._score_documents(query, distinct, encoder, size)
+            scored = score_documents(self._scorer, encoder, query, distinct, size)
         if show_progress:
             scored = _with_progress(scored, distinct)
         results = [result for window in scored for result in window]
@@ -382,80 +378,10 @@ class Reranker:
     def __reduce__(self) -> str | tuple[object, ...]:
         raise TypeError(f"a {type(self).__name__} cannot be copied or pickled; load the artifact in each process")
 
-    def _score_windows(
-        self, pairs: Iterable[object], encoder: PairEncoder, size: int, notify: OnTruncate
-    ) -> Iterator[FloatArray]:
-        """Logits ``[pairs, labels]`` of one window of pairs after the other."""
-        start = 0
-        for encoded in self._encode_windows(pairs, size, lambda window: encoder.encode(window.items, window.start)):
-            for index, pair in enumerate(encoded, start):
-                if pair.tokens_cut:
-                    notify(Truncation(index, pair.query_tokens_cut, pair.document_tokens_cut))
-            if start == 0 and isinstance(notify, TruncationSummary):
-                notify.warn()  # before the work: a warning that is turned into an error then costs none
-            yield self._scorer.score([pair.ids for pair in encoded])
-            start += len(encoded)
-
-    def _score_documents(
-        self, query: str, documents: list[str], encoder: PairEncoder, size: int
-    ) -> Iterator[list[tuple[float, int]]]:
-        """The logit of each document and the tokens that its pair lost, a window after the other."""
-        pairs = [(query, document) for document in documents]
-        for encoded in self._encode_windows(pairs, size, lambda window: encoder.encode(window.items, window.start)):
-            logits = self._scorer.score([pair.ids for pair in encoded])[:, 0]
-            yield [(logit, pair.tokens_cut) for logit, pair in zip(logits.tolist(), encoded, strict=True)]
-
-    def _score_parts(
-        self, query: str, documents: list[str], encoder: PairEncoder, max_parts: int | None, size: int
-    ) -> Iterator[list[tuple[float, int]]]:
-        """The logit of each document's best part and the tokens beyond the last part, a window after the other."""
-
-        def encode(window: Window[str]) -> list[list[EncodedPair]]:
-            return encoder.encode_parts(query, window.items, window.start, max_parts)
-
-        for encoded in self._encode_windows(documents, size, encode):
-            logits = self._scorer.score([part.ids for parts in encoded for part in parts])[:, 0]
-            best = np.maximum.reduceat(logits, np.cumsum([0, *map(len, encoded[:-1])]))
-            yield [(logit, parts[-1].tokens_cut) for logit, parts in zip(best.tolist(), encoded, strict=True)]
-
-    def _encode_windows(self, items: Iterable[T], size: int, encode: Callable[[Window[T]], R]) -> Iterator[R]:
-        """Encode a stream window by window; where the backend wants it, one window ahead in another thread."""
-
-        def timed(window: Window[T]) -> R:
-            with self._scorer.timer.stage("tokenise"):
-                return encode(window)
-
-        ahead = self._scorer.policy.prefetch_pairs
-        cut = windows(items, min(size, ahead or size))
-        return prefetch(timed, cut) if ahead else map(timed, cut)
-
     def _encoder_for(self, max_length: int | None, truncation: TruncationChoice | None) -> PairEncoder:
         """The encoder with the limits of one call."""
         length = self.max_length if max_length is None else _checked_length(max_length, self.manifest)
         return self._encoder.with_limits(length, truncation or self._encoder.truncation)
-
-    def _activation(self, activation: ActivationChoice) -> str:
-        """The activation to compute, with ``"model"`` resolved.
-
-        Raises:
-            InputError: it is unknown, meaningless for this model, or not recorded in the artifact.
-        """
-        check_choice("activation", activation, ActivationChoice)
-        chosen = self.manifest.model.activation if activation == "model" else activation
-        if chosen not in ACTIVATIONS:
-            recorded = f"asks for {chosen!r}, which is not implemented" if chosen else "records none"
-            raise InputError(
-                f"activation 'model': {self.manifest.name} {recorded}; choose one of {', '.join(ACTIVATIONS)}, or "
-                "export the artifact again",
-                argument="activation",
-                value=chosen,
-                choices=tuple(ACTIVATIONS),
-            )
-        if activation == "softmax" and len(self.labels) == 1:
-            raise InputError(
-                "softmax over one label is always 1; choose activation='sigmoid' or 'logit'", argument="activation"
-            )
-        return chosen
 
     def _check_one_label(self) -> None:
         if len(self.labels) != 1:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +14,8 @@ from modernrank.text.encoder import PairEncoder
 
 from .hashing import sha256_of
 from .manifest import Manifest, OnnxGraph, Tokenizer
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -92,6 +96,7 @@ class Artifact:
             ArtifactError: a file is missing, or has another size or another hash.
         """
         remedy = "copy the artifact again, or export it again"
+        started = time.perf_counter()
         for name in names:
             expected, path = self.manifest.files[name], self.folder / name
             if not path.is_file():
@@ -110,6 +115,9 @@ class Artifact:
                     f"records {expected.sha256[:12]}..): it was damaged or changed; {remedy}",
                     path=path,
                 )
+        megabytes = sum(self.manifest.files[name].size for name in names) / 1e6
+        checked = "sizes and hashes" if hashes else "sizes"
+        logger.info("checked %s of %.0f MB in %.2f s", checked, megabytes, time.perf_counter() - started)
 
     def files_of(self, graph: OnnxGraph) -> list[str]:
         """The files that scoring with ``graph`` reads."""

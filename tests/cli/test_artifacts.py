@@ -80,7 +80,7 @@ def test_shared_options_mean_the_same_in_every_command(command: str, capsys: pyt
     """--json takes no value, --out takes a path, --max-length a number of tokens."""
     with pytest.raises(SystemExit):
         main([command, "--help"])
-    options = dict(re.findall(r"\s(--[a-z-]+)(?: ([A-Z.]+))?", capsys.readouterr().out))
+    options = dict(re.findall(r"^  (--[a-z-]+)(?: ([A-Z.]+))?", capsys.readouterr().out, re.MULTILINE))
     assert options.get("--json", "") == ""
     assert options.get("--out", "PATH") == "PATH"
     assert options.get("--max-length", "TOKENS") == "TOKENS"

@@ -1,0 +1,77 @@
+"""From texts to logits, a window after the other: what ``Reranker`` does between its arguments and its results.
+
+texts ──windows──▶ some thousand pairs ──PairEncoder──▶ token ids ──Scorer──▶ logits
+
+A window is encoded, planned and scored as a whole. So a stream of any length takes constant memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
+
+import numpy as np
+
+from .arrays import FloatArray
+from .batching.prefetch import Window, prefetch, windows
+from .scorer import Scorer
+from .text.encoder import EncodedPair, PairEncoder
+from .text.truncation import Truncation, TruncationSummary
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+OnTruncate = Callable[[Truncation], None]
+# A document's logit, and the number of tokens that its pair lost.
+DocumentLogit = tuple[float, int]
+
+
+def score_pairs(
+    scorer: Scorer, encoder: PairEncoder, pairs: Iterable[object], size: int, notify: OnTruncate
+) -> Iterator[FloatArray]:
+    """Logits ``[pairs, labels]`` of each window of at most ``size`` pairs; ``notify`` is called for each pair cut."""
+    start = 0
+    for encoded in _encode(scorer, pairs, size, lambda window: encoder.encode(window.items, window.start)):
+        for index, pair in enumerate(encoded, start):
+            if pair.tokens_cut:
+                notify(Truncation(index, pair.query_tokens_cut, pair.document_tokens_cut))
+        if start == 0 and isinstance(notify, TruncationSummary):
+            notify.warn()  # before the work: a warning that is turned into an error then costs none
+        yield scorer.score([pair.ids for pair in encoded])
+        start += len(encoded)
+
+
+def score_documents(
+    scorer: Scorer, encoder: PairEncoder, query: str, documents: list[str], size: int
+) -> Iterator[list[DocumentLogit]]:
+    """The logits of a query's documents in each window, for a model of one label."""
+    pairs = [(query, document) for document in documents]
+    for encoded in _encode(scorer, pairs, size, lambda window: encoder.encode(window.items, window.start)):
+        logits = scorer.score([pair.ids for pair in encoded])[:, 0]
+        yield [(logit, pair.tokens_cut) for logit, pair in zip(logits.tolist(), encoded, strict=True)]
+
+
+def score_parts(
+    scorer: Scorer, encoder: PairEncoder, query: str, documents: list[str], size: int, max_parts: int | None
+) -> Iterator[list[DocumentLogit]]:
+    """The logits of the best part of each document, and the number of tokens beyond its last part."""
+
+    def encode(window: Window[str]) -> list[list[EncodedPair]]:
+        return encoder.encode_parts(query, window.items, window.start, max_parts)
+
+    for encoded in _encode(scorer, documents, size, encode):
+        logits = scorer.score([part.ids for parts in encoded for part in parts])[:, 0]
+        best = np.maximum.reduceat(logits, np.cumsum([0, *map(len, encoded[:-1])]))
+        yield [(logit, parts[-1].tokens_cut) for logit, parts in zip(best.tolist(), encoded, strict=True)]
+
+
+def _encode(scorer: Scorer, items: Iterable[T], size: int, encode: Callable[[Window[T]], R]) -> Iterator[R]:
+    """Encode a stream window by window; where the backend wants it, one window ahead in another thread."""
+
+    def timed(window: Window[T]) -> R:
+        with scorer.timer.stage("tokenise"):
+            return encode(window)
+
+    ahead = scorer.policy.prefetch_pairs
+    cut = windows(items, min(size, ahead or size))
+    return prefetch(timed, cut) if ahead else map(timed, cut)

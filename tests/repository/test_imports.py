@@ -1,0 +1,88 @@
+"""The direction of imports: between the folders, and between the rooms of ``engine``. Nothing is an exception."""
+
+from __future__ import annotations
+
+import pytest
+
+from support.source import FOLDERS, Import, folder_of, imports, modules, name_of
+
+# A folder imports these, and nothing else of ours.
+MAY_IMPORT: dict[str, set[str]] = {
+    "engine": set(),
+    "evaluation": {"engine"},
+    "export": {"engine", "evaluation"},
+    "benchmarks": {"engine", "evaluation", "export"},
+    "cli": {"engine", "evaluation", "export", "benchmarks"},
+}
+# What only a call imports: `Reranker.from_checkpoint` exports a checkpoint.
+MAY_IMPORT_WHEN_CALLED = {"engine": {"export"}}
+
+# The same for the rooms of the engine: texts above token ids above backends above artifacts.
+BASICS = {"arrays", "errors", "options"}
+ENGINE_MAY_IMPORT: dict[str, set[str]] = {
+    "arrays": set(),
+    "errors": set(),
+    "host": set(),
+    "timing": set(),
+    "options": {"errors"},
+    "activations": BASICS | {"artifact"},
+    "text": BASICS,
+    "batching": {"arrays", "errors"},
+    "artifact": BASICS | {"text"},
+    "backends": BASICS | {"artifact", "batching", "host"},
+    "scorer": BASICS | {"artifact", "backends", "batching", "timing"},
+    "windows": {"arrays", "batching", "scorer", "text"},
+    "reranker": BASICS | {"activations", "artifact", "backends", "batching", "scorer", "text", "timing", "windows"},
+}
+
+
+def all_imports(folder: str) -> list[Import]:
+    return [found for path in modules(folder) for found in imports(path)]
+
+
+def room_of(module: str) -> str:
+    """The room of a module of the engine: its first name below ``modernrank``."""
+    return module.split(".")[1] if "." in module else ""
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_packages_are_imported_by_the_name_that_installs(folder: str) -> None:
+    assert [found for found in all_imports(folder) if found.module.partition(".")[0] in FOLDERS] == []
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_folders_import_only_those_below_them(folder: str) -> None:
+    for found in all_imports(folder):
+        allowed = {folder} | MAY_IMPORT[folder]
+        if found.is_deferred:
+            allowed |= MAY_IMPORT_WHEN_CALLED.get(folder, set())
+        assert folder_of(found.module) in allowed, found
+
+
+def test_rooms_of_the_engine_import_only_those_below_them() -> None:
+    for found in all_imports("engine"):
+        room, target = room_of(name_of(found.path)), room_of(found.module)
+        if room and target not in (room, "") and folder_of(found.module) == "engine":
+            assert target in ENGINE_MAY_IMPORT[room], found
+
+
+def test_every_room_of_the_engine_has_a_place_in_the_direction() -> None:
+    rooms = {room_of(name_of(path)) for path in modules("engine")} - {"", "_version"}
+    assert rooms == set(ENGINE_MAY_IMPORT)
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_modules_do_not_import_each_other_in_a_circle(folder: str) -> None:
+    """While a module is being imported; what a function imports when it is called may point back."""
+    graph: dict[str, set[str]] = {}
+    for found in all_imports(folder):
+        if not found.is_deferred:
+            graph.setdefault(name_of(found.path), set()).add(found.module)
+    for start in graph:
+        reached: set[str] = set()
+        waiting = [start]
+        while waiting:
+            for module in graph.get(waiting.pop(), set()) - reached:
+                reached.add(module)
+                waiting.append(module)
+        assert start not in reached, f"{start} imports itself through others"
