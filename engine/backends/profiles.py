@@ -143,7 +143,7 @@ class ProfileShapes:
     profiles: tuple[Profile, ...]
 
     def __call__(self, longest: int, waiting: int) -> tuple[int, int]:
-        """See ``batching.policy.BatchShape``."""
+        """The width in STEPs, and as many rows as the profile accepts."""
         profile = self.profiles[fit(self.profiles, 1, longest)]
         wanted = max(longest, min(-(-waiting // profile.rows[2]), profile.tokens[1]))
         _, width = rounded(profile, 1, wanted)

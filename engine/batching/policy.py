@@ -36,7 +36,7 @@ class TokenBudget:
     tokens: int = 512
 
     def __call__(self, longest: int, waiting: int) -> tuple[int, int]:
-        """See ``BatchShape``; ``waiting`` makes no difference."""
+        """The width of the longest pair, and as many rows as the budget allows."""
         return longest, max(1, self.tokens // longest)
 
 
