@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from modernrank.batching.batch import Batch
 from modernrank.errors import ArtifactError, ProviderError
 
 from .int8_kernel import EXACT_EVERYWHERE
+
+logger = logging.getLogger(__name__)
 
 # From 1.24 to 1.29 the option for the exact int8 kernel has no effect, so scores are silently wrong on processors
 # without VNNI; 1.23 cannot load int8 graphs at all.
@@ -85,12 +88,11 @@ def load_session(
         ProviderError: ONNX Runtime would run it on another execution provider.
     """
     file = folder / graph.file
+    weights = _read_scattered_weights(folder, graph, options)
     try:
         session = ort.InferenceSession(str(file), options, providers=[(provider.execution_provider, chosen)])
     except runtime_errors(ort) as error:
-        raise ArtifactError(
-            f"ONNX Runtime {ort.__version__} cannot load {file}: {error}{_remedy_for_links(folder, graph)}", path=file
-        ) from error
+        raise ArtifactError(f"ONNX Runtime {ort.__version__} cannot load {file}: {error}", path=file) from error
     running = session.get_providers()[0]
     if running != provider.execution_provider:
         raise ProviderError(
@@ -99,15 +101,23 @@ def load_session(
             provider=provider.name,
             running=running,
         )
+    session.weights = weights  # must live as long as the session, which goes on reading them
     return session
 
 
-def _remedy_for_links(folder: Path, graph: OnnxGraph) -> str:
-    """ONNX Runtime refuses weights whose real path lies outside the real folder of the graph."""
-    folders = {(folder / name).resolve().parent for name in graph.files}
-    if len(folders) == 1:
-        return ""
-    return f". The files of {folder} are links into different folders: copy them into one, with `cp -rL`"
+def _read_scattered_weights(folder: Path, graph: OnnxGraph, options: Any) -> np.ndarray[Any, Any] | None:
+    """Read the weights into memory if they are a link into another folder than the graph's file.
+
+    ONNX Runtime maps weights into memory, but only those whose real path is in the real folder of the graph. Caches
+    that store each file under its hash (DVC, git-annex, Nix, Bazel) link elsewhere. To read them takes more time and
+    memory: full size in float32 2.2 s instead of 0.8 s and a peak of 2.1 GB instead of 1.1 GB.
+    """
+    if graph.data is None or len({(folder / name).resolve().parent for name in graph.files}) == 1:
+        return None
+    logger.info("reading %s into memory: it is a link into another folder than %s", graph.data, graph.file)
+    weights = np.fromfile(folder / graph.data, np.uint8)
+    options.add_external_initializers_from_files_in_memory([graph.data], [weights], [weights.nbytes])
+    return weights
 
 
 def check_labels(session: Any, labels: int, file: Path) -> None:
