@@ -16,7 +16,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from modernrank import ModernRankError, __version__
 
@@ -104,7 +104,10 @@ def _log_to_standard_error(verbosity: int) -> None:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Answers wrong usage with one line and a pointer to the help, not with the whole usage."""
+    """Answers wrong usage with one line and a pointer to the help; takes no abbreviated options."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **{**options, "allow_abbrev": False})
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")

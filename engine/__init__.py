@@ -34,6 +34,7 @@ from .options import (
 from .reranker import RankedDocument, Reranker
 from .scorer import Scorer
 from .text.checks import Pair
+from .text.encoder import EncodedPair, PairEncoder
 from .text.truncation import Truncation
 from .timing import StageTimes
 
@@ -47,6 +48,7 @@ __all__ = [
     "ClosedError",
     "CpuOptions",
     "DeadlineError",
+    "EncodedPair",
     "GpuOptions",
     "InputError",
     "LoadOptions",
@@ -55,6 +57,7 @@ __all__ = [
     "ModernRankError",
     "OverloadedError",
     "Pair",
+    "PairEncoder",
     "Plan",
     "PrecisionChoice",
     "ProfileError",

@@ -80,5 +80,14 @@ class TruncationWarning(UserWarning):
     """Pairs exceeded ``max_length`` and were cut; the message says how many and by how much."""
 
 
+def counted(number: int, noun: str) -> str:
+    """A number with its noun, for messages.
+
+    >>> counted(1, "pair"), counted(2_000, "pair")
+    ('1 pair', '2,000 pairs')
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def _rebuild(kind: type[ModernRankError], message: str, details: dict[str, Any]) -> ModernRankError:
     return kind(message, **details)

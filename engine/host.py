@@ -8,12 +8,42 @@ from __future__ import annotations
 
 import math
 import os
+import weakref
 from pathlib import Path
+from typing import Protocol
 
 PROC_CGROUP = Path("/proc/self/cgroup")
 CGROUP_ROOT = Path("/sys/fs/cgroup")
 CPU_TOPOLOGY = Path("/sys/devices/system/cpu")
 CACHE_VARIABLE = "MODERNRANK_CACHE"
+
+
+class Renewable(Protocol):
+    """Something that holds locks or threads, which a forked process must replace."""
+
+    def renew(self) -> None:
+        """Replace locks and threads by new ones."""
+        ...
+
+
+_renewables: weakref.WeakSet[Renewable] = weakref.WeakSet()
+
+
+def renew_after_fork(instance: Renewable) -> None:
+    """Call ``instance.renew()`` in every process that is forked from this one, as long as the instance lives.
+
+    A forked process has none of its parent's other threads, and a lock that one of them held stays locked for ever.
+    """
+    _renewables.add(instance)
+
+
+def _renew_all() -> None:
+    for instance in list(_renewables):
+        instance.renew()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
+    os.register_at_fork(after_in_child=_renew_all)
 
 
 def cache_folder() -> Path:

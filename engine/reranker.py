@@ -77,8 +77,8 @@ class Reranker:
 
     def __init__(self, manifest: Manifest, encoder: PairEncoder, scorer: Scorer) -> None:
         self.manifest = manifest
-        self._encoder = encoder
-        self._scorer = scorer
+        self.encoder = encoder
+        self.scorer = scorer
 
     @classmethod
     def load(
@@ -137,7 +137,7 @@ class Reranker:
             None if cache is None else Path(cache),
         )
         artifact = Artifact.open(path)
-        limit = _checked_length(max_length, artifact.manifest)
+        limit = _checked_length(max_length, artifact.manifest.max_length, artifact.manifest.name)
         with ExitStack() as opened:  # the model is closed if the encoder cannot be made
             scorer = Scorer.load(artifact, options)
             opened.callback(scorer.close)
@@ -150,7 +150,7 @@ class Reranker:
         cls,
         checkpoint: str | Path,
         *,
-        precision: PrecisionChoice = "fp32",
+        precision: PrecisionChoice = "auto",
         revision: str | None = None,
         cache: str | Path | None = None,
         **load_options: Any,
@@ -180,12 +180,12 @@ class Reranker:
     @property
     def info(self) -> BackendInfo:
         """What is running: provider, runtime, precision, graph, threads."""
-        return self._scorer.info
+        return self.scorer.info
 
     @property
     def times(self) -> StageTimes:
         """Seconds that all scoring since ``load`` spent in each stage."""
-        return self._scorer.times
+        return self.scorer.times
 
     @property
     def labels(self) -> list[str]:
@@ -195,7 +195,7 @@ class Reranker:
     @property
     def max_length(self) -> int:
         """The maximum number of tokens in a pair, special tokens included, where a call does not lower it."""
-        return self._encoder.max_length
+        return self.encoder.max_length
 
     def score(
         self,
@@ -215,7 +215,7 @@ class Reranker:
             activation: ``"logit"``; ``"sigmoid"``, for one label or several independent ones; ``"softmax"`` over
                 several labels; ``"model"`` for what the checkpoint asks for, as sentence-transformers applies it. All
                 are computed in float32.
-            max_length: another maximum for this call, up to the artifact's limit.
+            max_length: a lower maximum for this call.
             truncation: another policy for this call.
             on_truncate: called with a ``Truncation`` for each pair that was cut. Without it, one ``TruncationWarning``
                 summarises the cut pairs.
@@ -232,7 +232,7 @@ class Reranker:
         encoder = self._encoder_for(max_length, truncation)
         notify = on_truncate or TruncationSummary(encoder.max_length)
         size = PROGRESS_WINDOW if show_progress else WINDOW
-        scored = score_pairs(self._scorer, encoder, check_pairs(pairs), size, notify)
+        scored = score_pairs(self.scorer, encoder, check_pairs(pairs), size, notify)
         if show_progress:
             scored = _with_progress(scored, pairs)
         scores = [activate(chosen, logits) for logits in scored]
@@ -274,7 +274,7 @@ class Reranker:
         self, pairs: Iterable[object], encoder: PairEncoder, window: int, notify: OnTruncate, activation: str
     ) -> Iterator[np.float32 | FloatArray]:
         try:
-            for logits in score_pairs(self._scorer, encoder, pairs, window, notify):
+            for logits in score_pairs(self.scorer, encoder, pairs, window, notify):
                 yield from self._squeezed(activate(activation, logits))
         finally:  # also where the caller stops early
             if isinstance(notify, TruncationSummary):
@@ -327,9 +327,9 @@ class Reranker:
         distinct = list(dict.fromkeys(checked))
         size = PROGRESS_WINDOW if show_progress or long_documents == "chunk" else WINDOW
         if long_documents == "chunk":
-            scored = score_parts(self._scorer, encoder, query, distinct, size, max_parts)
+            scored = score_parts(self.scorer, encoder, query, distinct, size, max_parts)
         else:
-            scored = score_documents(self._scorer, encoder, query, distinct, size)
+            scored = score_documents(self.scorer, encoder, query, distinct, size)
         if show_progress:
             scored = _with_progress(scored, distinct)
         results = [result for window in scored for result in window]
@@ -342,27 +342,31 @@ class Reranker:
             RankedDocument(i, score, checked[i], cut_of[checked[i]]) for i, score in zip(order, scores, strict=True)
         ]
 
-    def plan(self, pairs: Iterable[Pair]) -> Plan:
+    def plan(
+        self, pairs: Iterable[Pair], *, max_length: int | None = None, truncation: TruncationChoice | None = None
+    ) -> Plan:
         """How ``pairs`` would be placed in rows and batches as one window. Nothing runs; ``print`` explains it."""
-        return self._scorer.plan(self.count_tokens(pairs).tolist())
+        return self.scorer.plan(self.count_tokens(pairs, max_length=max_length, truncation=truncation).tolist())
 
-    def count_tokens(self, pairs: Iterable[Pair]) -> IntArray:
+    def count_tokens(
+        self, pairs: Iterable[Pair], *, max_length: int | None = None, truncation: TruncationChoice | None = None
+    ) -> IntArray:
         """The number of tokens of each pair, special tokens included, cut as ``score`` cuts it: int64 ``[pairs]``.
 
         >>> with Reranker.load(TINY) as reranker:
         ...     int(reranker.count_tokens([("a", "b"), ("a", "c")]).sum())
         10
         """
-        encoded = self._encoder.encode(list(check_pairs(pairs)))
+        encoded = self._encoder_for(max_length, truncation).encode(list(check_pairs(pairs)))
         return np.array([len(pair.ids) for pair in encoded], np.int64)
 
     def warmup(self, lengths: Sequence[int] = (16, 128, 512)) -> None:
         """Score made-up pairs of these ``lengths`` (tokens, cut to ``max_length``); see ``Scorer.warmup``."""
-        self._scorer.warmup([min(positive("a length", length), self.max_length) for length in lengths])
+        self.scorer.warmup([min(positive("a length", length), self.max_length) for length in lengths])
 
     def close(self) -> None:
         """Free the model. Scoring afterwards is an error; closing twice is not."""
-        self._scorer.close()
+        self.scorer.close()
 
     def __enter__(self) -> Self:
         return self
@@ -373,15 +377,15 @@ class Reranker:
         self.close()
 
     def __repr__(self) -> str:
-        return f"Reranker({self.manifest.name!r}, {self._scorer.description})"
+        return f"Reranker({self.manifest.name!r}, {self.scorer.description})"
 
     def __reduce__(self) -> str | tuple[object, ...]:
         raise TypeError(f"a {type(self).__name__} cannot be copied or pickled; load the artifact in each process")
 
     def _encoder_for(self, max_length: int | None, truncation: TruncationChoice | None) -> PairEncoder:
         """The encoder with the limits of one call."""
-        length = self.max_length if max_length is None else _checked_length(max_length, self.manifest)
-        return self._encoder.with_limits(length, truncation or self._encoder.truncation)
+        length = _checked_length(max_length, self.max_length, f"this {type(self).__name__}")
+        return self.encoder.with_limits(length, truncation or self.encoder.truncation)
 
     def _check_one_label(self) -> None:
         if len(self.labels) != 1:
@@ -396,12 +400,11 @@ class Reranker:
         return scores[:, 0] if len(self.labels) == 1 else scores
 
 
-def _checked_length(max_length: int | None, manifest: Manifest) -> int:
-    limit = manifest.max_length
+def _checked_length(max_length: int | None, limit: int, owner: str) -> int:
     length = limit if max_length is None else positive("max_length", max_length)
     if length > limit:
         raise InputError(
-            f"max_length {length} exceeds the {limit} tokens that {manifest.name} accepts; lower it",
+            f"max_length {length} exceeds the {limit} tokens that {owner} accepts; lower it",
             argument="max_length",
             value=length,
             limit=limit,

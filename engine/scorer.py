@@ -14,6 +14,7 @@ import numpy as np
 
 from .arrays import FloatArray, IntArray
 from .artifact.folder import Artifact
+from .artifact.manifest import Model
 from .backends.base import Backend, BackendInfo
 from .backends.open import open_backend
 from .batching import packing
@@ -21,7 +22,7 @@ from .batching.batch import PlannedBatch, assemble, unpack
 from .batching.packing import Plan
 from .batching.policy import BatchPolicy
 from .batching.workers import WorkerPool
-from .errors import BackendError, ClosedError
+from .errors import BackendError, ClosedError, InputError
 from .options import LoadOptions, positive
 from .timing import StageTimer, StageTimes
 
@@ -34,7 +35,7 @@ class Scorer:
 
     Args:
         backend: the loaded model; the scorer closes it.
-        labels: the number of the model's labels.
+        model: its labels, vocabulary and maximum length, from the manifest.
         pad_token_id: fills the rest of rows that are not full.
 
     >>> import numpy as np
@@ -44,9 +45,9 @@ class Scorer:
     (2, 1)
     """
 
-    def __init__(self, backend: Backend, labels: int, pad_token_id: int) -> None:
+    def __init__(self, backend: Backend, model: Model, pad_token_id: int) -> None:
         self._backend: Backend | None = backend
-        self._labels = labels
+        self._model = model
         self._pad_token_id = pad_token_id
         self._workers = WorkerPool(backend.policy.schedule.workers)
         self.timer = StageTimer()
@@ -66,7 +67,7 @@ class Scorer:
         """
         opened = artifact if isinstance(artifact, Artifact) else Artifact.open(artifact)
         backend = open_backend(opened, options or LoadOptions())
-        return cls(backend, len(opened.manifest.model.labels), opened.manifest.tokenizer.pad_token_id)
+        return cls(backend, opened.manifest.model, opened.manifest.tokenizer.pad_token_id)
 
     @property
     def info(self) -> BackendInfo:
@@ -91,22 +92,22 @@ class Scorer:
         """Score pairs that are encoded already. Equal ones are scored once.
 
         Args:
-            token_ids: int64 ``[tokens]`` for each pair, special tokens included; within the model's maximum length.
+            token_ids: integers ``[tokens]`` for each pair, special tokens included.
 
         Returns:
             Logits, float32 ``[pairs, labels]``, in input order.
 
         Raises:
+            InputError: a pair is not an array of token ids, or exceeds the model's vocabulary or maximum length.
             BackendError: the runtime failed, or logits are not finite numbers.
             ClosedError: ``close`` was called, by this thread or another.
         """
         backend = self._open_backend()
+        checked = _check_token_ids(token_ids, self._model)
         position_of: dict[bytes, int] = {}
-        positions = [
-            position_of.setdefault(ids.astype(np.int64, copy=False).tobytes(), len(position_of)) for ids in token_ids
-        ]
+        positions = [position_of.setdefault(ids.tobytes(), len(position_of)) for ids in checked]
         distinct = [np.frombuffer(data, np.int64) for data in position_of]
-        logits = np.empty((len(distinct), self._labels), np.float32)
+        logits = np.empty((len(distinct), len(self._model.labels)), np.float32)
 
         def run_batch(planned: PlannedBatch, side_by_side: bool) -> None:
             with self.timer.stage("pack"):
@@ -173,6 +174,29 @@ class Scorer:
 def _describe(info: BackendInfo) -> str:
     where = ", ".join(info.devices) or f"{info.threads} thread{'s' if info.threads != 1 else ''}"
     return f"{info.precision} on {info.provider}, {where}"
+
+
+def _check_token_ids(token_ids: Sequence[IntArray], model: Model) -> list[IntArray]:
+    checked: list[IntArray] = []
+    for index, given in enumerate(token_ids):
+        ids = np.asarray(given)
+        if ids.ndim != 1 or not 1 <= ids.size <= model.max_length or ids.dtype.kind not in "iu":
+            raise InputError(
+                f"pair {index} is an array of {ids.dtype} with the shape {list(ids.shape)}; a pair is 1 to "
+                f"{model.max_length} whole numbers",
+                index=index,
+                limit=model.max_length,
+            )
+        checked.append(ids.astype(np.int64, copy=False))
+    if checked:
+        joined = np.concatenate(checked)
+        lowest, highest = int(joined.min()), int(joined.max())
+        if lowest < 0 or highest >= model.vocabulary:
+            raise InputError(
+                f"token ids are from {lowest} to {highest}, and the model's are from 0 to {model.vocabulary - 1}",
+                limit=model.vocabulary - 1,
+            )
+    return checked
 
 
 def _check_finite(logits: FloatArray, info: BackendInfo) -> None:

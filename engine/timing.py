@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
+from .host import renew_after_fork
+
 
 @dataclass(frozen=True)
 class StageTimes:
@@ -33,8 +35,13 @@ class StageTimer:
     """Adds up the seconds of each stage. Several threads may use it at once."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
         self._seconds = asdict(StageTimes())
+        self.renew()
+        renew_after_fork(self)
+
+    def renew(self) -> None:
+        """Replace the lock, in a forked process."""
+        self._lock = threading.Lock()
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:

@@ -29,13 +29,13 @@ AUTO = ("fp32", "int8")
 def cached_artifact(
     checkpoint: str | Path,
     *,
-    precision: PrecisionChoice = "fp32",
+    precision: PrecisionChoice = "auto",
     revision: str | None = None,
     cache: str | Path | None = None,
 ) -> Path:
     """The folder of the artifact of ``checkpoint``, exported on the first call.
 
-    The folder's name has a hash of the checkpoint's files, the precision and modernrank's version: a changed checkpoint
+    The folder's path has a hash of the checkpoint's files, the precision and modernrank's version: a changed checkpoint
     is exported again. One process exports while others wait for it; the artifact appears whole or not at all.
 
     Args:
@@ -53,12 +53,12 @@ def cached_artifact(
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
     name = re.sub(r"[^\w.-]+", "--", origin.model_id or origin.folder.resolve().name)
     root = (Path(cache) if cache is not None else cache_folder()) / "artifacts"
-    folder = root / f"{name}-{digest}"
+    folder = root / digest / name
     if (folder / FILE_NAME).is_file():
         return folder
     try:
-        root.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(root / f".{folder.name}.lock")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder.parent / ".lock")
         with lock:
             if not (folder / FILE_NAME).is_file():  # another process may have exported it meanwhile
                 started = time.perf_counter()

@@ -184,5 +184,5 @@ def _score(artifact: Artifact, folder: Path, graph: OnnxGraph, pairs: list[Pair]
     labels = len(manifest.model.labels)
     encoded = artifact.encoder().encode(pairs)
     with backend_on_processor(folder, graph, labels, available_threads()) as backend:
-        logits = Scorer(backend, labels, manifest.tokenizer.pad_token_id).score([pair.ids for pair in encoded])
+        logits = Scorer(backend, manifest.model, manifest.tokenizer.pad_token_id).score([pair.ids for pair in encoded])
     return logits[:, 0]

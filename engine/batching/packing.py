@@ -14,7 +14,7 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from modernrank.errors import InputError
+from modernrank.errors import InputError, counted
 
 from .batch import PlannedBatch
 from .policy import BatchPolicy
@@ -52,7 +52,8 @@ class Plan:
         """
         pairs = sum(len(row) for batch in self.batches for row in batch.rows)
         padding = f"{100 * self.waste:.1f} % padding"
-        lines = [f"{pairs} pairs of {self.pair_tokens:,} tokens in {len(self.batches)} batches, {padding}"]
+        batches = f"{len(self.batches):,} {'batch' if len(self.batches) == 1 else 'batches'}"
+        lines = [f"{counted(pairs, 'pair')} of {counted(self.pair_tokens, 'token')} in {batches}, {padding}"]
         alone = set(self.schedule.alone)
         kinds = Counter(
             (batch.width, len(batch.rows), sum(map(len, batch.rows)), index in alone)

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from modernrank.errors import ClosedError
+from modernrank.host import renew_after_fork
 
 from .batch import PlannedBatch
 from .packing import Plan
@@ -40,10 +41,16 @@ class WorkerPool:
     """
 
     def __init__(self, workers: int) -> None:
-        self._pool = ThreadPoolExecutor(workers, "modernrank-worker") if workers > 1 else None
+        self._workers = workers
+        self._closed = False
+        self.renew()
+        renew_after_fork(self)
+
+    def renew(self) -> None:
+        """Start anew, in a forked process: the parent's threads do not exist there."""
+        self._pool = ThreadPoolExecutor(self._workers, "modernrank-worker") if self._workers > 1 else None
         self._lock = threading.Lock()
         self._callers = 0
-        self._closed = False
 
     def carry_out(self, plan: Plan, run_batch: RunBatch) -> None:
         """Call ``run_batch(batch, side_by_side)`` for each batch. The first error cancels those that have not begun."""

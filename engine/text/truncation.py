@@ -6,7 +6,7 @@ import sys
 import warnings
 from dataclasses import dataclass
 
-from modernrank.errors import InputError, TruncationWarning
+from modernrank.errors import InputError, TruncationWarning, counted
 from modernrank.options import TruncationChoice
 
 SIDES = ("right", "left")
@@ -83,10 +83,10 @@ class TruncationSummary:
         if self._first is None or self._pairs == self._reported:
             return
         self._reported = self._pairs
-        pairs = "1 pair was" if self._pairs == 1 else f"{self._pairs} pairs were"
+        verb = "was" if self._pairs == 1 else "were"
         warnings.warn(
-            f"{pairs} cut to max_length={self._max_length} and lost {self._tokens} tokens "
-            f"(the first is pair {self._first.index}); pass on_truncate to see each",
+            f"{counted(self._pairs, 'pair')} {verb} cut to max_length={self._max_length} and lost "
+            f"{counted(self._tokens, 'token')} (the first is pair {self._first.index}); pass on_truncate to see each",
             TruncationWarning,
             stacklevel=_level_of_caller(),
         )

@@ -283,7 +283,7 @@ def _arrangements(lengths: list[int], packs: bool) -> Iterator[tuple[str, list[P
 
 
 def _scorer(artifact: Artifact, session: Backend) -> Scorer:
-    return Scorer(session, len(artifact.manifest.model.labels), artifact.manifest.tokenizer.pad_token_id)
+    return Scorer(session, artifact.manifest.model, artifact.manifest.tokenizer.pad_token_id)
 
 
 def _published(artifact: Artifact, session: Backend) -> tuple[tuple[str, float, float], ...]:

@@ -24,8 +24,26 @@ MAX_FUNCTION = 40  # lines of code
 def test_the_public_names_are_these() -> None:
     assert sorted(modernrank.__all__) == [
         *("ActivationChoice", "ArtifactError", "BackendError", "BackendInfo", "ClosedError", "CpuOptions"),
-        *("DeadlineError", "GpuOptions", "InputError", "LoadOptions", "LongDocuments", "Manifest", "ModernRankError"),
-        *("OverloadedError", "Pair", "Plan", "PrecisionChoice", "ProfileError", "ProviderChoice", "ProviderError"),
+        *(
+            "DeadlineError",
+            "EncodedPair",
+            "GpuOptions",
+            "InputError",
+            "LoadOptions",
+            "LongDocuments",
+            "Manifest",
+            "ModernRankError",
+        ),
+        *(
+            "OverloadedError",
+            "Pair",
+            "PairEncoder",
+            "Plan",
+            "PrecisionChoice",
+            "ProfileError",
+            "ProviderChoice",
+            "ProviderError",
+        ),
         *("RankedDocument", "Reranker", "Scorer", "StageTimes", "Truncation", "TruncationChoice"),
         *("TruncationWarning", "__version__"),
     ]

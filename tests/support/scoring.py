@@ -12,7 +12,7 @@ from modernrank.backends.base import Backend
 def scorer_of(artifact: Artifact, backend: Backend) -> Scorer:
     """A scorer that runs ``backend`` with the labels and the padding of ``artifact``."""
     manifest = artifact.manifest
-    return Scorer(backend, len(manifest.model.labels), manifest.tokenizer.pad_token_id)
+    return Scorer(backend, manifest.model, manifest.tokenizer.pad_token_id)
 
 
 def reranker_of(folder: Path, backend: Backend) -> Reranker:

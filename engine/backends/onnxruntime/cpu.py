@@ -16,7 +16,7 @@ from modernrank.backends.base import Backend, BackendInfo
 from modernrank.backends.registry import PROVIDERS, Provider
 from modernrank.batching.batch import Batch
 from modernrank.batching.policy import BatchPolicy, PackingPolicy, SchedulePolicy, TokenBudget
-from modernrank.errors import BackendError, ClosedError, InputError
+from modernrank.errors import BackendError, ClosedError, InputError, counted
 from modernrank.host import available_threads
 from modernrank.options import CpuOptions, LoadOptions
 
@@ -51,7 +51,7 @@ class CpuSettings:
         workers = options.workers or threads
         if workers > threads:
             raise InputError(
-                f"workers is {workers}, but only {threads} threads are shared by them; lower it",
+                f"workers is {workers}, but they would share only {counted(threads, 'thread')}; lower it",
                 argument="workers",
                 value=workers,
                 limit=threads,
