@@ -1,233 +1,249 @@
-"""Queries, documents, candidates and judgements from JSON lines, TREC files and BEIR folders, refused by file and line.
+"""Queries, documents, candidates and judgements from JSON lines, TREC files and BEIR folders.
 
     queries      JSON lines {"_id", "text"}, or lines ID <tab> TEXT
-    corpus       JSON lines {"_id", "text"} and perhaps "title", which goes before the text
+    corpus       JSON lines {"_id", "text"}, optionally with "title", which is put before the text
     candidates   a TREC run (QUERY Q0 DOCUMENT RANK SCORE TAG), or JSON lines {"query_id", "document_id", "document"}
-    qrels        TREC (QUERY 0 DOCUMENT GRADE), or BEIR (QUERY <tab> DOCUMENT <tab> GRADE under a line of names)
+    qrels        TREC (QUERY 0 DOCUMENT GRADE), or BEIR (QUERY <tab> DOCUMENT <tab> GRADE, perhaps below column names)
 
-Ids hold no white space, which TREC's files could not keep apart. A BEIR folder has ``queries.jsonl``, ``corpus.jsonl``
-and ``qrels/test.tsv``; candidates, which BEIR has none of, are in ``candidates.run`` beside them.
+The ending of a file's name decides: ``.jsonl`` is JSON lines, and judgements in ``.tsv`` are BEIR's. Ids must not
+contain white space, because TREC files separate columns by it. A BEIR folder has ``queries.jsonl``, ``corpus.jsonl``
+and ``qrels/test.tsv``. BEIR has no candidates, so ``read_folder`` expects them beside these in ``candidates.run``.
 """
 
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from modernrank.artifact.hashing import sha256_of
 from modernrank.errors import InputError
-from modernrank.text import jsonl
-from modernrank.text.checks import check_text
+
+from .lines import Place, columns, identifier, is_number, json_lines, number, string_field, text_lines, valid_text
 
 QUERIES, CORPUS, QRELS, CANDIDATES = "queries.jsonl", "corpus.jsonl", "qrels/test.tsv", "candidates.run"
+SHOWN = 3  # ids in a note
 
 Qrels = dict[str, dict[str, int]]
 
 
 @dataclass(frozen=True)
 class EvaluationSet:
-    """What rankings are made from and judged by.
+    """Queries with candidates to rank, and the judgements that rankings are measured by.
 
     queries:    text by id.
     documents:  text by id.
-    candidates: for each query the ids of the documents to order, in the order in which they were found.
-    qrels:      for each query the grades of documents, 0 for irrelevant.
-    notes:      what a reader of the figures must know: queries that have no judgements, or no candidates.
-    sha256:     of the files together.
+    candidates: for each query the ids of the documents to rank, in the order of the first stage.
+    qrels:      for each query the grades of documents; 0 is irrelevant.
+    sha256:     hash of the files together; run files record it.
     """
 
     queries: dict[str, str]
     documents: dict[str, str]
     candidates: dict[str, list[str]]
     qrels: Qrels
-    notes: list[str]
     sha256: str
 
     @property
     def judged(self) -> list[str]:
-        """Ids of the queries that the figures are means over: those with judgements, also where nothing was found."""
+        """Ids of the queries with judgements. All figures are means over them, also where one has no candidates."""
         return list(self.qrels)
+
+    @property
+    def judged_candidates(self) -> dict[str, list[str]]:
+        """The candidates of the queries with judgements: all that need be ranked."""
+        return {query: names for query, names in self.candidates.items() if query in self.qrels}
+
+    @property
+    def unjudged(self) -> list[str]:
+        """Ids of the queries that have candidates but no judgements."""
+        return [query for query in self.candidates if query not in self.qrels]
+
+    @property
+    def without_candidates(self) -> list[str]:
+        """Ids of the queries that have judgements but no candidates."""
+        return [query for query in self.qrels if query not in self.candidates]
+
+    @property
+    def notes(self) -> list[str]:
+        """Sentences about ``unjudged`` and ``without_candidates``, which a reader of the figures must know."""
+        notes = []
+        if self.unjudged:
+            notes.append(_counted(self.unjudged, "without judgements", "is left out", "are left out"))
+        if self.without_candidates:
+            notes.append(_counted(self.without_candidates, "without candidates", "counts as 0", "count as 0"))
+        return notes
 
 
 def read_folder(folder: Path, candidates: Path | None = None) -> EvaluationSet:
-    """Read a BEIR folder, with the candidates in it or in another file."""
+    """Read a folder in BEIR's layout.
+
+    Args:
+        folder: holds queries, corpus, judgements, and by default the candidates.
+        candidates: another file of candidates.
+
+    Raises:
+        InputError: the folder or the candidates do not exist; or as in ``read_files``.
+    """
     if not folder.is_dir():
-        raise InputError(f"there is no folder {folder} with {QUERIES}, {CORPUS} and {QRELS}")
+        raise InputError(
+            f"there is no folder {folder} with {QUERIES}, {CORPUS} and {QRELS}; create it in BEIR's layout",
+            file=str(folder),
+        )
     candidates = candidates or folder / CANDIDATES
     if not candidates.is_file():
-        raise InputError(f"there is no {candidates}; give what a first stage has found for each query (--candidates)")
+        raise InputError(
+            f"there is no file {candidates}; give the candidates of a first stage with --candidates FILE",
+            file=str(candidates),
+        )
     return read_files(folder / QUERIES, candidates, folder / QRELS, folder / CORPUS)
 
 
 def read_files(queries: Path, candidates: Path, qrels: Path, corpus: Path | None = None) -> EvaluationSet:
-    """Read the files; ``corpus`` may be left out where the candidates hold their documents.
+    """Read single files.
+
+    Args:
+        queries: JSON lines, or lines of an id, a tab and a text.
+        candidates: a TREC run, or JSON lines.
+        qrels: judgements of TREC, or BEIR's in ``.tsv``.
+        corpus: the documents; may be left out where the candidates are JSON lines, which hold them.
 
     Raises:
-        InputError: a line that cannot be used, an id that stands twice or that is not known, or nothing to rank.
+        InputError: a line cannot be used, an id is repeated or unknown, or there is nothing to rank. ``details`` has
+            the ``file``, and the ``line`` where one line is at fault.
     """
-    texts = _queries(queries)
-    documents = _corpus(corpus) if corpus else {}
-    found = _candidates(candidates, texts, documents, corpus)
-    grades = _qrels(qrels, texts, documents if corpus else None)
+    texts = _read_queries(queries)
+    documents = {} if corpus is None else _read_corpus(corpus)
+    ranked = _read_candidates(candidates, texts, documents, corpus)
+    grades = _read_qrels(qrels, texts, None if corpus is None else documents)
+    if not grades.keys() & ranked.keys():
+        raise InputError(
+            f"{qrels} judges none of the queries in {candidates}; give candidates and judgements of the same queries",
+            file=str(qrels),
+        )
     files = [path for path in (queries, candidates, qrels, corpus) if path]
-    digest = hashlib.sha256(b"".join(hashlib.sha256(path.read_bytes()).digest() for path in files)).hexdigest()
-    notes = []
-    if unjudged := [query for query in found if query not in grades]:
-        notes.append(f"{len(unjudged)} queries with candidates have no judgements and are left out ({unjudged[0]}, ..)")
-    if missed := [query for query in grades if query not in found]:
-        notes.append(f"{len(missed)} judged queries have no candidates and count as 0 ({missed[0]}, ..)")
-    if len(unjudged) == len(found):
-        raise InputError(f"{qrels} judges none of the {len(found)} queries that {candidates} has candidates for")
-    return EvaluationSet(texts, documents, found, grades, notes, digest)
+    digest = hashlib.sha256(b"".join(bytes.fromhex(sha256_of(path)) for path in files)).hexdigest()
+    return EvaluationSet(texts, documents, ranked, grades, digest)
 
 
-def _queries(path: Path) -> dict[str, str]:
-    texts: dict[str, str] = {}
-    for name, text, where in _identified(path):
-        _add(texts, name, check_text(text, where), where, "query")
-    if not texts:
-        raise InputError(f"{path} holds no queries")
-    return texts
+def _read_queries(path: Path) -> dict[str, str]:
+    queries: dict[str, str] = {}
+    for name, text, place in _query_lines(path):
+        _add(queries, identifier(name, place), valid_text(text, place), place, "query id")
+    return _not_empty(queries, path, "queries")
 
 
-def _identified(path: Path) -> Iterator[tuple[str, str, str]]:
-    """Id, text and where they stand."""
+def _query_lines(path: Path) -> Iterator[tuple[str, str, Place]]:
+    """Id, text and place of each query."""
     if path.suffix == ".jsonl":
-        for record, where in _objects(path):
-            yield _id(_field(record, "_id", where), where), _field(record, "text", where), where
+        for record, place in json_lines(path):
+            yield string_field(record, "_id", place), string_field(record, "text", place), place
     else:
-        for line, where in _lines(path):
-            name, text = _columns(line, where, 2, "ID <tab> TEXT (JSON lines have names in .jsonl)", "\t")
-            yield _id(name, where), text, where
+        for line, place in text_lines(path):
+            name, text = columns(line, place, "ID\tTEXT", "\t", "; JSON lines need a file name in .jsonl")
+            yield name, text, place
 
 
-def _corpus(path: Path) -> dict[str, str]:
-    texts: dict[str, str] = {}
-    for record, where in _objects(path):
-        title = _field({"title": "", **record}, "title", where)
-        text = _field(record, "text", where)
-        text = check_text(f"{title} {text}" if title else text, where)
-        _add(texts, _id(_field(record, "_id", where), where), text, where, "document")
-    if not texts:
-        raise InputError(f"{path} holds no documents")
-    return texts
+def _read_corpus(path: Path) -> dict[str, str]:
+    documents: dict[str, str] = {}
+    for record, place in json_lines(path):
+        title = string_field({"title": "", **record}, "title", place)
+        text = string_field(record, "text", place)
+        name = identifier(string_field(record, "_id", place), place)
+        _add(documents, name, valid_text(f"{title} {text}" if title else text, place), place, "document id")
+    return _not_empty(documents, path, "documents")
 
 
-def _candidates(
+def _read_candidates(
     path: Path, queries: dict[str, str], documents: dict[str, str], corpus: Path | None
 ) -> dict[str, list[str]]:
-    """By query, in order. Documents of JSON lines are put into ``documents``."""
-    ranked: dict[str, dict[str, float]] = {}
-    for query, document, rank, where in _pairs(path, documents, corpus):
-        if query not in queries:
-            raise InputError(f"{where} names query {query!r}, which the queries have not")
-        if document not in documents:
-            remedy = f"{corpus} has not" if corpus else "no corpus was given for; give --corpus"
-            raise InputError(f"{where} names document {document!r}, which {remedy}")
-        places = ranked.setdefault(query, {})
-        if document in places:
-            raise InputError(f"{where}: query {query!r} has document {document!r} already")
-        if rank in places.values():
-            raise InputError(
-                f"{where}: query {query!r} has a document at rank {rank:g} already; number them, best first"
+    """Document ids by query, in order of rank. The documents of JSON lines are added to ``documents``."""
+    document_at: dict[str, dict[float, str]] = {}
+    known: dict[str, set[str]] = {}
+    for query, document, rank, place in _candidate_lines(path, documents, corpus):
+        _check_known(query, queries, place, "query id")
+        _check_known(document, documents, place, "document id", "" if corpus else "; give the documents with --corpus")
+        ranks, names = document_at.setdefault(query, {}), known.setdefault(query, set())
+        if document in names:
+            raise place.error(f"repeats document {document!r} of query {query!r}", value=document)
+        if rank in ranks:
+            raise place.error(
+                f"gives query {query!r} a second document at rank {rank:g}; number its documents, best first",
+                value=rank,
             )
-        places[document] = rank
-    if not ranked:
-        raise InputError(f"{path} holds no candidates")
-    return {query: sorted(ranks, key=lambda name: ranks[name]) for query, ranks in ranked.items()}
+        ranks[rank] = document
+        names.add(document)
+    _not_empty(document_at, path, "candidates")
+    return {query: [ranks[rank] for rank in sorted(ranks)] for query, ranks in document_at.items()}
 
 
-def _pairs(path: Path, documents: dict[str, str], corpus: Path | None) -> Iterator[tuple[str, str, float, str]]:
-    """Query, document, place and where that stands."""
+def _candidate_lines(
+    path: Path, documents: dict[str, str], corpus: Path | None
+) -> Iterator[tuple[str, str, float, Place]]:
+    """Query id, document id, rank and place of each candidate."""
     if path.suffix != ".jsonl":
-        for line, where in _lines(path):
-            query, _, document, rank, _, _ = _columns(line, where, 6, "QUERY Q0 DOCUMENT RANK SCORE TAG")
-            yield query, document, _number(rank, where, "rank"), where
+        for line, place in text_lines(path):
+            query, _, document, rank, _, _ = columns(line, place, "QUERY Q0 DOCUMENT RANK SCORE TAG")
+            yield query, document, number(rank, place, "rank"), place
         return
-    for place, (record, where) in enumerate(_objects(path)):
-        query, document = _field(record, "query_id", where), _field(record, "document_id", where)
+    for order, (record, place) in enumerate(json_lines(path)):
+        query, document = string_field(record, "query_id", place), string_field(record, "document_id", place)
         if corpus is None:
-            text = check_text(_field(record, "document", where), where)
+            text = valid_text(string_field(record, "document", place), place)
             if documents.setdefault(document, text) != text:
-                raise InputError(f"{where}: document {document!r} has another text above")
-        yield query, document, place, where
+                raise place.error(f"gives document {document!r} another text than a line above", value=document)
+        yield query, document, order, place
 
 
-def _qrels(path: Path, queries: dict[str, str], documents: dict[str, str] | None) -> Qrels:
-    grades: Qrels = {}
-    for number, (line, where) in enumerate(_lines(path)):
+def _read_qrels(path: Path, queries: dict[str, str], documents: dict[str, str] | None) -> Qrels:
+    """Grades by query and document; None for ``documents`` where the judged ones are not all known."""
+    qrels: Qrels = {}
+    for query, document, grade, place in _judgement_lines(path, queries):
+        _check_known(query, queries, place, "query id")
+        if documents is not None:
+            _check_known(document, documents, place, "document id")
+        value = number(grade, place, "grade")
+        if value != int(value):
+            raise place.error(f"has the grade {grade!r}, which is not a whole number", field="grade", value=grade)
+        _add(qrels.setdefault(query, {}), document, int(value), place, f"a judgement of query {query!r}, of document")
+    return _not_empty(qrels, path, "judgements")
+
+
+def _judgement_lines(path: Path, queries: dict[str, str]) -> Iterator[tuple[str, str, str, Place]]:
+    """Query id, document id, grade and place of each judgement."""
+    for order, (line, place) in enumerate(text_lines(path)):
         if path.suffix == ".tsv":
-            form = "QUERY <tab> DOCUMENT <tab> GRADE (TREC's four columns have a name in .txt)"
-            query, document, grade = _columns(line, where, 3, form, "\t")
-            if number == 0 and query not in queries and not _is_number(grade):
+            remedy = "; judgements of TREC need a file name in .txt"
+            query, document, grade = columns(line, place, "QUERY\tDOCUMENT\tGRADE", "\t", remedy)
+            if order == 0 and query not in queries and not is_number(grade):
                 continue  # the names of the columns
         else:
-            query, _, document, grade = _columns(line, where, 4, "QUERY 0 DOCUMENT GRADE (BEIR's have a name in .tsv)")
-        if query not in queries:
-            raise InputError(f"{where} judges query {query!r}, which the queries have not")
-        if documents is not None and document not in documents:
-            raise InputError(f"{where} judges document {document!r}, which the corpus has not")
-        value = _number(grade, where, "grade")
-        if value != int(value):
-            raise InputError(f"{where}: grade {grade!r} is not a whole number")
-        _add(grades.setdefault(query, {}), document, int(value), where, f"judgement of query {query!r} and document")
-    if not grades:
-        raise InputError(f"{path} holds no judgements")
-    return grades
+            remedy = "; judgements of BEIR need a file name in .tsv"
+            query, _, document, grade = columns(line, place, "QUERY 0 DOCUMENT GRADE", remedy=remedy)
+        yield query, document, grade, place
 
 
-def _objects(path: Path) -> Iterator[tuple[dict[str, Any], str]]:
-    with jsonl.reading(str(path)) as lines:
-        yield from jsonl.objects(lines, str(path))
+def _check_known(name: str, known: dict[str, str], place: Place, kind: str, remedy: str = "") -> None:
+    if name not in known:
+        raise place.error(f"refers to unknown {kind} {name!r}{remedy}", value=name)
 
 
-def _lines(path: Path) -> Iterator[tuple[str, str]]:
-    with jsonl.reading(str(path)) as lines:
-        for text, where in jsonl.texts(lines, str(path)):
-            if text.strip():
-                yield text.rstrip("\r\n"), where
+def _add(values: dict[str, Any], name: str, value: Any, place: Place, kind: str) -> None:
+    if name in values:
+        raise place.error(f"repeats {kind} {name!r}", value=name)
+    values[name] = value
 
 
-def _columns(line: str, where: str, count: int, form: str, separator: str | None = None) -> list[str]:
-    columns = line.split(separator)
-    if len(columns) != count:
-        raise InputError(f"{where} has {len(columns)} columns; a line is {form}")
-    return columns
+def _not_empty(values: dict[str, Any], path: Path, kind: str) -> dict[str, Any]:
+    if not values:
+        raise InputError(f"{path} contains no {kind}", file=str(path))
+    return values
 
 
-def _field(record: dict[str, Any], name: str, where: str) -> str:
-    if name not in record:
-        raise InputError(f"{where} has no {name!r}")
-    if not isinstance(record[name], str):
-        raise InputError(f"{where}: {name!r} is not a string but {type(record[name]).__name__}")
-    return str(record[name])
-
-
-def _id(name: str, where: str) -> str:
-    if name.split() != [name]:
-        raise InputError(
-            f"{where}: id {name!r} is empty or holds white space, which TREC's files cannot keep; rename it"
-        )
-    return name
-
-
-def _is_number(text: str) -> bool:
-    try:
-        return math.isfinite(float(text))
-    except ValueError:
-        return False
-
-
-def _number(text: str, where: str, what: str) -> float:
-    if not _is_number(text):
-        raise InputError(f"{where}: {what} {text!r} is not a number")
-    return float(text)
-
-
-def _add(into: dict[str, Any], name: str, value: Any, where: str, what: str) -> None:
-    if name in into:
-        raise InputError(f"{where}: {what} {name!r} stands twice")
-    into[name] = value
+def _counted(queries: list[str], lack: str, one: str, several: str) -> str:
+    """A sentence such as ``"2 queries without judgements are left out (q1, q2)"``."""
+    listed = ", ".join([*queries[:SHOWN], *([".."] if len(queries) > SHOWN else [])])
+    count = f"{len(queries)} {'query' if len(queries) == 1 else 'queries'}"
+    return f"{count} {lack} {one if len(queries) == 1 else several} ({listed})"
