@@ -14,7 +14,7 @@ from modernrank.reranker import Reranker
 
 if TYPE_CHECKING:  # the command line reads this file on every start
     from modernrank.evaluation.formats import EvaluationSet
-    from modernrank.evaluation.rank_candidates import Scored
+    from modernrank.evaluation.trec_run import Ranking
 
 FOUND = "as found"
 
@@ -103,11 +103,12 @@ def _named(reranker: Reranker) -> str:
     return f"{reranker.manifest.name} {reranker.info.precision}"
 
 
-def _score(args: argparse.Namespace, folder: Path, precision: str, data: EvaluationSet) -> dict[str, Scored]:
+def _score(args: argparse.Namespace, folder: Path, precision: str, data: EvaluationSet) -> dict[str, Ranking]:
     """The contender's rankings."""
     from tqdm import tqdm
 
-    from modernrank.evaluation.rank_candidates import RunFile, rerank
+    from modernrank.evaluation.rank_candidates import rerank
+    from modernrank.evaluation.trec_run import RunFile
 
     with _load(args, folder, precision) as reranker:
         name, keep = _named(reranker), None
