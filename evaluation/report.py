@@ -1,75 +1,69 @@
-"""The table of an evaluation: contenders side by side, each beside the first."""
+"""The figures of a comparison as a table and as JSON."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
-from .metrics import MEASURES, Estimate, Values, chance_of_difference, estimate
+from .compare import Row
+from .formats import EvaluationSet
+
+CELL = 42  # characters of a mean, its interval, a change and a p value
+MIN_P = 0.0005  # smaller ones would round to 0.000
 
 
-@dataclass(frozen=True)
-class Row:
-    """A contender's figures; changes and p values are beside the first contender, and empty for that one.
+def table(data: EvaluationSet, rows: Sequence[Row]) -> str:
+    """A line for each contender: mean and 95 % interval, and for all but the first the change and its p value.
 
-    A change from 0 is None.
+    What is not defined is shown as ``-``: the interval and the p value of a single query, and the change from 0.
     """
-
-    name: str
-    estimates: dict[str, Estimate]
-    changes: dict[str, float | None]
-    chances: dict[str, float]
-
-
-def rows(values: Mapping[str, Mapping[str, Values]]) -> list[Row]:
-    """One for each contender, from its values by measure and query; the first is what the others are compared with."""
-    first = next(iter(values.values()))
-    found = []
-    for name, measured in values.items():
-        estimates = {measure: estimate(measured[measure]) for measure in MEASURES}
-        changes: dict[str, float | None] = {}
-        chances: dict[str, float] = {}
-        if measured is not first:
-            for measure in MEASURES:
-                base = float(first[measure].mean())
-                changes[measure] = float(measured[measure].mean()) / base - 1 if base else None
-                chances[measure] = chance_of_difference(first[measure], measured[measure])
-        found.append(Row(name, estimates, changes, chances))
-    return found
-
-
-def table(found: list[Row], queries: int) -> str:
-    """As text: mean, 95 % interval, and for all but the first the change and its p value."""
-    width = max(len(row.name) for row in found)
-    head = f"{'':{width}}  " + "  ".join(f"{measure:<42}" for measure in MEASURES)
+    measures = list(rows[0].estimates)
+    width = max(len(row.name) for row in rows)
+    queries = f"{len(data.judged)} {'query' if len(data.judged) == 1 else 'queries'}"
     lines = [
-        f"{queries} queries; mean [95 % interval], change from {found[0].name} and p of a paired test",
-        head.rstrip(),
+        f"{queries}; mean [95 % interval], change from {rows[0].name}, p of a paired test",
+        f"{'':{width}}  {'  '.join(f'{measure:<{CELL}}' for measure in measures)}",
     ]
-    for row in found:
-        cells = []
-        for measure in MEASURES:
-            text = str(row.estimates[measure])
-            if row.changes:
-                change = row.changes[measure]
-                text += f" {'from 0' if change is None else format(change, '+.1%')} p={row.chances[measure]:.3f}"
-            cells.append(f"{text:<42}")
-        lines.append(f"{row.name:{width}}  {'  '.join(cells)}".rstrip())
-    return "\n".join(lines)
+    for row in rows:
+        cells = "  ".join(f"{_cell(row, measure):<{CELL}}" for measure in measures)
+        lines.append(f"{row.name:{width}}  {cells}")
+    return "\n".join(line.rstrip() for line in lines)
 
 
-def as_json(found: list[Row]) -> dict[str, Any]:
-    """For a file: the figures by contender and measure."""
+def _cell(row: Row, measure: str) -> str:
+    text = str(row.estimates[measure])
+    if measure not in row.changes:
+        return text
+    change = row.changes[measure]
+    return f"{text} {'-' if change is None else format(change, '+.1%')} {_p(row.p_values[measure])}"
+
+
+def _p(value: float | None) -> str:
+    if value is None:
+        return "p=-"
+    return "p<0.001" if value < MIN_P else f"p={value:.3f}"
+
+
+def as_json(data: EvaluationSet, rows: Sequence[Row]) -> dict[str, Any]:
+    """The figures as a JSON object.
+
+    ``queries`` is the number of judged queries, ``sha256`` that of the evaluation set; ``unjudged`` and
+    ``without_candidates`` list query ids, which ``notes`` sums up in words. ``results`` has, by contender and measure,
+    ``mean``, ``low`` and ``high``, and for all but the first contender ``change`` and ``p``. Undefined values are null.
+    """
     return {
-        row.name: {
-            measure: {
-                "mean": value.mean,
-                "low": value.low,
-                "high": value.high,
-                **({"change": row.changes[measure], "p": row.chances[measure]} if row.changes else {}),
-            }
-            for measure, value in row.estimates.items()
-        }
-        for row in found
+        "queries": len(data.judged),
+        "sha256": data.sha256,
+        "notes": data.notes,
+        "unjudged": data.unjudged,
+        "without_candidates": data.without_candidates,
+        "results": {row.name: {measure: _figures(row, measure) for measure in row.estimates} for row in rows},
     }
+
+
+def _figures(row: Row, measure: str) -> dict[str, float | None]:
+    estimate = row.estimates[measure]
+    figures = {"mean": estimate.mean, "low": estimate.low, "high": estimate.high}
+    if measure in row.changes:
+        figures |= {"change": row.changes[measure], "p": row.p_values[measure]}
+    return figures
