@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,20 @@ def test_an_artifact_is_compared_with_the_first_stage(data: EvaluationSet, artif
     assert tiny.name == "tiny fp32"
     ranked = {query: [name for name, _ in ranking] for query, ranking in rerank(data, reranker).items()}
     assert tiny.estimates["nDCG@10"].mean == pytest.approx(by_query(data, ranked)["nDCG@10"].mean())
+
+
+@pytest.mark.parametrize(("passed", "precision"), [(True, "int8"), (False, "fp32")])
+def test_a_name_has_the_precision_that_auto_takes(
+    data: EvaluationSet, artifact: Path, passed: bool, precision: str
+) -> None:
+    """The manifest offers the float32 graph a second time, as int8."""
+    manifest = json.loads((artifact / "manifest.json").read_text())
+    manifest["graphs"].append({**manifest["graphs"][0], "precision": "int8"})
+    manifest["quality"] = {"int8": {"passed": passed}}
+    (artifact / "manifest.json").write_text(json.dumps(manifest))
+    assert compare_artifacts(data, [artifact])[1].name == f"tiny {precision}"
+    with Reranker.load(artifact) as reranker:
+        assert reranker.info.precision == precision
 
 
 def test_rankings_are_kept_as_runs(data: EvaluationSet, artifacts: Path, tmp_path: Path) -> None:
