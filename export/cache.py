@@ -29,7 +29,7 @@ AUTO = ("fp32", "int8")
 def cached_artifact(
     checkpoint: str | Path,
     *,
-    precision: PrecisionChoice = "auto",
+    precision: PrecisionChoice = "fp32",
     revision: str | None = None,
     cache: str | Path | None = None,
 ) -> Path:
