@@ -3,40 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from modernrank.errors import InputError
 from modernrank.text import jsonl
 from modernrank.text.checks import check_text
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Place:
-    """A line of a file, counted from 1.
-
-    >>> str(Place("qrels.txt", 3))
-    'line 3 of qrels.txt'
-    """
-
-    file: str
-    line: int
-
-    def __str__(self) -> str:
-        return f"line {self.line} of {self.file}"
-
-    def error(self, problem: str, **details: Any) -> InputError:
-        """An error of which ``problem`` continues the sentence, and which has ``file`` and ``line`` in its details.
-
-        >>> str(Place("qrels.txt", 3).error("has 2 columns"))
-        'line 3 of qrels.txt has 2 columns'
-        """
-        return InputError(f"{self} {problem}", **asdict(self), **details)
+from modernrank.text.jsonl import Place
 
 
 def json_lines(path: Path) -> Iterator[tuple[dict[str, Any], Place]]:
@@ -45,8 +18,8 @@ def json_lines(path: Path) -> Iterator[tuple[dict[str, Any], Place]]:
     Raises:
         InputError: the file cannot be read, or a line is not a JSON object.
     """
-    with _opened(path) as lines:
-        yield from _placed(jsonl.objects(lines, str(path)), lines)
+    with jsonl.reading(str(path)) as lines:
+        yield from jsonl.objects(lines, str(path))
 
 
 def text_lines(path: Path) -> Iterator[tuple[str, Place]]:
@@ -55,8 +28,8 @@ def text_lines(path: Path) -> Iterator[tuple[str, Place]]:
     Raises:
         InputError: the file cannot be read, or a line is not UTF-8.
     """
-    with _opened(path) as lines:
-        for text, place in _placed(jsonl.texts(lines, str(path)), lines):
+    with jsonl.reading(str(path)) as lines:
+        for text, place in jsonl.texts(lines, str(path)):
             if text.strip():
                 yield text.rstrip("\r\n"), place
 
@@ -101,11 +74,7 @@ def valid_text(text: str, place: Place) -> str:
     Raises:
         InputError: it is not.
     """
-    try:
-        return check_text(text, str(place))
-    except InputError as error:
-        error.details.update(asdict(place))
-        raise
+    return check_text(text, str(place), **place.details)
 
 
 def identifier(name: str, place: Place) -> str:
@@ -140,32 +109,3 @@ def is_number(text: str) -> bool:
         return math.isfinite(float(text))
     except ValueError:
         return False
-
-
-class _Lines:
-    """Passes the lines of a file on and remembers the place of the last one."""
-
-    def __init__(self, lines: Iterable[bytes], file: str) -> None:
-        self._lines = lines
-        self.place = Place(file, 0)
-
-    def __iter__(self) -> Iterator[bytes]:
-        for count, line in enumerate(self._lines, start=1):
-            self.place = Place(self.place.file, count)
-            yield line
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[_Lines]:
-    with jsonl.reading(str(path)) as lines:
-        yield _Lines(lines, str(path))
-
-
-def _placed(items: Iterator[tuple[T, str]], lines: _Lines) -> Iterator[tuple[T, Place]]:
-    """Items that a parser reads from ``lines``, one line at a time, each with its place; errors get it too."""
-    try:
-        for item, _ in items:
-            yield item, lines.place
-    except InputError as error:
-        error.details.update(asdict(lines.place))
-        raise

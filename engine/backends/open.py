@@ -71,11 +71,18 @@ def usable_providers(artifact: Artifact, precision: PrecisionChoice | None = Non
 
 
 def auto_precision(artifact: Artifact, provider: str) -> PrecisionChoice:
-    """The precision that ``"auto"`` takes on a provider for which the artifact has a graph or an engine."""
+    """The precision that ``"auto"`` takes on a provider.
+
+    Raises:
+        ArtifactError: the artifact has no graph or engine for the provider that ``"auto"`` may take.
+    """
     if not PROVIDERS[provider].runs_engines:
         return cast(PrecisionChoice, artifact.graph_to_run("auto", PROVIDERS[provider].dialects).precision)
     built = {engine.precision for engine in artifact.manifest.engines if engine.library == provider}
-    return next(name for name in artifact.manifest.auto_precisions() if name in built)
+    for name in artifact.manifest.auto_precisions():
+        if name in built:
+            return name
+    raise artifact.missing_graph_error("auto", PROVIDERS[provider].dialects)
 
 
 def _log_rejected_precisions(artifact: Artifact, chosen: str) -> None:

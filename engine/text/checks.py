@@ -16,8 +16,8 @@ from modernrank.errors import InputError
 Pair = tuple[str, str]
 
 
-def as_pair(pair: object, name: str) -> Pair:
-    """``pair`` as a tuple of two strings; ``name`` names it in errors.
+def as_pair(pair: object, name: str, **details: Any) -> Pair:
+    """``pair`` as a tuple of two strings; ``name`` names it in errors, which have the ``details``.
 
     Raises:
         InputError: it is not a tuple, list or array of two valid strings.
@@ -25,21 +25,22 @@ def as_pair(pair: object, name: str) -> Pair:
     if isinstance(pair, np.ndarray):
         pair = pair.tolist()
     if not isinstance(pair, tuple | list):
-        raise InputError(f"{name} is not a (query, document) tuple of two strings but {type(pair).__name__}", name=name)
+        raise InputError(f"{name} is not a (query, document) tuple of two strings but {type(pair).__name__}", **details)
     if len(pair) != 2 or not all(isinstance(text, str) for text in pair):
         kinds = ", ".join(type(text).__name__ for text in pair)
-        raise InputError(f"{name} is not a (query, document) tuple of two strings but ({kinds})", name=name)
-    return check_text(pair[0], f"{name}: its query"), check_text(pair[1], f"{name}: its document")
+        raise InputError(f"{name} is not a (query, document) tuple of two strings but ({kinds})", **details)
+    query, document = pair
+    return check_text(query, f"{name}: its query", **details), check_text(document, f"{name}: its document", **details)
 
 
-def check_text(text: object, name: str) -> str:
-    """``text``, if it is a string of valid Unicode; ``name`` names it in errors.
+def check_text(text: object, name: str, **details: Any) -> str:
+    """``text``, if it is a string of valid Unicode; ``name`` names it in errors, which have the ``details``.
 
     Raises:
         InputError: it is not.
     """
     if not isinstance(text, str):
-        raise InputError(f"{name} is not a string but {type(text).__name__}", name=name)
+        raise InputError(f"{name} is not a string but {type(text).__name__}", **details)
     if text.isascii():
         return str(text)
     try:
@@ -48,8 +49,8 @@ def check_text(text: object, name: str) -> str:
         raise InputError(
             f"{name} has a lone surrogate {text[error.start]!r} at character {error.start}, which is not valid "
             "Unicode; decode the text again, for instance with errors='replace'",
-            name=name,
             character=error.start,
+            **details,
         ) from error
     return str(text)
 
@@ -61,7 +62,7 @@ def check_texts(texts: Iterable[object], name: str) -> list[str]:
         InputError: ``texts`` is not a list or another iterable of strings.
     """
     values = _iterable(texts, f"{name}s", f"a list of {name}s")
-    return [check_text(text, f"{name} {index}") for index, text in enumerate(values)]
+    return [check_text(text, f"{name} {index}", index=index) for index, text in enumerate(values)]
 
 
 def check_pairs(pairs: Iterable[object]) -> Iterable[object]:

@@ -124,7 +124,7 @@ class PairEncoder:
         Raises:
             InputError: a pair is not two strings, is not valid Unicode, or is too long for ``truncation``.
         """
-        checked = [as_pair(pair, f"pair {index}") for index, pair in enumerate(pairs, start=first_index)]
+        checked = [as_pair(pair, f"pair {index}", index=index) for index, pair in enumerate(pairs, start=first_index)]
         texts = list(dict.fromkeys(text for pair in checked for text in pair))
         encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
         ids = {text: encoding.ids for text, encoding in zip(texts, encodings, strict=True)}

@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any, NoReturn
 
@@ -18,6 +19,34 @@ STANDARD = "-"
 JSON_LINES = (".jsonl", ".ndjson")
 # Fields that the result of a pair adds to its line.
 RESULT_FIELDS = ("score", "query_tokens_cut", "document_tokens_cut")
+
+
+@dataclass(frozen=True)
+class Place:
+    """A line of a file or of standard input, counted from 1.
+
+    >>> str(Place("pairs.jsonl", 3)), str(Place("-", 1))
+    ('line 3 of pairs.jsonl', 'line 1 of standard input')
+    """
+
+    file: str
+    line: int
+
+    def __str__(self) -> str:
+        return f"line {self.line} of {_shown(self.file)}"
+
+    @property
+    def details(self) -> dict[str, Any]:
+        """For the details of an error."""
+        return {"file": self.file, "line": self.line}
+
+    def error(self, problem: str, **details: Any) -> InputError:
+        """An error of which ``problem`` continues the sentence, and which has ``file`` and ``line`` in its details.
+
+        >>> str(Place("qrels.txt", 3).error("has 2 columns"))
+        'line 3 of qrels.txt has 2 columns'
+        """
+        return InputError(f"{self} {problem}", **self.details, **details)
 
 
 @contextmanager
@@ -70,11 +99,13 @@ class PairReader:
         for index, (record, place) in enumerate(objects(self._lines, self._source)):
             missing = [name for name in ("query", "document") if name not in record]
             if missing:
-                raise InputError(f'{place} has no "{missing[0]}"; a line is {{"query": .., "document": ..}}')
-            pair = as_pair((record.pop("query"), record.pop("document")), place)
+                raise place.error(f'has no "{missing[0]}"; a line is {{"query": .., "document": ..}}', field=missing[0])
+            pair = as_pair((record.pop("query"), record.pop("document")), str(place), **place.details)
             reserved = [name for name in RESULT_FIELDS if name in record]
             if reserved:
-                raise InputError(f'{place} has a field "{reserved[0]}", which the result would replace; rename it')
+                raise place.error(
+                    f'has a field "{reserved[0]}", which the result would replace; rename it', field=reserved[0]
+                )
             self._other_fields[index] = record
             yield pair
 
@@ -111,10 +142,10 @@ def read_documents(lines: Iterable[bytes], source: str) -> list[str]:
     return documents
 
 
-def _document(record: dict[str, Any], place: str) -> str:
+def _document(record: dict[str, Any], place: Place) -> str:
     if "document" not in record:
-        raise InputError(f'{place} has no "document"')
-    return check_text(record["document"], place)
+        raise place.error('has no "document"', field="document")
+    return check_text(record["document"], str(place), **place.details)
 
 
 def _is_json_array(content: bytes) -> bool:
@@ -124,8 +155,8 @@ def _is_json_array(content: bytes) -> bool:
         return False
 
 
-def objects(lines: Iterable[bytes], source: str) -> Iterator[tuple[dict[str, Any], str]]:
-    """Each line's JSON object, and its place in words; blank lines are skipped.
+def objects(lines: Iterable[bytes], source: str) -> Iterator[tuple[dict[str, Any], Place]]:
+    """Each line's JSON object, and its place; blank lines are skipped.
 
     Raises:
         InputError: a line is not a JSON object.
@@ -136,9 +167,9 @@ def objects(lines: Iterable[bytes], source: str) -> Iterator[tuple[dict[str, Any
         try:
             record = json.loads(text, parse_constant=_refuse_constant)
         except (ValueError, RecursionError) as error:
-            raise InputError(f"{place} is not JSON: {error}") from error
+            raise place.error(f"is not JSON: {error}") from error
         if not isinstance(record, dict):
-            raise InputError(f"{place} is not a JSON object but {type(record).__name__}")
+            raise place.error(f"is not a JSON object but {type(record).__name__}")
         yield record, place
 
 
@@ -146,19 +177,19 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a JSON value")
 
 
-def texts(lines: Iterable[bytes], source: str) -> Iterator[tuple[str, str]]:
-    """Each line as text, and its place in words.
+def texts(lines: Iterable[bytes], source: str) -> Iterator[tuple[str, Place]]:
+    """Each line as text, and its place.
 
     Raises:
         InputError: a line is not UTF-8.
     """
     for number, line in enumerate(lines, start=1):
-        place = f"line {number} of {_shown(source)}"
+        place = Place(source, number)
         try:
             # Windows editors begin a file with a byte order mark, which is no part of the text.
             yield line.decode("utf-8-sig" if number == 1 else "utf-8"), place
         except UnicodeDecodeError as error:
-            raise InputError(f"{place} is not UTF-8 ({error.reason} at byte {error.start})") from error
+            raise place.error(f"is not UTF-8 ({error.reason} at byte {error.start})", byte=error.start) from error
 
 
 def _shown(source: str) -> str:
