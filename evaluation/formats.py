@@ -20,8 +20,9 @@ from typing import Any
 
 from modernrank.artifact.hashing import sha256_of
 from modernrank.errors import InputError
+from modernrank.text.jsonl import Place
 
-from .lines import Place, columns, identifier, is_number, json_lines, number, string_field, text_lines, valid_text
+from .lines import columns, identifier, is_number, json_lines, number, string_field, text_lines, valid_text
 
 QUERIES, CORPUS, QRELS, CANDIDATES = "queries.jsonl", "corpus.jsonl", "qrels/test.tsv", "candidates.run"
 SHOWN = 3  # ids in a note
