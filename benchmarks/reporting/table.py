@@ -8,6 +8,12 @@ from .result import NOISY_SPREAD, Measurement, Result
 
 BASELINES = ("sentence-transformers fp32", "transformers fp32")
 Column = tuple[str, Callable[[Measurement], str]]
+# Shown for every measurement, failed ones included; the other columns are shown if one has a figure.
+IDENTITY: tuple[Column, ...] = (
+    ("contender", lambda m: m.contender),
+    ("scenario", lambda m: m.scenario),
+    ("workload", lambda m: m.workload),
+)
 
 
 def markdown(result: Result, baseline: str | None = None) -> str:
@@ -17,7 +23,9 @@ def markdown(result: Result, baseline: str | None = None) -> str:
         result: of one run.
         baseline: the contender whose speed counts as 1; by default sentence-transformers' or transformers' fp32.
     """
-    columns = [column for column in _columns(result, baseline) if any(column[1](m) for m in result.measurements)]
+    measured = [m for m in result.measurements if not m.error]  # a failed one has no figures
+    columns = [column for column in _columns(result, baseline) if any(column[1](m) for m in measured)]
+    columns = [*IDENTITY, *(columns or [("result", str)])]
     lines = [
         _environment(result),
         "",
@@ -26,7 +34,8 @@ def markdown(result: Result, baseline: str | None = None) -> str:
     ]
     for measurement in result.measurements:
         if measurement.error:
-            lines.append(f"| {measurement.contender} | {measurement.workload} | failed: {_cell(measurement.error)} |")
+            cells = [*(cell(measurement) for _, cell in IDENTITY), f"failed: {_cell(measurement.error)}"]
+            lines.append("| " + " | ".join(cells) + " |")
         else:
             lines.append("| " + " | ".join(cell(measurement) for _, cell in columns) + " |")
     warnings = [warning for m in result.measurements for warning in noise(m)]
@@ -51,9 +60,6 @@ def _columns(result: Result, baseline: str | None) -> list[Column]:
         return f"{slow / m.median:.2f}" if slow and m.seconds else ""
 
     return [
-        ("contender", lambda m: m.contender),
-        ("scenario", lambda m: m.scenario),
-        ("workload", lambda m: m.workload),
         ("parameters", lambda m: ", ".join(f"{name} {value}" for name, value in m.parameters.items())),
         ("pairs/s", lambda m: f"{m.pairs_per_second:.1f}"),
         ("tokens/s", lambda m: f"{m.tokens_per_second:,.0f}"),

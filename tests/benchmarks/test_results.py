@@ -93,6 +93,20 @@ def test_the_table_shows_speed_fidelity_and_failures() -> None:
     assert "a processor, 2 threads" in table and "commit abc" in table and "Noisy" not in table
 
 
+def test_a_result_of_failures_alone_gives_a_table() -> None:
+    failed = [Measurement(name, "query", "mix", error="it broke") for name in ("first", "second")]
+    rows = markdown(Result(ENVIRONMENT, failed)).splitlines()[-2:]
+    assert [row.split(" | ")[0] for row in rows] == ["| first", "| second"]
+    assert all("it broke" in row for row in rows)
+
+
+def test_a_failure_before_a_measurement_leaves_the_columns_as_they_are() -> None:
+    ours = measurement()
+    failed = Measurement("other", "query", "mix", error="it broke")
+    first, last = (markdown(Result(ENVIRONMENT, rows)).splitlines() for rows in ([failed, ours], [ours, failed]))
+    assert sorted(first) == sorted(last)
+
+
 def test_noise_is_told() -> None:
     table = markdown(Result(ENVIRONMENT, [measurement(seconds=[1.0, 1.0, 1.5, 1.6, 1.1, 1.7])]))
     assert "Noisy: half of the samples of modernrank int8 on mix (query) spread over" in table
