@@ -1,7 +1,7 @@
-"""The one format of all results: what was measured, its raw samples, and all that it depends on.
+"""The one format of all results: what was measured, its raw samples, and everything that they depend on.
 
-A file is a ``Result``; ``Measurement`` is one contender in one scenario on one workload. Tables, plots and comparisons
-are made from files alone, so that anything shown can be made again from what is kept.
+A file is a ``Result``; a ``Measurement`` is one contender in one scenario on one workload. Tables, plots and
+comparisons are made from files alone, so that they can be made again at any time.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -17,9 +18,9 @@ from typing import Any
 
 from modernrank.errors import InputError
 
-SCHEMA = 1
+SCHEMA = 2
 PERCENTILES = (50.0, 90.0, 99.0, 99.9)
-# Half of the samples lie within this share of their median on a quiet machine.
+# On a quiet machine the distance between the quartiles is at most this share of the median.
 NOISY_SPREAD = 0.1
 
 Parameters = dict[str, float | int | str]
@@ -29,25 +30,37 @@ Parameters = dict[str, float | int | str]
 class Measurement:
     """One contender in one scenario on one workload.
 
-    contender:     who: ``"modernrank int8"``, ``"sentence-transformers fp32"``.
+    contender:     its name, which is shown: ``"modernrank int8"``, ``"sentence-transformers fp32"``.
     scenario:      how calls arrive: ``query``, ``single``, ``offline``, ``server`` or ``cold``.
-    workload:      what is scored: ``"mix"``, ``"128 tokens"`` or a file's name.
-    parameters:    of the scenario: documents a query, batch size, arrivals a second.
-    pairs, tokens: of all samples together; tokens are those of the pairs, padding left out.
-    seconds:       one sample a call, in the order in which they were taken.
-    elapsed:       wall time of all calls; less than the sum of ``seconds`` where calls overlap.
-    padding:       share of the computed tokens that was padding; None where it is not known.
-    stages:        seconds by stage, summed over threads, of all calls together.
-    peak_memory:   most bytes resident while it ran.
-    fidelity:      of the scores, against the reference of the same run: largest difference, RMS over the deviation ..
-    details:       what a scenario found besides, such as the parts of a cold start.
-    error:         why there is nothing else: the contender failed.
+    workload:      name of the pairs that are scored: ``"mix"``, ``"128 tokens"`` or a file's name.
+    parameters:    of the scenario: documents in a query, batch size, arrivals in a second.
+    ours:          whether the contender is modernrank.
+    precision:     what the contender computes in: ``"int8"``; "" if it is unknown.
+    provider:      modernrank's provider (``"cpu"``, ``"tensorrt"``), or a peer's torch device; "" if it is unknown.
+    tokens_per_pair: number of tokens in every pair; None if pairs differ in length.
+    flops_per_token: number of operations that a token costs in the linear layers of the graph that ran; None if it is
+                   unknown. An addition counts as one, and so does a multiplication.
+    pairs, tokens: sums over all samples, without padding.
+    seconds:       a sample for each call, in the order in which the calls were made.
+    elapsed:       wall time of all calls, seconds. It is less than the sum of ``seconds`` if calls overlap.
+    padding:       share of the computed tokens that was padding; None if it is unknown.
+    stages:        seconds in each stage, summed over threads and calls.
+    peak_memory:   maximum number of resident bytes during the calls; None if it is unknown.
+    fidelity:      how the scores differ from those of the reference: largest difference, relative RMS error, ...
+    runtime:       what ran, as the contender reports it.
+    details:       further figures of a scenario, such as the parts of a cold start.
+    error:         why the contender failed; the figures are then missing.
     """
 
     contender: str
     scenario: str
     workload: str
     parameters: Parameters = field(default_factory=dict)
+    ours: bool = False
+    precision: str = ""
+    provider: str = ""
+    tokens_per_pair: int | None = None
+    flops_per_token: int | None = None
     pairs: int = 0
     tokens: int = 0
     seconds: list[float] = field(default_factory=list)
@@ -62,22 +75,22 @@ class Measurement:
 
     @property
     def key(self) -> tuple[str, str, str, str]:
-        """What makes two measurements comparable."""
+        """Two measurements with the same key can be compared."""
         return (self.contender, self.scenario, self.workload, json.dumps(self.parameters, sort_keys=True))
 
     @property
     def median(self) -> float:
-        """Of the samples, seconds."""
+        """Median of the samples, seconds."""
         return statistics.median(self.seconds)
 
     @property
     def pairs_per_second(self) -> float:
-        """Over the wall time where calls overlap, else at the median call, which a disturbed one does not move."""
+        """Throughput over the wall time if calls overlap, else that of the median call, which outliers do not move."""
         return self._rate(self.pairs)
 
     @property
     def tokens_per_second(self) -> float:
-        """As ``pairs_per_second``."""
+        """Throughput in tokens, computed as ``pairs_per_second``."""
         return self._rate(self.tokens)
 
     def _rate(self, amount: int) -> float:
@@ -87,7 +100,7 @@ class Measurement:
 
     @property
     def percentiles(self) -> dict[str, float]:
-        """Nearest-rank percentiles of the samples, those only that their count carries.
+        """Nearest-rank percentiles of the samples, seconds. Those that need more samples are omitted.
 
         >>> Measurement("a", "single", "b", seconds=[1.0, 2.0, 3.0]).percentiles
         {'p50': 2.0}
@@ -96,7 +109,7 @@ class Measurement:
 
     @property
     def spread(self) -> float:
-        """Distance between the quartiles over the median; 0 for fewer than four samples."""
+        """Distance between the quartiles divided by the median; 0 for fewer than four samples."""
         if len(self.seconds) < 4:
             return 0.0
         low, middle, high = statistics.quantiles(self.seconds, n=4)
@@ -104,7 +117,7 @@ class Measurement:
 
 
 def percentiles(seconds: Sequence[float]) -> Iterator[tuple[str, float]]:
-    """``("p99", seconds)`` for each percentile beyond which at least one sample of a hundred, say, can lie."""
+    """``("p99", seconds)`` for each percentile above which at least one sample lies: p99 requires 100 samples."""
     ordered = sorted(seconds)
     for percentile in PERCENTILES:
         share = percentile / 100
@@ -114,33 +127,68 @@ def percentiles(seconds: Sequence[float]) -> Iterator[tuple[str, float]]:
 
 @dataclass(frozen=True)
 class Result:
-    """One run of the suite. ``environment`` holds machine, versions, peaks, artifact, commit, seed and command."""
+    """The measurements of one run.
+
+    environment:  machine, versions, peaks, artifacts, commit, seed and command.
+    measurements: in the order of the table.
+    """
 
     environment: dict[str, Any]
     measurements: list[Measurement]
-    schema: int = SCHEMA
 
     def write(self, path: Path) -> None:
-        """As JSON: whole, or not at all."""
+        """Write JSON. The file appears whole, or not at all."""
         partial = path.with_suffix(path.suffix + ".part")
-        partial.write_text(json.dumps(dataclasses.asdict(self), indent=1) + "\n", encoding="utf-8")
+        content = {"schema": SCHEMA, **dataclasses.asdict(self)}
+        partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
         partial.replace(path)
 
     @staticmethod
     def read(path: Path) -> Result:
-        """The result in ``path``.
+        """The result in ``path``, of this schema or of an earlier one.
 
         Raises:
-            InputError: it cannot be read, is no result, or one of another schema.
+            InputError: the file cannot be read, is not a result, or has a later schema.
         """
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-            if found["schema"] != SCHEMA:
-                raise InputError(f"{path} has schema {found['schema']}, this version reads {SCHEMA}; measure again")
-            return Result(found["environment"], [Measurement(**entry) for entry in found["measurements"]])
+            content = json.loads(path.read_text(encoding="utf-8"))
+            schema, environment = content["schema"], content["environment"]
+            if schema not in (1, SCHEMA):
+                raise InputError(
+                    f"{path} has schema {schema}, and this version reads 1 and {SCHEMA}; update modernrank, or "
+                    "measure again",
+                    file=str(path),
+                    schema=schema,
+                )
+            entries = content["measurements"]
+            if schema == 1:
+                entries = [_with_fields_of_schema_2(entry, environment) for entry in entries]
+            return Result(environment, [Measurement(**entry) for entry in entries])
         except OSError as error:
-            raise InputError(f"cannot read {path}: {error.strerror}") from error
+            raise InputError(f"cannot read {path}: {error.strerror}", file=str(path)) from error
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(
-                f"{path} is not a result of `modernrank bench` ({type(error).__name__}: {error})"
+                f"{path} is not a result of `modernrank bench` ({type(error).__name__}: {error})", file=str(path)
             ) from error
+
+
+def _with_fields_of_schema_2(entry: dict[str, Any], environment: dict[str, Any]) -> dict[str, Any]:
+    """A measurement of schema 1, with the fields that schema 1 only expressed in names.
+
+    There a contender was called ``"modernrank int8"`` or ``"modernrank int8 tensorrt"`` (a provider other than the CPU
+    came last), a peer ``"transformers bf16"`` or ``"transformers bf16, compiled"``; a workload of pairs of one length
+    was called ``"128 tokens"``. The environment held the operations per token, which were those of the CPU's graph.
+    """
+    contender, runtime = entry["contender"], entry.get("runtime", {})
+    words = re.findall(r"[\w-]+", contender)
+    named = next((word for word in words if word in ("int8", "bf16", "fp16", "fp32")), "")
+    length = re.fullmatch(r"(\d+) tokens", entry["workload"])
+    ours = words[0] == "modernrank"
+    on_cpu = words[-1] == named
+    return entry | {
+        "ours": ours,
+        "precision": runtime.get("precision", named),
+        "provider": runtime.get("provider", ""),
+        "tokens_per_pair": int(length[1]) if length else None,
+        "flops_per_token": environment.get("artifact", {}).get("linear_flops") if ours and on_cpu else None,
+    }

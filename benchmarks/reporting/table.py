@@ -1,4 +1,4 @@
-"""Results as a Markdown table. Everything in it is computed from the file's samples."""
+"""A result as a Markdown table. Every figure is computed from the samples in the result."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ IDENTITY: tuple[Column, ...] = (
 
 
 def markdown(result: Result, baseline: str | None = None) -> str:
-    """The environment in a line, a table, and a warning for each noisy row.
+    """A line about the environment, the table, and a warning for each noisy measurement.
 
     Args:
-        result: of one run.
-        baseline: the contender whose speed counts as 1; by default sentence-transformers' or transformers' fp32.
+        result: its environment, and its measurements in the order of the rows.
+        baseline: name of the contender whose speed counts as 1; by default the first of BASELINES in the result.
     """
     measured = [m for m in result.measurements if not m.error]  # a failed one has no figures
     columns = [column for column in _columns(result, baseline) if any(column[1](m) for m in measured)]
@@ -43,31 +43,32 @@ def markdown(result: Result, baseline: str | None = None) -> str:
 
 
 def noise(measurement: Measurement) -> list[str]:
-    """A warning where the samples of like calls spread too far for a small difference to mean anything."""
+    """A warning if the samples vary so much that small differences mean nothing; otherwise no line.
+
+    The server scenario is never flagged: there, latencies vary because queries wait for each other.
+    """
     if measurement.scenario == "server" or measurement.spread <= NOISY_SPREAD:
         return []
-    return [
-        f"Noisy: half of the samples of {measurement.contender} on {measurement.workload} "
-        f"({measurement.scenario}) spread over {measurement.spread:.0%} of their median."
-    ]
+    name = f"{measurement.contender} on {measurement.workload} ({measurement.scenario})"
+    return [f"Flagged as noisy: {name}. Half of its samples spread over {measurement.spread:.0%} of the median."]
 
 
 def _columns(result: Result, baseline: str | None) -> list[Column]:
-    base = _baselines(result, baseline)
+    baselines = _baselines(result, baseline)
 
-    def times(m: Measurement) -> str:
-        slow = base.get((m.scenario, m.workload))
-        return f"{slow / m.median:.2f}" if slow and m.seconds else ""
+    def speed_up(m: Measurement) -> str:
+        seconds = baselines.get((m.scenario, m.workload))
+        return f"{seconds / m.median:.2f}" if seconds else ""
 
     return [
         ("parameters", lambda m: ", ".join(f"{name} {value}" for name, value in m.parameters.items())),
         ("pairs/s", lambda m: f"{m.pairs_per_second:.1f}"),
         ("tokens/s", lambda m: f"{m.tokens_per_second:,.0f}"),
-        ("times", times),
+        ("speed-up", speed_up),
         ("latency, ms", _latency),
-        ("of the peak", lambda m: _share_of_peak(result, m)),
+        ("share of peak", lambda m: _share_of_peak(result, m)),
         ("padding", lambda m: "" if m.padding is None else f"{m.padding:.1%}"),
-        ("time spent", _stages),
+        ("time by stage", _stages),
         ("peak memory", lambda m: f"{m.peak_memory / 1e6:,.0f} MB" if m.peak_memory else ""),
         ("largest difference", lambda m: _figure(m, "largest_difference", ".1e")),
         ("RMS error", lambda m: _figure(m, "rms", ".2%")),
@@ -76,28 +77,27 @@ def _columns(result: Result, baseline: str | None) -> list[Column]:
 
 
 def _baselines(result: Result, baseline: str | None) -> dict[tuple[str, str], float]:
-    """Median seconds of the baseline, by scenario and workload; at its default batch, which is its last entry."""
-    names = [baseline] if baseline else list(BASELINES)
-    found: dict[tuple[str, str], float] = {}
-    for name in reversed(names):
+    """Median seconds of the baseline, by scenario and workload; at its largest batch, which is its last measurement."""
+    medians: dict[tuple[str, str], float] = {}
+    for name in [baseline] if baseline else reversed(BASELINES):
         for m in result.measurements:
             if m.contender == name and m.seconds:
-                found[m.scenario, m.workload] = m.median
-    return found
+                medians[m.scenario, m.workload] = m.median
+    return medians
 
 
 def _share_of_peak(result: Result, m: Measurement) -> str:
-    """Operations of the linear layers a second, over the most that this machine's matrix products were seen to do."""
-    flops = result.environment.get("artifact", {}).get("linear_flops")
-    peak = result.environment.get("peak", {}).get(m.contender.rpartition(" ")[2])
-    if not (flops and peak and m.contender.startswith("modernrank") and m.scenario != "cold"):
+    """Operations of the linear layers in a second, divided by the rate of this machine's matrix products."""
+    peak = result.environment.get("peak", {}).get(m.precision)
+    if not (m.flops_per_token and peak and m.scenario != "cold"):
         return ""
-    return f"{m.tokens_per_second * flops / peak / 1e9:.0%}"
+    return f"{m.tokens_per_second * m.flops_per_token / peak / 1e9:.0%}"
 
 
 def _latency(m: Measurement) -> str:
     shown = ", ".join(f"{name} {seconds * 1e3:,.1f}" for name, seconds in m.percentiles.items())
-    return f"{shown} of {len(m.seconds)}"
+    samples = f"{len(m.seconds)} sample{'' if len(m.seconds) == 1 else 's'}"
+    return f"{shown} ({samples})" if shown else samples
 
 
 def _stages(m: Measurement) -> str:
@@ -110,12 +110,12 @@ def _figure(m: Measurement, name: str, form: str) -> str:
 
 
 def _environment(result: Result) -> str:
-    found = result.environment
-    machine = found["machine"]
-    peak = ", ".join(f"{kind} {rate:,.0f} GOP/s" for kind, rate in found.get("peak", {}).items())
-    versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
-    text = f"{machine['processor']}, {machine['threads']} threads; {versions}; commit {found['commit']}"
-    return f"{text}; matrix products at most {peak}." if peak else f"{text}."
+    environment = result.environment
+    machine = environment["machine"]
+    peak = ", ".join(f"{kind} {rate:,.0f} GOP/s" for kind, rate in environment.get("peak", {}).items())
+    versions = ", ".join(f"{name} {version}" for name, version in environment["versions"].items())
+    text = f"{machine['processor']}, {machine['threads']} threads; {versions}; commit {environment['commit']}"
+    return f"{text}; peak of matrix products: {peak}." if peak else f"{text}."
 
 
 def _cell(text: str) -> str:

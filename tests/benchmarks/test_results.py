@@ -1,8 +1,8 @@
-"""Results: what their samples carry, how they are kept, shown, drawn and compared."""
+"""Results: their percentiles, and how they are kept, shown, drawn and compared."""
 
-import dataclasses
 import json
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,7 @@ from modernrank import InputError
 from modernrank.benchmarks.reporting.compare import compare
 from modernrank.benchmarks.reporting.plots import plot
 from modernrank.benchmarks.reporting.result import Measurement, Result
-from modernrank.benchmarks.reporting.table import markdown
+from modernrank.benchmarks.reporting.table import markdown, noise
 from support.layout import ROOT
 
 ENVIRONMENT = {
@@ -21,7 +21,21 @@ ENVIRONMENT = {
     "versions": {"modernrank": "0"},
     "commit": "abc",
     "peak": {"int8": 800.0},
-    "artifact": {"linear_flops": 10**9},
+}
+FOLDER = ROOT / "benchmarks" / "results"
+FILES = [path for path in sorted(FOLDER.glob("*.json")) if "measurements" in json.loads(path.read_text())]
+# The plots for which each of these files has the data. A new file needs an entry.
+PLOTS = {
+    "one-pair-zen3-2cores": set(),
+    "peers-8192-zen3-2cores": {"throughput"},
+    "peers-fidelity-outliers": {"throughput"},
+    "peers-fidelity-plain": {"throughput"},
+    "peers-lengths-zen3-2cores": {"throughput", "length"},
+    "peers-passages-zen3-2cores": {"throughput", "batch"},
+    "peers-passages-zen4-2cores": {"throughput", "batch"},
+    "query-fp32-zen3-2cores": set(),
+    "query-int8-zen3-2cores": set(),
+    "server-zen3-2cores": {"load"},
 }
 
 
@@ -33,10 +47,21 @@ def measurement(
     return Measurement(contender, **{**known, **fields})  # type: ignore[arg-type]
 
 
+def table_rows(*measurements: Measurement) -> list[dict[str, str]]:
+    """The rows of the table of these measurements, by column title."""
+    return rows_of(Result(ENVIRONMENT, [*measurements]))
+
+
+def rows_of(result: Result) -> list[dict[str, str]]:
+    lines = markdown(result).splitlines()
+    titles, _, *rows = [re.split(r" (?<!\\)\| ", line.strip("| ")) for line in lines if line.startswith("|")]
+    return [dict(zip(titles, row, strict=False)) for row in rows]
+
+
 @given(st.lists(st.floats(1e-6, 1e3), min_size=1, max_size=400))
 def test_a_percentile_is_a_sample_with_its_share_at_or_below_it(seconds: list[float]) -> None:
-    found = Measurement("a", "single", "b", seconds=seconds).percentiles
-    for name, value in found.items():
+    percentiles = Measurement("a", "single", "b", seconds=seconds).percentiles
+    for name, value in percentiles.items():
         share = float(name[1:]) / 100
         assert value in seconds
         assert sum(s <= value for s in seconds) >= math.floor(share * len(seconds))
@@ -54,62 +79,128 @@ def test_a_percentile_is_a_sample_with_its_share_at_or_below_it(seconds: list[fl
         (999, ["p50", "p90", "p99"]),
     ],
 )
-def test_a_percentile_that_the_count_cannot_carry_is_not_there(count: int, names: list[str]) -> None:
+def test_percentiles_that_need_more_samples_are_omitted(count: int, names: list[str]) -> None:
     assert list(Measurement("a", "single", "b", seconds=[1.0] * count).percentiles) == names
 
 
 def test_a_result_is_read_as_it_was_written(tmp_path: Path) -> None:
-    written = Result(ENVIRONMENT, [measurement(), measurement("other", error="it broke", seconds=2.0)])
+    fields = {"ours": True, "precision": "int8", "provider": "cpu", "tokens_per_pair": 128, "flops_per_token": 10}
+    written = Result(ENVIRONMENT, [measurement(**fields), measurement("other", error="it broke", seconds=2.0)])
     written.write(tmp_path / "result.json")
     assert Result.read(tmp_path / "result.json") == written
     assert [path.name for path in tmp_path.iterdir()] == ["result.json"]
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    "text",
     [
-        ("not json", "is not a result of"),
-        ("[]", "is not a result of"),
-        ('{"schema": 99}', "has schema 99, this version reads 1; measure again"),
-        ('{"schema": 1, "environment": {}, "measurements": [{"who": 1}]}', "is not a result of"),
+        "not json",
+        "[]",
+        '{"schema": 99, "environment": {}, "measurements": []}',
+        '{"schema": 2, "environment": {}, "measurements": [{"who": 1}]}',
     ],
 )
-def test_what_is_no_result_is_refused(tmp_path: Path, text: str, message: str) -> None:
+def test_other_files_are_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "result.json").write_text(text)
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(InputError, match=r"result\.json") as error:
         Result.read(tmp_path / "result.json")
-    with pytest.raises(InputError, match="cannot read"):
+    assert error.value.details["file"] == str(tmp_path / "result.json")
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"absent\.json"):
         Result.read(tmp_path / "absent.json")
 
 
-def test_the_table_shows_speed_fidelity_and_failures() -> None:
-    ours = measurement(fidelity={"rms": 0.004}, padding=0.0)
-    slow = measurement("sentence-transformers fp32", seconds=9.0)
+@pytest.mark.parametrize(
+    ("contender", "workload", "runtime", "fields"),
+    [
+        ("modernrank int8", "128 tokens", {"precision": "int8", "provider": "cpu"}, (True, "int8", "cpu", 128, 7)),
+        ("modernrank fp16 cuda", "mix", {"precision": "fp16", "provider": "cuda"}, (True, "fp16", "cuda", None, None)),
+        ("modernrank fp32", "mix", {}, (True, "fp32", "", None, 7)),
+        ("transformers bf16, compiled", "32 x 128 tokens", {}, (False, "bf16", "", None, None)),
+        ("sentence-transformers OpenVINO", "a.jsonl", {}, (False, "", "", None, None)),
+    ],
+)
+def test_fields_that_schema_1_expressed_in_names(
+    tmp_path: Path, contender: str, workload: str, runtime: dict[str, str], fields: tuple[object, ...]
+) -> None:
+    entry = {"contender": contender, "scenario": "query", "workload": workload, "runtime": runtime}
+    old = {"schema": 1, "environment": {"artifact": {"linear_flops": 7}}, "measurements": [entry]}
+    (tmp_path / "old.json").write_text(json.dumps(old))
+    (m,) = Result.read(tmp_path / "old.json").measurements
+    assert (m.ours, m.precision, m.provider, m.tokens_per_pair, m.flops_per_token) == fields
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_the_results_of_this_repository_are_shown_and_drawn(path: Path, tmp_path: Path) -> None:
+    result = Result.read(path)
+    rows = rows_of(result)
+    assert [row["contender"] for row in rows] == [m.contender for m in result.measurements]
+    with_share = [m for m in result.measurements if m.ours and m.scenario != "cold"]
+    with_share = [m for m in with_share if m.precision in result.environment["peak"]]
+    if "linear_flops" not in json.loads(path.read_text())["environment"]["artifact"]:
+        with_share = []  # an early file
+    assert [row["contender"] for row in rows if row.get("share of peak")] == [m.contender for m in with_share]
+    try:
+        names = {file.stem for file in plot(result, tmp_path, "svg")}
+    except InputError:
+        names = set()
+    assert names == PLOTS[path.stem]
+
+
+def test_the_table_shows_speed_and_fidelity() -> None:
+    fields = {"ours": True, "precision": "int8", "flops_per_token": 10**9}
+    ours = measurement(fidelity={"rms": 0.004}, padding=0.0, **fields)
+    row, slower = table_rows(ours, measurement("sentence-transformers fp32", seconds=9.0))
+    assert row["speed-up"] == "9.00"
+    assert slower["speed-up"] == "1.00"
+    assert row["RMS error"] == "0.40%"
+    assert row["padding"] == "0.0%"
+    assert row["share of peak"] == "50%"
+    assert row["latency, ms"].startswith("p50 1,010.0, p90 ")
+    assert "10 samples" in row["latency, ms"]
+
+
+@pytest.mark.parametrize("missing", [{"precision": "fp32"}, {"flops_per_token": None}, {"scenario": "cold"}])
+def test_a_share_of_the_peak_requires_what_it_is_computed_from(missing: dict[str, object]) -> None:
+    fields = {"precision": "int8", "flops_per_token": 10**9} | missing
+    (row,) = table_rows(measurement(**fields))
+    assert "share of peak" not in row
+
+
+def test_the_table_begins_with_the_environment() -> None:
+    line = markdown(Result(ENVIRONMENT, [measurement()])).splitlines()[0]
+    for fact in ("a processor", "2 threads", "abc", "800 GOP/s"):
+        assert fact in line
+
+
+def test_a_failure_stays_in_the_table_with_its_error() -> None:
     broken = Measurement("sentence-transformers OpenVINO", "query", "mix", error="no such | architecture")
-    table = markdown(Result(ENVIRONMENT, [ours, slow, broken]))
-    own = next(line for line in table.splitlines() if line.startswith("| modernrank int8"))
-    assert "| 9.00 |" in own and "0.40%" in own and "p50" in own and "of 10" in own and "50%" in own
-    assert "failed: no such \\| architecture" in table
-    assert "a processor, 2 threads" in table and "commit abc" in table and "Noisy" not in table
+    _, row = table_rows(measurement(), broken)
+    assert row["contender"] == "sentence-transformers OpenVINO"
+    assert row["workload"] == "mix"
+    assert any("no such \\| architecture" in cell for cell in row.values())
 
 
 def test_a_result_of_failures_alone_gives_a_table() -> None:
     failed = [Measurement(name, "query", "mix", error="it broke") for name in ("first", "second")]
-    rows = markdown(Result(ENVIRONMENT, failed)).splitlines()[-2:]
-    assert [row.split(" | ")[0] for row in rows] == ["| first", "| second"]
-    assert all("it broke" in row for row in rows)
+    rows = table_rows(*failed)
+    assert [row["contender"] for row in rows] == ["first", "second"]
+    assert all("it broke" in row["result"] for row in rows)
 
 
 def test_a_failure_before_a_measurement_leaves_the_columns_as_they_are() -> None:
-    ours = measurement()
     failed = Measurement("other", "query", "mix", error="it broke")
-    first, last = (markdown(Result(ENVIRONMENT, rows)).splitlines() for rows in ([failed, ours], [ours, failed]))
-    assert sorted(first) == sorted(last)
+    assert table_rows(failed, measurement()) == table_rows(measurement(), failed)[::-1]
 
 
-def test_noise_is_told() -> None:
-    table = markdown(Result(ENVIRONMENT, [measurement(seconds=[1.0, 1.0, 1.5, 1.6, 1.1, 1.7])]))
-    assert "Noisy: half of the samples of modernrank int8 on mix (query) spread over" in table
+@pytest.mark.parametrize(("scenario", "flagged"), [("query", True), ("server", False)])
+def test_noise_is_flagged(scenario: str, flagged: bool) -> None:
+    noisy = measurement(seconds=[1.0, 1.0, 1.5, 1.6, 1.1, 1.7], scenario=scenario, elapsed=9.0)
+    assert bool(noise(noisy)) == flagged
+    assert not noise(measurement())
+    assert all(line in markdown(Result(ENVIRONMENT, [noisy])) for line in noise(noisy))
 
 
 @pytest.mark.parametrize(
@@ -117,45 +208,52 @@ def test_noise_is_told() -> None:
 )
 def test_compare_tells_change_from_noise(factor: float, verdict: str) -> None:
     before, after = (Result(ENVIRONMENT, [measurement(seconds=s)]) for s in (1.0, factor))
-    found = compare(before, after, threshold=0.05)
-    assert [change.verdict for change in found.changes] == [verdict]
-    assert found.slower == (verdict == "slower")
-    assert f"{verdict}  modernrank int8, query, mix" in str(found.changes[0])
+    comparison = compare(before, after, threshold=0.05)
+    (change,) = comparison.changes
+    assert change.verdict == verdict
+    assert change.ratio == pytest.approx(factor)
+    assert comparison.slower == (verdict == "slower")
+    assert verdict in str(change)
 
 
-def test_compare_judges_no_few_samples_and_names_what_has_no_match() -> None:
-    few = [measurement(seconds=[1.0] * 4), measurement("gone")]
-    now = [measurement(seconds=[9.0] * 4), Measurement("broken", "query", "mix", error="it broke")]
-    found = compare(Result(ENVIRONMENT, few), Result(ENVIRONMENT, now), 0.05)
-    assert [change.verdict for change in found.changes] == ["too few"]
-    assert not found.slower
-    assert found.unmatched == ["broken on mix failed: it broke", "only before: gone query mix {}"]
+def test_few_samples_are_not_judged() -> None:
+    before, after = (Result(ENVIRONMENT, [measurement(seconds=[s] * 4)]) for s in (1.0, 9.0))
+    comparison = compare(before, after, 0.05)
+    assert [change.verdict for change in comparison.changes] == ["too few samples"]
+    assert not comparison.slower
 
 
-def test_plots_are_drawn_from_what_is_there(tmp_path: Path) -> None:
-    rows = [
+def test_compare_names_what_has_no_match() -> None:
+    before = [measurement(), measurement("gone")]
+    after = [measurement(), Measurement("broken", "query", "mix", error="it broke"), measurement("new")]
+    failed, gone, new = compare(Result(ENVIRONMENT, before), Result(ENVIRONMENT, after), 0.05).unmatched
+    assert "it broke" in failed
+    assert "gone" in gone
+    assert "new" in new
+
+
+def rows_with_everything() -> list[Measurement]:
+    """Measurements with the data of every plot."""
+    return [
         measurement(),
         measurement("peer", 3.0, parameters={"batch": 1}),
         measurement("peer", 2.0, parameters={"batch": 8}),
+        *(measurement(workload=f"{n} tokens", tokens_per_pair=n) for n in (128, 512)),
+        *(measurement(scenario="server", parameters={"rate": rate}, elapsed=9.0) for rate in (1.0, 2.0)),
     ]
-    rows += [measurement(workload=f"{length} tokens") for length in (128, 512)]
-    rows += [measurement(scenario="server", parameters={"rate": rate}, elapsed=9.0) for rate in (1.0, 2.0)]
-    files = plot(Result(ENVIRONMENT, rows), tmp_path, "svg")
+
+
+def test_plots_are_drawn_for_which_there_is_data(tmp_path: Path) -> None:
+    result = Result(ENVIRONMENT, rows_with_everything())
+    files = plot(result, tmp_path, "svg")
     assert [file.name for file in files] == ["throughput.svg", "batch.svg", "length.svg", "load.svg"]
     assert all(file.read_text().lstrip().startswith("<?xml") for file in files)
     first = files[0].read_bytes()
-    plot(Result(ENVIRONMENT, rows), tmp_path, "svg")
+    plot(result, tmp_path, "svg")
     assert files[0].read_bytes() == first, "the same result must give the same file"
 
 
-def test_a_result_without_anything_to_draw_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="nothing to draw"):
-        plot(Result(ENVIRONMENT, [measurement()]), tmp_path, "png")
-
-
-def test_the_results_of_this_repository_can_be_read() -> None:
-    folder = ROOT / "benchmarks" / "results"
-    for path in folder.glob("*.json"):
-        if "measurements" in json.loads(path.read_text()):
-            assert all(dataclasses.asdict(m) for m in Result.read(path).measurements)
-            assert markdown(Result.read(path))
+def test_calls_of_many_pairs_are_not_drawn_by_the_length_of_one(tmp_path: Path) -> None:
+    rows = [measurement(tokens_per_pair=n, parameters={"documents": 32}, workload=str(n)) for n in (128, 512)]
+    with pytest.raises(InputError):
+        plot(Result(ENVIRONMENT, rows), tmp_path, "svg")
