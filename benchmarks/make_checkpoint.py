@@ -1,15 +1,16 @@
-"""Write a checkpoint with the target model's shapes and seeded random weights, to measure with where there is no hub.
+"""Write a checkpoint with the target model's shapes and seeded random weights, for machines that cannot reach the hub.
 
     python -m modernrank.benchmarks.make_checkpoint OUT --like FOLDER [--style plain|outliers]
 
-``--like`` is a folder with the target's ``config.json`` and ``tokenizer.json`` (600 MB of weights are not needed).
-The scores mean nothing, but must agree with ``transformers``; shapes, tokenizer and so speed are the real model's.
+``--like`` is a folder with the target's ``config.json`` and ``tokenizer.json``; its 600 MB of weights are not required.
+Shapes and tokenizer, and therefore speed, are the real model's. The scores mean nothing, but must agree with
+``transformers``.
 
-plain     transformers' own initialisation: mild activations everywhere
-outliers  what trained encoders show and quantisers stumble over: a few residual channels with activations of
-          50 to 130 times the rest, and layer-norm gains spread log-normally
+plain     transformers' own initialisation, which gives mild activations everywhere
+outliers  what makes trained encoders hard to quantise: a few residual channels with activations of 50 to 130 times the
+          others, and layer-norm gains that spread log-normally
 
-Needs ``modernrank[verify]``.
+Requires ``modernrank[verify]``.
 """
 
 from __future__ import annotations
@@ -17,7 +18,12 @@ from __future__ import annotations
 import argparse
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from modernrank.options import check_choice, names_of
+
+Style = Literal["plain", "outliers"]
+STYLES: tuple[Style, ...] = ("plain", "outliers")
 
 OUTLIER_CHANNELS = 4
 OUTLIER_FACTOR = 400.0  # on the weights that write to these channels
@@ -25,8 +31,13 @@ GAIN_SPREAD = 0.4  # standard deviation of the logarithm of a layer norm's gain
 FILES = ("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 
 
-def make_checkpoint(out: Path, like: Path, style: str, seed: int = 0) -> None:
-    """Write ``out``: safetensors and the files of ``like``."""
+def make_checkpoint(out: Path, like: Path, style: Style, seed: int = 0) -> None:
+    """Write safetensors and the configuration files of ``like`` to the folder ``out``.
+
+    Raises:
+        InputError: the style is unknown.
+    """
+    check_choice("style", style, Style)
     import torch
     from transformers import ModernBertConfig, ModernBertForSequenceClassification
 
@@ -55,12 +66,12 @@ def _add_outliers(model: Any) -> None:
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--like", type=Path, required=True)
-    parser.add_argument("--style", choices=("plain", "outliers"), default="plain")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("out", type=Path, help="folder to write")
+    parser.add_argument("--like", type=Path, required=True, help="folder with the target's config and tokenizer")
+    parser.add_argument("--style", choices=names_of(Style), default="plain", help="(%(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of the weights (%(default)s)")
     args = parser.parse_args()
     make_checkpoint(args.out, args.like, args.style, args.seed)
 
