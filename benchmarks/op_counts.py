@@ -1,4 +1,4 @@
-"""What a graph and a plan cost, counted and not timed: figures that noise cannot move."""
+"""What a graph and a plan cost, counted and not timed, so that noise does not change it."""
 
 from __future__ import annotations
 
@@ -10,19 +10,21 @@ from typing import Any
 
 import onnx
 
+from modernrank.artifact.folder import Artifact
 from modernrank.batching.packing import Plan
 
-# Operators that multiply activations by a weight, and the place of the weight among their inputs.
+# Operators that multiply activations by a weight, and the position of the weight among their inputs.
 PRODUCTS = {"MatMul": 1, "MatMulInteger": 1, "Gemm": 1, "MatMulIntegerToFloat": 1}
 
 
 @dataclass(frozen=True)
 class GraphCounts:
-    """Of one graph.
+    """What one graph costs.
 
-    nodes:        how many nodes of each operator, those in branches of an ``If`` too.
-    linear_flops: floating-point or integer operations a token in products with weights; an addition counts as one.
-    weight_bytes: bytes of these weights, which each run reads once.
+    nodes:        number of nodes of each operator, those in branches of an ``If`` included.
+    linear_flops: number of operations for each token in products with weights, floating-point or integer. An addition
+                  counts as one, and so does a multiplication.
+    weight_bytes: number of bytes of these weights, which each run reads once.
     """
 
     nodes: dict[str, int]
@@ -31,10 +33,10 @@ class GraphCounts:
 
 
 def count_graph(file: Path) -> GraphCounts:
-    """Read the graph without its weights.
+    """Count a graph of ``file``. Its weights are not read.
 
-    A classifier's head works once a pair, not once a token: its share, under 1 %, is counted as if it did. A product
-    in both branches of an ``If`` counts twice; our graphs branch around attention only.
+    The classifier's head runs once for each pair, but counts here as if it ran for each token; its share is below 1 %.
+    A product in both branches of an ``If`` counts twice; our graphs branch around attention only.
     """
     graph = onnx.load(file, load_external_data=False).graph
     weights = {tensor.name: tensor for tensor in graph.initializer}
@@ -51,9 +53,23 @@ def count_graph(file: Path) -> GraphCounts:
     )
 
 
+def flops_per_token(artifact: Artifact, precision: str, dialect: str) -> int | None:
+    """``linear_flops`` of the artifact's graph in a precision and a dialect; None if it has no such graph."""
+    for graph in artifact.manifest.graphs:
+        if (graph.precision, graph.dialect) == (precision, dialect):
+            return count_graph(artifact.folder / graph.file).linear_flops
+    return None
+
+
 @dataclass(frozen=True)
 class PlanCounts:
-    """Of carrying out a plan: linear operations, bytes of weights read, runs, and the share of padding."""
+    """What carrying out a plan costs.
+
+    runs:         number of runs of the graph.
+    linear_flops: number of operations in products with weights.
+    weight_bytes: number of bytes of weights that are read.
+    padding:      share of the computed tokens that is padding.
+    """
 
     runs: int
     linear_flops: int
@@ -62,7 +78,7 @@ class PlanCounts:
 
 
 def count_plan(plan: Plan, graph: GraphCounts) -> PlanCounts:
-    """What ``plan`` costs on ``graph``."""
+    """What carrying out ``plan`` on ``graph`` costs."""
     return PlanCounts(
         runs=len(plan.batches),
         linear_flops=plan.computed_tokens * graph.linear_flops,

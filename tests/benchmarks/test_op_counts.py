@@ -1,7 +1,7 @@
-"""What graphs and plans cost, counted: a change that makes the model dearer shows here, whatever the machine's noise.
+"""What graphs and plans cost, counted: a change that makes the model more expensive shows here despite noise.
 
-``python tests/test_counts.py`` writes the counts of the present code to ``tests/data/counts.json``; a change to that
-file is a change of cost, and wants a reason in its commit.
+``PYTHONPATH=tests python tests/benchmarks/test_op_counts.py`` writes the counts of the present code to
+``tests/data/counts.json``. A change to that file is a change of cost; its commit gives the reason.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ from support.checkpoints import DATA, checkpoint
 
 EXPECTED = DATA / "counts.json"
 GRAPHS = {"ort-cpu fp32": "tiny", "standard fp32": "tiny-standard", "ort-cpu int8": "tiny-int8"}
-# The CPU's: rows of one pair; and rows that pairs share, as GPUs will want them.
+# Rows of one pair, as on CPUs, and rows that pairs share, as on GPUs.
 POLICIES = {
     "unpadded": BatchPolicy(
         PackingPolicy(TokenBudget(256), pairs_per_row=1, minimum_fill=1.0), SchedulePolicy(workers=2)
@@ -68,14 +68,15 @@ def test_counts_of_a_graph_with_branches(tmp_path: Path) -> None:
     weight = onnx.helper.make_tensor("w", onnx.TensorProto.FLOAT, [3, 5], [0.0] * 15)
     graph = onnx.helper.make_graph([choose], "g", [], [], [weight])
     onnx.save(onnx.helper.make_model(graph), tmp_path / "g.onnx")
-    found = count_graph(tmp_path / "g.onnx")
-    assert found.nodes == {"If": 1, "MatMul": 2}
-    assert found.weight_bytes == 2 * 15 * 4 and found.linear_flops == 2 * 2 * 15
+    counted = count_graph(tmp_path / "g.onnx")
+    assert counted.nodes == {"If": 1, "MatMul": 2}
+    assert counted.weight_bytes == 2 * 15 * 4
+    assert counted.linear_flops == 2 * 2 * 15
 
 
-@pytest.mark.parametrize(("name", "most"), [("unpadded", 0.0), ("packed", 0.1)])
-def test_the_mix_wastes_little(name: str, most: float) -> None:
-    assert plan(mixed_lengths(), POLICIES[name]).waste <= most
+@pytest.mark.parametrize(("name", "max_waste"), [("unpadded", 0.0), ("packed", 0.1)])
+def test_the_mix_wastes_little(name: str, max_waste: float) -> None:
+    assert plan(mixed_lengths(), POLICIES[name]).waste <= max_waste
 
 
 if __name__ == "__main__":
