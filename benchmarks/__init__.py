@@ -1,1 +1,1 @@
-"""Measurements that back the figures in the README."""
+"""Measurements: how fast and how exact modernrank is, alone and beside others."""

@@ -1,110 +1,181 @@
-"""All that only a GPU can show, in one command: engines that load, scores that agree, and how fast it is.
+"""Check everything that only a GPU can show, in one command: engines load, scores agree, and how fast it is.
 
     python -m modernrank.benchmarks.gpu_check WORK --like FOLDER --provider tensorrt --out result.json
 
-For a plain checkpoint and one with outliers, made in WORK with the shapes of ``--like``'s config: export float16, build
-the engine, compare the logits on the GPU with ``transformers``. Then the plain one takes turns with torch on the same
-pairs. The result holds the samples, the parities, and the rate of the GPU's own matrix products.
+It makes two checkpoints in WORK with the shapes of ``--like``'s config, a plain one and one with outliers. For each it
+exports float16, builds the engine and compares the logits on the GPU with ``transformers``. Then the plain one takes
+turns with torch on the same pairs. The result holds the samples, the comparisons with ``transformers``, and the rate of
+the GPU's own matrix products.
 
-Needs ``modernrank[verify]`` with a CUDA build of torch, and what the provider needs. ``--provider cpu --device cpu``
-goes through the same steps on a processor, which shows that the command works and nothing else.
+Requires ``modernrank[verify]`` with a CUDA build of torch, and what the provider requires. ``--provider cpu --device
+cpu`` takes the same steps on a processor, which shows only that the command works.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
-from collections.abc import Callable
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from modernrank.artifact.folder import Artifact
-from modernrank.benchmarks.measure.environment import describe, gpu_peak
-from modernrank.benchmarks.measure.workload import Workload, fixed, mix
-from modernrank.benchmarks.peers.peer_process import CPU, GPU_PEERS
+from modernrank.backends.registry import PROVIDERS
+from modernrank.benchmarks.measure.environment import describe
+from modernrank.benchmarks.measure.workload import CountTokens, Workload, fixed, mix
 from modernrank.benchmarks.reporting.result import Measurement, Result
 from modernrank.benchmarks.reporting.table import markdown
 from modernrank.export import export_checkpoint
 from modernrank.export.verification.verify import verify_artifact
+from modernrank.options import PrecisionName, ProviderName, check_choice, names_of, positive
 
-from .make_checkpoint import make_checkpoint
-from .peers import turns as race
+from .make_checkpoint import STYLES, Style, make_checkpoint
+from .measure.machine_peak import gpu_peak
+from .peers.contenders import Contender, PeerSetup, Report, our_contenders, peer_contender, peer_names
+from .peers.peer_process import CPU
+from .peers.turns import take_turns
 
-STYLES = ("plain", "outliers")
 SHAPES = ((1, 128), (32, 128), (1, 512), (64, 512), (1, 8192))  # documents of a query, tokens of a pair
 PASSAGES = 100
-GRAPH_OF = {"cuda": "ort-cuda", "ort-tensorrt": "tensorrt-decomposed", "cpu": "ort-cpu"}  # others: tensorrt
-WITH_GRAPHS = ("tensorrt", "tensorrt-rtx", "cuda")  # providers that take CUDA graphs: measured with and without
-
-Report = Callable[[str], None]
+PEER_BATCHES = (32, 128)
 
 
-def prepare(work: Path, like: Path, style: str, provider: Any, longest: int, report: Report) -> dict[str, Any]:
-    """Checkpoint, artifact and engine of a style; returns what the comparison with transformers found."""
-    checkpoint, artifact = work / f"checkpoint-{style}", work / f"artifact-{style}"
+@dataclass(frozen=True)
+class GpuCheck:
+    """What is checked.
+
+    work:       the folder for checkpoints and artifacts.
+    like:       a folder with the target's config and tokenizer.
+    provider:   what runs the artifacts.
+    device:     torch's name of the device on which peers run.
+    max_tokens: longer pairs are left out.
+    rounds:     number of samples of each contender.
+    threads:    number of threads.
+    peers:      names of the peers; empty for all that run on the device.
+
+    Raises:
+        InputError: the provider is unknown, or a number is not a whole number of at least 1.
+    """
+
+    work: Path
+    like: Path
+    provider: ProviderName = "tensorrt"
+    device: str = "cuda"
+    max_tokens: int = 8192
+    rounds: int = 100
+    threads: int = 4
+    peers: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_choice("provider", self.provider, ProviderName)
+        for name in ("max_tokens", "rounds", "threads"):
+            positive(name, getattr(self, name))
+
+    def checkpoint(self, style: Style) -> Path:
+        """The folder of the checkpoint in a style."""
+        return self.work / f"checkpoint-{style}"
+
+    def artifact(self, style: Style) -> Path:
+        """The folder of the artifact in a style."""
+        return self.work / f"artifact-{style}"
+
+
+def run_gpu_check(check: GpuCheck, report: Report) -> Result:
+    """Prepare a checkpoint and an artifact in each style, compare them with transformers, and measure the plain one.
+
+    ``environment["parity"]`` of the result holds the comparison for each style.
+
+    Raises:
+        ModernRankError: a step failed. Peers that fail stay in the result.
+    """
+    check.work.mkdir(parents=True, exist_ok=True)
+    parity = {style: prepare(check, style, report) for style in STYLES}
+    environment = describe(seed=0) | {"parity": parity}
+    environment["peak"] = {} if check.device == CPU else gpu_peak(check.device)
+    return Result(environment, measure(check, report))
+
+
+def prepare(check: GpuCheck, style: Style, report: Report) -> dict[str, Any]:
+    """Make the checkpoint, the artifact and the engine of a style; returns the comparison with transformers."""
+    checkpoint, artifact = check.checkpoint(style), check.artifact(style)
+    provider = PROVIDERS[check.provider]
     if not checkpoint.is_dir():
         report(f"making the checkpoint {checkpoint}")
-        make_checkpoint(checkpoint, like, style)
-    precision = "fp32" if provider == CPU else "fp16"
-    graph = GRAPH_OF.get(provider, "tensorrt")
-    export_checkpoint(checkpoint, artifact, precision=precision, graph=graph, force=True, report=report)
-    if provider in ("tensorrt", "tensorrt-rtx"):
+        make_checkpoint(checkpoint, check.like, style)
+    precision: PrecisionName = "fp16" if provider.on_gpu else "fp32"
+    dialect = provider.dialects[0]
+    export_checkpoint(checkpoint, artifact, precision=precision, graph=dialect, force=True, report=report)
+    if provider.runs_engines:
         from modernrank.export.tensorrt import build_engine
 
-        build_engine(artifact, library=provider, report=report)
-    parity = verify_artifact(artifact, checkpoint, longest=longest, provider=provider, report=report)
+        build_engine(artifact, library=check.provider, report=report)
+    parity = verify_artifact(artifact, checkpoint, longest=check.max_tokens, provider=check.provider, report=report)
     report(parity.table())
     return parity.as_json()
 
 
-def measure(work: Path, args: argparse.Namespace, report: Report) -> list[Measurement]:
-    """The plain artifact and torch, in turns, on each shape and on passages."""
-    artifact = work / "artifact-plain"
-    opened = Artifact.open(artifact)
-    count, most = opened.encoder().count, opened.manifest.model.max_length
-    shapes = [(documents, tokens) for documents, tokens in SHAPES if tokens <= min(most, args.longest)]
-    workloads = [_named(fixed(tokens, documents, 1, count, 0), documents, tokens) for documents, tokens in shapes]
-    workloads.append(mix(PASSAGES, 1, count, 0))
-    home = race.Home(work, "", here=True)
-    graphs = (True, False) if args.provider in WITH_GRAPHS else (None,)
-    ours = race.own_precisions([artifact], args.threads, args.provider, graphs)
-    peers = [
-        race.peer_contender(peer, work / "checkpoint-plain", home, args.threads, (32, 128), report, args.device)
-        for peer in (args.peer or GPU_PEERS)
+def measure(check: GpuCheck, report: Report) -> list[Measurement]:
+    """Let the plain artifact and torch take turns, on each of SHAPES and on passages."""
+    artifact = Artifact.open(check.artifact("plain"))
+    count_tokens = artifact.encoder().count
+    setup = PeerSetup(
+        check.checkpoint("plain"), check.threads, PEER_BATCHES, check.device, check.work, this_environment=True
+    )
+    contenders = _ours(check, artifact)
+    contenders += [peer_contender(name, setup, report) for name in check.peers or peer_names(check.device)]
+    measurements: list[Measurement] = []
+    for workload in _workloads(min(check.max_tokens, artifact.manifest.max_length), count_tokens):
+        measurements += take_turns(contenders, workload, count_tokens, check.rounds, report)
+    return measurements
+
+
+def _ours(check: GpuCheck, artifact: Artifact) -> list[Contender]:
+    """The artifact with CUDA graphs and without them, if the provider takes the option."""
+    load_options = {"provider": check.provider, "threads": check.threads}
+    if "cuda_graphs" not in PROVIDERS[check.provider].options:
+        return our_contenders(artifact, load_options)
+    return [
+        contender
+        for cuda_graphs in (True, False)
+        for contender in our_contenders(artifact, {**load_options, "cuda_graphs": cuda_graphs})
     ]
-    found: list[Measurement] = []
-    for workload in workloads:
-        tokens = sum(map(count, workload.pairs))
-        found += race.race(ours + peers, workload, tokens, args.rounds, report)
-    return found
 
 
-def _named(workload: Workload, documents: int, tokens: int) -> Workload:
-    return Workload(f"{documents} x {tokens} tokens", workload.queries)
+def _workloads(max_tokens: int, count_tokens: CountTokens) -> list[Workload]:
+    workloads = []
+    for documents, tokens in SHAPES:
+        if tokens <= max_tokens:
+            workload = fixed(tokens, documents, 1, count_tokens, seed=0)
+            workloads.append(dataclasses.replace(workload, name=f"{documents} x {tokens} tokens"))
+    return [*workloads, mix(PASSAGES, 1, count_tokens, seed=0)]
 
 
-def main() -> None:
-    """The command line."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("work", type=Path)
+    parser.add_argument("work", type=Path, help="folder for checkpoints and artifacts")
     parser.add_argument("--like", type=Path, required=True, help="folder with the target's config and tokenizer")
-    parser.add_argument("--provider", default="tensorrt")
-    parser.add_argument("--device", default="cuda", help="of torch (%(default)s)")
-    parser.add_argument("--longest", type=int, default=8192, help="leave out longer pairs (%(default)s)")
-    parser.add_argument("--rounds", type=int, default=100, help="samples of each (%(default)s)")
-    parser.add_argument("--threads", type=int, default=4)
-    parser.add_argument("--peer", action="append", help="may be repeated (all of torch's on GPUs)")
-    parser.add_argument("--out", type=Path, required=True)
-    args = parser.parse_args()
-
-    def report(message: str) -> None:
-        print(message, file=sys.stderr)
-
-    args.work.mkdir(parents=True, exist_ok=True)
-    parity = {s: prepare(args.work, args.like, s, args.provider, args.longest, report) for s in STYLES}
-    environment = describe(0) | {"parity": parity}
-    environment["peak"] = {} if args.device == CPU else gpu_peak(args.device)
-    result = Result(environment, measure(args.work, args, report))
+    parser.add_argument("--provider", default="tensorrt", choices=names_of(ProviderName), help="(%(default)s)")
+    parser.add_argument("--device", default="cuda", help="torch's name of the device (%(default)s)")
+    parser.add_argument("--longest", type=int, default=8192, help="maximum number of tokens in a pair (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=100, help="number of samples of each contender (%(default)s)")
+    parser.add_argument("--threads", type=int, default=4, help="number of threads (%(default)s)")
+    parser.add_argument("--peer", action="append", help="repeat it for several (all that run on the device)")
+    parser.add_argument("--out", type=Path, required=True, help="write the result as JSON, with its raw samples")
+    args = parser.parse_args(arguments)
+    check = GpuCheck(
+        work=args.work,
+        like=args.like,
+        provider=args.provider,
+        device=args.device,
+        max_tokens=args.longest,
+        rounds=args.rounds,
+        threads=args.threads,
+        peers=tuple(args.peer or ()),
+    )
+    result = run_gpu_check(check, lambda message: print(message, file=sys.stderr))
     result.write(args.out)
     print(markdown(result), end="")
 

@@ -1,1 +1,1 @@
-"""What is scored, how calls arrive, and on which machine."""
+"""What is scored, how calls arrive, and the machine that runs them."""

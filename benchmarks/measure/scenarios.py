@@ -1,7 +1,7 @@
-"""How calls arrive, as in MLPerf: one after the other, all at once, by chance while others are at work, or cold.
+"""How calls arrive, as in MLPerf: one after the other, all at once, at random while others wait, or in a new process.
 
-Each scenario warms up what it will measure, runs for a minimum time and a minimum count, keeps every sample, and
-gives a ``Measurement``.
+Each scenario warms up, runs for a minimum time and a minimum number of calls, keeps every sample, and gives a
+``Measurement``.
 """
 
 from __future__ import annotations
@@ -13,175 +13,241 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
+from typing import Any
 
 from modernrank import ModernRankError, Reranker
+from modernrank.artifact.folder import Artifact
+from modernrank.benchmarks.defaults import SAMPLES, SECONDS
+from modernrank.benchmarks.op_counts import flops_per_token
 from modernrank.benchmarks.reporting.result import Measurement, Parameters
+from modernrank.errors import InputError
+from modernrank.options import positive
 from modernrank.text.checks import Pair
 
 from .environment import peak_memory, reset_peak_memory
 from .workload import Workload
 
 Report = Callable[[str], None]
-# Queries that the server scenario answers at once; more wait, as in any service.
+# Maximum number of queries that the server scenario answers at once; more of them wait, as in any service.
 CALLERS = 64
 SECONDS_BETWEEN_REPORTS = 2.0
 
 
 @dataclass(frozen=True)
 class Budget:
-    """How long a measurement goes on: at least ``seconds`` and at least ``samples`` calls."""
+    """How long a measurement lasts: at least ``seconds``, and at least ``samples`` calls.
 
-    seconds: float = 10.0
-    samples: int = 10
+    Raises:
+        InputError: ``seconds`` is negative, or ``samples`` is not a whole number of at least 1.
+    """
+
+    seconds: float = SECONDS
+    samples: int = SAMPLES
+
+    def __post_init__(self) -> None:
+        positive("samples", self.samples)
+        if not self.seconds >= 0:
+            raise InputError(f"seconds is {self.seconds}; the minimum is 0", argument="seconds", value=self.seconds)
 
 
 @dataclass(frozen=True)
 class Subject:
-    """What is measured, and the name it has in the result."""
+    """The artifact that is measured, loaded.
 
-    name: str
-    reranker: Reranker
-
-    @staticmethod
-    def of(reranker: Reranker) -> Subject:
-        """Named by precision, and by provider where that is not the CPU."""
-        info = reranker.info
-        return Subject(f"modernrank {info.precision}{'' if info.provider == 'cpu' else ' ' + info.provider}", reranker)
-
-
-def query(subject: Subject, workload: Workload, budget: Budget, report: Report) -> Measurement:
-    """One query with its documents a call, the next when the last is answered: the latency of the whole call."""
-    documents = max(len(group) for group in workload.queries)
-    return _one_after_the_other("query", subject, workload, workload.queries, {"documents": documents}, budget, report)
-
-
-def single(subject: Subject, workload: Workload, budget: Budget, report: Report) -> Measurement:
-    """One pair a call: the latency of a pair."""
-    return _one_after_the_other("single", subject, workload, [[p] for p in workload.pairs], {}, budget, report)
-
-
-def offline(subject: Subject, workload: Workload, budget: Budget, report: Report) -> Measurement:
-    """All pairs in one call: the throughput."""
-    pairs = workload.pairs
-    return _one_after_the_other("offline", subject, workload, [pairs], {"pairs": len(pairs)}, budget, report)
-
-
-def _one_after_the_other(
-    scenario: str,
-    subject: Subject,
-    workload: Workload,
-    calls: list[list[Pair]],
-    parameters: Parameters,
-    budget: Budget,
-    report: Report,
-) -> Measurement:
-    reranker = subject.reranker
-    plans = [reranker.plan(call) for call in calls]
-    reset = reset_peak_memory()
-    reranker.score([pair for call in calls for pair in call])  # every shape once
-    before, begun = reranker.times, time.perf_counter()
-    seconds: list[float] = []
-    taken = []
-    told = begun
-    for number, call in enumerate(itertools.cycle(calls), start=1):
-        start = time.perf_counter()
-        reranker.score(call)
-        seconds.append(time.perf_counter() - start)
-        taken.append((number - 1) % len(calls))
-        if number >= budget.samples and time.perf_counter() - begun >= budget.seconds:
-            break
-        if time.perf_counter() - told > SECONDS_BETWEEN_REPORTS:
-            told = time.perf_counter()
-            report(f"{subject.name}, {scenario}, {workload.name}: {number} calls, the last {seconds[-1]:.3f} s")
-    return Measurement(
-        subject.name,
-        scenario,
-        workload.name,
-        parameters,
-        pairs=sum(len(calls[i]) for i in taken),
-        tokens=sum(plans[i].pair_tokens for i in taken),
-        seconds=seconds,
-        elapsed=time.perf_counter() - begun,
-        padding=_padding(plans),
-        stages=dataclasses.asdict(reranker.times - before),
-        peak_memory=peak_memory() if reset else None,
-        runtime=dataclasses.asdict(reranker.info),
-    )
-
-
-def _padding(plans: Iterable[object]) -> float:
-    pair_tokens = sum(plan.pair_tokens for plan in plans)  # type: ignore[attr-defined]
-    computed = sum(plan.computed_tokens for plan in plans)  # type: ignore[attr-defined]
-    return 1 - pair_tokens / computed
-
-
-def server(
-    subject: Subject, workload: Workload, rates: list[float], budget: Budget, seed: int, report: Report
-) -> Iterator[Measurement]:
-    """Queries arrive by chance at each of ``rates`` (a second, Poisson), whether or not earlier ones are answered.
-
-    A query's latency counts from its arrival, waiting included. The arrivals of a rate are drawn from ``seed``, so
-    that two runs, or two versions, meet the same.
+    load_options: the arguments of ``Reranker.load`` with which it was loaded, for scenarios that load it again.
     """
-    reranker = subject.reranker
-    plans = [reranker.plan(call) for call in workload.queries]
-    reranker.score(workload.pairs)
-    for rate in rates:
-        reset = reset_peak_memory()
-        chance = random.Random(f"{seed} {rate}")
-        count = max(budget.samples, round(rate * budget.seconds))
-        due = list(itertools.accumulate(chance.expovariate(rate) for _ in range(count)))
-        chosen = [chance.randrange(len(workload.queries)) for _ in due]
-        report(f"{subject.name}, server, {workload.name}: {count} queries at {rate:.2f} a second")
-        before, begun = reranker.times, time.perf_counter()
 
-        def answer(arrival: float, index: int, begun: float = begun) -> float:
-            reranker.score(workload.queries[index])
-            return time.perf_counter() - begun - arrival
+    artifact: Artifact
+    reranker: Reranker
+    load_options: Mapping[str, Any] = field(default_factory=dict)
 
-        with ThreadPoolExecutor(CALLERS) as callers:
-            waiting = []
-            for arrival, index in zip(due, chosen, strict=True):
-                time.sleep(max(0.0, begun + arrival - time.perf_counter()))
-                waiting.append(callers.submit(answer, arrival, index))
-            seconds = [future.result() for future in waiting]
-        yield Measurement(
-            subject.name,
-            "server",
+    @property
+    def name(self) -> str:
+        """The contender's name: the precision, and the provider unless it is the CPU."""
+        info = self.reranker.info
+        return f"modernrank {info.precision}{'' if info.provider == 'cpu' else ' ' + info.provider}"
+
+    def measurement(self, scenario: str, workload: Workload, **fields: Any) -> Measurement:
+        """A measurement of this subject."""
+        info = self.reranker.info
+        return Measurement(
+            self.name,
+            scenario,
             workload.name,
-            {"rate": round(rate, 3)},
-            pairs=sum(len(workload.queries[i]) for i in chosen),
-            tokens=sum(plans[i].pair_tokens for i in chosen),
-            seconds=seconds,
-            elapsed=time.perf_counter() - begun,
-            padding=_padding(plans),
-            stages=dataclasses.asdict(reranker.times - before),
-            peak_memory=peak_memory() if reset else None,
-            runtime=dataclasses.asdict(reranker.info),
+            ours=True,
+            precision=info.precision,
+            provider=info.provider,
+            tokens_per_pair=workload.tokens_per_pair,
+            flops_per_token=flops_per_token(self.artifact, info.precision, info.graph),
+            runtime=dataclasses.asdict(info),
+            **fields,
         )
 
 
+@dataclass(frozen=True)
+class _Calls:
+    """What a scenario calls: lists of pairs, which are parts of a workload."""
+
+    scenario: str
+    workload: Workload
+    calls: list[list[Pair]]
+    parameters: Parameters
+
+
+@dataclass(frozen=True)
+class _Samples:
+    """``seconds`` of each call that was made, and ``indices`` of it in ``_Calls.calls``."""
+
+    indices: list[int]
+    seconds: list[float]
+
+
+def query(subject: Subject, workload: Workload, budget: Budget, report: Report) -> Measurement:
+    """Call with one query and its documents, one call after the other: the latency of the whole call."""
+    documents = max(len(group) for group in workload.queries)
+    calls = _Calls("query", workload, workload.queries, {"documents": documents})
+    return _one_after_the_other(subject, calls, budget, report)
+
+
+def single(subject: Subject, workload: Workload, budget: Budget, report: Report) -> Measurement:
+    """Call with one pair, one call after the other: the latency of a pair."""
+    return _one_after_the_other(subject, _Calls("single", workload, [[p] for p in workload.pairs], {}), budget, report)
+
+
+def offline(subject: Subject, workload: Workload, budget: Budget, report: Report) -> Measurement:
+    """Call with all pairs: the throughput."""
+    calls = _Calls("offline", workload, [workload.pairs], {"pairs": len(workload.pairs)})
+    return _one_after_the_other(subject, calls, budget, report)
+
+
+def _one_after_the_other(subject: Subject, calls: _Calls, budget: Budget, report: Report) -> Measurement:
+    def make_calls(begun: float) -> _Samples:
+        samples = _Samples([], [])
+        reported = begun
+        for index in itertools.cycle(range(len(calls.calls))):
+            start = time.perf_counter()
+            subject.reranker.score(calls.calls[index])
+            now = time.perf_counter()
+            samples.indices.append(index)
+            samples.seconds.append(now - start)
+            if len(samples.seconds) >= budget.samples and now - begun >= budget.seconds:
+                break
+            if now - reported > SECONDS_BETWEEN_REPORTS:
+                reported = now
+                report(
+                    f"{subject.name}, {calls.scenario}, {calls.workload.name}: {len(samples.seconds)} calls, "
+                    f"the last took {samples.seconds[-1]:.3f} s"
+                )
+        return samples
+
+    subject.reranker.score([pair for call in calls.calls for pair in call])
+    return _measure(subject, calls, make_calls)
+
+
+def _measure(subject: Subject, calls: _Calls, make_calls: Callable[[float], _Samples]) -> Measurement:
+    """Make the calls and record what they took. ``make_calls`` takes the time at which it begins."""
+    reranker = subject.reranker
+    plans = [reranker.plan(call) for call in calls.calls]
+    counts_memory = reset_peak_memory()
+    before, begun = reranker.times, time.perf_counter()
+    samples = make_calls(begun)
+    elapsed = time.perf_counter() - begun
+    return subject.measurement(
+        calls.scenario,
+        calls.workload,
+        parameters=calls.parameters,
+        pairs=sum(len(calls.calls[i]) for i in samples.indices),
+        tokens=sum(plans[i].pair_tokens for i in samples.indices),
+        seconds=samples.seconds,
+        elapsed=elapsed,
+        padding=1 - sum(plan.pair_tokens for plan in plans) / sum(plan.computed_tokens for plan in plans),
+        stages=dataclasses.asdict(reranker.times - before),
+        peak_memory=peak_memory() if counts_memory else None,
+    )
+
+
+@dataclass(frozen=True)
+class Arrivals:
+    """When queries arrive in the server scenario.
+
+    rates: numbers of queries in a second, one measurement for each.
+    seed:  of the random times and queries: the same seed gives the same ones.
+
+    Raises:
+        InputError: a rate is not positive.
+    """
+
+    rates: tuple[float, ...]
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for rate in self.rates:
+            if not rate > 0:
+                raise InputError(f"a rate is {rate}; it must be above 0", argument="rate", value=rate)
+
+
+def server(
+    subject: Subject, workload: Workload, arrivals: Arrivals, budget: Budget, report: Report
+) -> Iterator[Measurement]:
+    """Call with one query and its documents at random times (Poisson), whether or not earlier calls have returned.
+
+    The latency of a query counts from its arrival and so includes waiting.
+    """
+    subject.reranker.score(workload.pairs)
+    for rate in arrivals.rates:
+        generator = random.Random(f"{arrivals.seed} {rate}")
+        count = max(budget.samples, round(rate * budget.seconds))
+        due = list(itertools.accumulate(generator.expovariate(rate) for _ in range(count)))
+        indices = [generator.randrange(len(workload.queries)) for _ in due]
+        report(f"{subject.name}, server, {workload.name}: {count} queries, {rate:.2f} in a second")
+        calls = _Calls("server", workload, workload.queries, {"rate": round(rate, 3)})
+        yield _at_due_times(subject, calls, due, indices)
+
+
+def _at_due_times(subject: Subject, calls: _Calls, due: list[float], indices: list[int]) -> Measurement:
+    """Make call ``indices[i]`` after ``due[i]`` seconds."""
+
+    def make_calls(begun: float) -> _Samples:
+        def answer(arrival: float, index: int) -> float:
+            subject.reranker.score(calls.calls[index])
+            return time.perf_counter() - begun - arrival
+
+        with ThreadPoolExecutor(CALLERS) as callers:
+            answers = []
+            for arrival, index in zip(due, indices, strict=True):
+                time.sleep(max(0.0, begun + arrival - time.perf_counter()))
+                answers.append(callers.submit(answer, arrival, index))
+            return _Samples(indices, [answer.result() for answer in answers])
+
+    return _measure(subject, calls, make_calls)
+
+
 def rate_within(measurements: list[Measurement], p99_bound: float) -> float | None:
-    """The highest rate of server measurements whose 99th percentile is known and at most ``p99_bound`` seconds."""
+    """The highest rate of server measurements with a 99th percentile of at most ``p99_bound`` seconds.
+
+    None if there is none; a measurement of fewer than 100 samples has no 99th percentile.
+    """
     return max(
-        (float(m.parameters["rate"]) for m in measurements if m.percentiles.get("p99", float("inf")) <= p99_bound),
+        (
+            float(m.parameters["rate"])
+            for m in measurements
+            if m.scenario == "server" and m.percentiles.get("p99", float("inf")) <= p99_bound
+        ),
         default=None,
     )
 
 
-# What a new process does until it has scored one pair; each part on a clock. The page cache is warm: the runs before
-# have read the files.
+# A new process until it has scored one pair, each part timed. The page cache is warm, since a run before the first
+# sample has read the files.
 COLD = """
 import json, sys, time
 start = time.perf_counter()
 from modernrank import Reranker
 imported = time.perf_counter()
-options = json.loads(sys.argv[2])
-reranker = Reranker.load(sys.argv[1], **options)
+reranker = Reranker.load(sys.argv[1], **json.loads(sys.argv[2]))
 loaded = time.perf_counter()
 reranker.score([tuple(json.loads(sys.argv[3]))])
 scored = time.perf_counter()
@@ -189,35 +255,39 @@ print(json.dumps({"import": imported - start, "load": loaded - imported, "first_
 """
 
 
-def cold(subject: Subject, artifact: Path, workload: Workload, budget: Budget, report: Report) -> Measurement:
-    """From the start of a new process to its first score: ``budget.samples`` times, after one for the page cache."""
-    info = subject.reranker.info
-    options = {name: getattr(info, name) for name in ("provider", "precision", "threads", "workers")}
-    pair = workload.pairs[0]
-    command = [sys.executable, "-c", COLD, str(artifact), json.dumps(options), json.dumps(pair)]
+def cold(subject: Subject, workload: Workload, budget: Budget, report: Report) -> Measurement:
+    """Start a new process and score the first pair in it, ``budget.samples`` times after one for the page cache.
+
+    Raises:
+        ModernRankError: the process failed.
+    """
+    info, pair = subject.reranker.info, workload.pairs[0]
+    load_options = {**subject.load_options, "provider": info.provider, "precision": info.precision}
+    arguments = [str(subject.artifact.folder), json.dumps(load_options, default=str), json.dumps(pair)]
+    _start_and_score(arguments)
     seconds: list[float] = []
     parts: list[dict[str, float]] = []
-    begun = 0.0
-    for number in range(budget.samples + 1):
-        if number == 1:
-            begun = time.perf_counter()
+    begun = time.perf_counter()
+    for number in range(1, budget.samples + 1):
         start = time.perf_counter()
-        done = subprocess.run(command, capture_output=True, text=True)
-        taken = time.perf_counter() - start
-        if done.returncode:
-            raise ModernRankError(f"a new process could not score a pair: {done.stderr.strip().splitlines()[-1]}")
-        if number:
-            seconds.append(taken)
-            parts.append(json.loads(done.stdout))
-            report(f"{subject.name}, cold: {number} of {budget.samples}, {taken:.2f} s")
-    return Measurement(
-        subject.name,
+        parts.append(_start_and_score(arguments))
+        seconds.append(time.perf_counter() - start)
+        report(f"{subject.name}, cold: {number} of {budget.samples}, {seconds[-1]:.2f} s")
+    return subject.measurement(
         "cold",
-        workload.name,
+        workload,
         pairs=len(seconds),
         tokens=len(seconds) * subject.reranker.plan([pair]).pair_tokens,
         seconds=seconds,
         elapsed=time.perf_counter() - begun,
-        runtime=dataclasses.asdict(info),
         details={"parts": parts},
     )
+
+
+def _start_and_score(arguments: list[str]) -> dict[str, float]:
+    """Seconds of each part of ``COLD``."""
+    done = subprocess.run([sys.executable, "-c", COLD, *arguments], capture_output=True, text=True)
+    if done.returncode:
+        raise ModernRankError(f"a new process could not score a pair: {done.stderr.strip().splitlines()[-1]}")
+    parts: dict[str, float] = json.loads(done.stdout)
+    return parts

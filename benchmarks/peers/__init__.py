@@ -1,1 +1,1 @@
-"""What others run this model with, each in a virtual environment of its own, measured side by side with us."""
+"""Other runtimes on the same checkpoint, each in a virtual environment of its own, measured in turns with us."""

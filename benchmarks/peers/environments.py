@@ -1,4 +1,4 @@
-"""The virtual environments of the peers: one command makes them, each is made once."""
+"""The virtual environments of the peers. Each is made when a peer first requires it, and then kept."""
 
 from __future__ import annotations
 
@@ -12,20 +12,16 @@ from pathlib import Path
 
 from modernrank.errors import ModernRankError
 
-from .peer_process import GPU_PEERS, PEERS
-
-# Of all environments, so that peers differ in their runtimes alone. Give `--torch` for another build, say a CPU
-# wheel's address: plain torch from PyPI brings gigabytes of CUDA on Linux.
-TORCH = "torch==2.13.0"
+from .peer_process import GPU_PEERS, PEERS, Peer
 
 
 class PeerError(ModernRankError):
-    """A peer cannot be installed, loaded or run; the table shows it with this text."""
+    """A peer is unknown, or cannot be installed, loaded or run. The table shows the message."""
 
 
 @dataclass(frozen=True)
 class Environment:
-    """What pip installs, and what it must take away again because it does not fit the CPU build of torch."""
+    """What pip installs, and what it then removes because it does not fit the CPU build of torch."""
 
     packages: tuple[str, ...]
     remove: tuple[str, ...] = ()
@@ -42,21 +38,29 @@ ENVIRONMENTS = {
 }
 
 
-def environment_of(peer: str) -> str:
-    """The name of the environment that a peer runs in."""
+def find_peer(name: str) -> Peer:
+    """The peer called ``name``.
+
+    Raises:
+        PeerError: there is none; the message lists the names.
+    """
     known = {**PEERS, **GPU_PEERS}
-    if peer not in known:
-        raise PeerError(f"there is no peer {peer!r}; choose from: {'; '.join(known)}")
-    if "OpenVINO" in peer:
-        return "openvino"
-    return "optimum" if peer.startswith("sentence-transformers ONNX") else "torch"
+    if name not in known:
+        raise PeerError(f"there is no peer {name!r}; choose from: {'; '.join(known)}", peer=name, choices=list(known))
+    return known[name]
 
 
 def ensure(root: Path, name: str, torch: str, report: Callable[[str], None]) -> Path:
-    """The python of environment ``name`` under ``root``; made if it is not there as it is described here.
+    """The Python interpreter of an environment, which is made unless it exists as ENVIRONMENTS describes it.
+
+    Args:
+        root: the folder of all environments.
+        name: a key of ENVIRONMENTS.
+        torch: pip's arguments that install torch, such as ``"torch==2.13.0"``.
+        report: called with each step that takes long.
 
     Raises:
-        PeerError: pip could not install it; what pip said last.
+        PeerError: pip could not install it; the message ends with pip's last line.
     """
     environment = ENVIRONMENTS[name]
     described = json.dumps({**asdict(environment), "torch": torch})
@@ -83,6 +87,6 @@ def ensure(root: Path, name: str, torch: str, report: Callable[[str], None]) -> 
 
 
 def last_line(text: str) -> str:
-    """The last line that says something: where pip, and Python's tracebacks, put what went wrong."""
+    """The last line that is not blank, which names the error in the output of pip and in Python's tracebacks."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else "it said nothing"
+    return lines[-1] if lines else "it printed nothing"

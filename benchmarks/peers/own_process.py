@@ -1,10 +1,14 @@
-"""modernrank under the same harness as its peers: a process of its own, the same requests and answers.
+"""modernrank in the harness of its peers: a process of its own, with the same requests and answers.
 
-python -m modernrank.benchmarks.peers.own_process ARTIFACT PRECISION THREADS PROVIDER GRAPHS
+python -m modernrank.benchmarks.peers.own_process '{"path": ARTIFACT, "precision": "int8", "threads": 2}'
+
+The argument holds the arguments of ``Reranker.load``.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import sys
 from typing import Any
 
@@ -12,20 +16,16 @@ from modernrank import Reranker
 
 from .peer_process import Pairs, Scorer, serve
 
-AS_IT_COMES, WITH_GRAPHS, WITHOUT_GRAPHS = "as-it-comes", "with-cuda-graphs", "without-cuda-graphs"
 
-
-def load(artifact: str, precision: Any, threads: int, provider: Any, graphs: str) -> Scorer:
-    """``Reranker.score``; the batch size of a request is the planner's business, and left out."""
-    wanted = {AS_IT_COMES: None, WITH_GRAPHS: True, WITHOUT_GRAPHS: False}[graphs]
-    reranker = Reranker.load(artifact, provider=provider, precision=precision, threads=threads, cuda_graphs=wanted)
+def load(arguments: dict[str, Any]) -> tuple[Scorer, dict[str, Any]]:
+    """A scorer and its ``BackendInfo``. The scorer ignores the batch size of a request, since modernrank plans."""
+    reranker = Reranker.load(**arguments)
 
     def score(pairs: Pairs, batch: int) -> list[float]:
         return [float(value) for value in reranker.score(pairs)]
 
-    return score
+    return score, dataclasses.asdict(reranker.info)
 
 
 if __name__ == "__main__":
-    name, kind, count, where, chosen = sys.argv[1:]
-    serve(lambda: load(name, kind, int(count), where, chosen))
+    serve(lambda: load(json.loads(sys.argv[1])))

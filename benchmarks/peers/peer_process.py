@@ -1,11 +1,12 @@
-"""One peer in a process of its own: loads once, then scores what it is asked to and tells how long that took.
+"""One peer in a process of its own. It loads once, then scores requests and reports how long each took.
 
-    python worker.py PEER CHECKPOINT CACHE THREADS [DEVICE]
+    python peer_process.py '{"peer": NAME, "checkpoint": FOLDER, "cache": FOLDER, "calibration": FILE, "threads": 2}'
 
-Requests and answers are JSON lines on standard input and output: ``{"pairs": [[query, document], ..], "batch": 32}``
-is answered by ``{"seconds": .., "scores": [..], "peak_memory": ..}``; the first line written says that it is ready,
-with its versions. Runs in an environment without modernrank, and so imports nothing of it. ``CACHE`` keeps what a peer
-exports, as that takes minutes.
+The argument holds the peer's name and the fields of ``Settings``. Requests and answers are JSON lines on standard input
+and output: ``{"pairs": [[query, document], ..], "batch": 32}`` is answered by ``{"seconds": .., "scores": [..],
+"peak_memory": ..}``. The first line that the process writes is ``{"versions": {..}, "info": {..}}``: it is ready.
+
+This module imports nothing of modernrank, because it runs in environments without it.
 """
 
 from __future__ import annotations
@@ -22,44 +23,58 @@ from pathlib import Path
 from typing import Any
 
 Pairs = list[tuple[str, str]]
-Scorer = Callable[[Pairs, int], list[float]]
+Scorer = Callable[[Pairs, int], list[float]]  # pairs and the batch size; a score for each pair
 PACKAGES = (
     *("torch", "transformers", "sentence-transformers", "onnxruntime", "onnx", "optimum", "optimum-onnx"),
     *("optimum-intel", "openvino", "nncf"),
 )
 OPSET = 18
 CPU = "cpu"
-CALIBRATION = Path(__file__).parents[2] / "export" / "precision" / "calibration.jsonl"
+TORCH_TYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What a peer runs: the checkpoint, where it may keep exports, its threads, and torch's name of the device."""
+    """What a peer runs on.
+
+    checkpoint:  the folder of the checkpoint.
+    cache:       the folder that keeps what a peer exports, which takes minutes.
+    calibration: JSON lines of pairs on which a peer may calibrate int8.
+    threads:     number of threads.
+    device:      torch's name of the device.
+    """
 
     checkpoint: Path
     cache: Path
+    calibration: Path
     threads: int
     device: str = CPU
 
-    def must_be_cpu(self) -> None:
-        """For peers that know nothing else.
+    @staticmethod
+    def from_json(fields: dict[str, Any]) -> Settings:
+        """The settings with these fields, of which paths are strings."""
+        paths = {name: Path(fields[name]) for name in ("checkpoint", "cache", "calibration")}
+        return Settings(**{**fields, **paths})
+
+    def require_cpu(self) -> None:
+        """Refuse GPUs, for peers that cannot use them.
 
         Raises:
-            ValueError: another device was asked for.
+            ValueError: the device is not the CPU.
         """
         if self.device != CPU:
-            raise ValueError(f"this peer runs on the processor only, not on {self.device}")
+            raise ValueError(f"this peer runs on the CPU only, and the device is {self.device!r}")
 
 
-def transformers_torch(settings: Settings, dtype: str, attention: str = "sdpa", compiled: bool = False) -> Scorer:
-    """The model as it comes, padded batches sorted by length; ``attention`` is transformers' name of a kind."""
+def transformers_torch(settings: Settings, precision: str, attention: str = "sdpa", compiled: bool = False) -> Scorer:
+    """Transformers with padded batches, sorted by length; ``attention`` is its ``attn_implementation``."""
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     torch.set_num_threads(settings.threads)
     tokenizer = AutoTokenizer.from_pretrained(settings.checkpoint)
     model = AutoModelForSequenceClassification.from_pretrained(
-        settings.checkpoint, dtype=getattr(torch, dtype), attn_implementation=attention
+        settings.checkpoint, dtype=getattr(torch, TORCH_TYPES[precision]), attn_implementation=attention
     )
     model = model.eval().to(settings.device)
     forward = torch.compile(model, dynamic=True) if compiled else model
@@ -72,24 +87,24 @@ def transformers_torch(settings: Settings, dtype: str, attention: str = "sdpa", 
     return sorted_batches(tokenizer, run, "pt")
 
 
-def sentence_transformers(settings: Settings, dtype: str) -> Scorer:
+def sentence_transformers(settings: Settings, precision: str) -> Scorer:
     """``CrossEncoder.predict`` in torch."""
     import torch
     from sentence_transformers import CrossEncoder
 
     torch.set_num_threads(settings.threads)
-    options = {"dtype": getattr(torch, dtype)}
+    options = {"dtype": getattr(torch, TORCH_TYPES[precision])}
     model = CrossEncoder(str(settings.checkpoint), device=settings.device, model_kwargs=options)
     return cross_encoder(model)
 
 
-def sentence_transformers_onnx(settings: Settings, dtype: str) -> Scorer:
-    """``CrossEncoder(backend="onnx")``, exported by optimum; int8 is its own ``avx512_vnni`` recipe."""
+def sentence_transformers_onnx(settings: Settings, precision: str) -> Scorer:
+    """``CrossEncoder(backend="onnx")``, exported by optimum; int8 is sentence-transformers' ``avx512_vnni`` recipe."""
     import onnxruntime
     import torch
     from sentence_transformers import CrossEncoder, export_dynamic_quantized_onnx_model
 
-    settings.must_be_cpu()
+    settings.require_cpu()
     torch.set_num_threads(settings.threads)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = settings.threads
@@ -99,7 +114,7 @@ def sentence_transformers_onnx(settings: Settings, dtype: str) -> Scorer:
         model = CrossEncoder(str(settings.checkpoint), backend="onnx", device=CPU, model_kwargs=dict(how))
         model.save_pretrained(str(folder))
     file = "model.onnx"
-    if dtype == "int8":
+    if precision == "int8":
         file = "model_qint8_avx512_vnni.onnx"
         if not (folder / "onnx" / file).is_file():
             model = CrossEncoder(str(folder), backend="onnx", device=CPU, model_kwargs=dict(how))
@@ -108,33 +123,34 @@ def sentence_transformers_onnx(settings: Settings, dtype: str) -> Scorer:
     return cross_encoder(CrossEncoder(str(folder), backend="onnx", device=CPU, model_kwargs=how))
 
 
-def sentence_transformers_openvino(settings: Settings, dtype: str) -> Scorer:
+def sentence_transformers_openvino(settings: Settings, precision: str) -> Scorer:
     """``CrossEncoder(backend="openvino")``, exported by optimum-intel."""
     import torch
     from sentence_transformers import CrossEncoder
 
-    settings.must_be_cpu()
+    settings.require_cpu()
     torch.set_num_threads(settings.threads)
-    how = {"ov_config": openvino_settings(settings.threads, dtype)}
+    how = {"ov_config": openvino_settings(settings.threads, precision)}
     return cross_encoder(CrossEncoder(str(settings.checkpoint), backend="openvino", device=CPU, model_kwargs=how))
 
 
-def openvino(settings: Settings, dtype: str) -> Scorer:
-    """The same ``torch.onnx`` export in OpenVINO; int8 is NNCF's static quantisation, with SmoothQuant."""
+def openvino(settings: Settings, precision: str) -> Scorer:
+    """The export of ``torch_onnx`` in OpenVINO; int8 is NNCF's static quantisation, with SmoothQuant."""
     import openvino as ov
     from transformers import AutoTokenizer
 
-    settings.must_be_cpu()
+    settings.require_cpu()
     tokenizer = AutoTokenizer.from_pretrained(settings.checkpoint)
     file = settings.cache / "torch-onnx" / "model.onnx"
     if not file.is_file():
         export_torch_onnx(settings.checkpoint, tokenizer, file)
-    if dtype == "int8":
+    if precision == "int8":
         quantised = settings.cache / "openvino" / "model_int8.xml"
         if not quantised.is_file():
-            quantise_openvino(file, quantised, tokenizer)
+            quantise_openvino(file, quantised, tokenizer, settings.calibration)
         file = quantised
-    request = ov.Core().compile_model(file, "CPU", openvino_settings(settings.threads, dtype)).create_infer_request()
+    compiled = ov.Core().compile_model(file, "CPU", openvino_settings(settings.threads, precision))
+    request = compiled.create_infer_request()
 
     def run(batch: dict[str, Any]) -> Any:
         return request.infer({name: batch[name] for name in ("input_ids", "attention_mask")})[0][:, 0]
@@ -142,17 +158,18 @@ def openvino(settings: Settings, dtype: str) -> Scorer:
     return sorted_batches(tokenizer, run, "np")
 
 
-def openvino_settings(threads: int, dtype: str) -> dict[str, str]:
-    """Left alone, OpenVINO computes float32 models in bfloat16 where the processor can: the precision is asked for."""
-    return {"INFERENCE_PRECISION_HINT": "bf16" if dtype == "bf16" else "f32", "INFERENCE_NUM_THREADS": str(threads)}
+def openvino_settings(threads: int, precision: str) -> dict[str, str]:
+    """The settings with an explicit precision: by default OpenVINO computes float32 models in bfloat16 if it can."""
+    hint = "bf16" if precision == "bf16" else "f32"
+    return {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": str(threads)}
 
 
-def quantise_openvino(file: Path, out: Path, tokenizer: Any) -> None:
-    """NNCF's static int8 of a transformer, calibrated on the pairs that our own int8 is calibrated on."""
+def quantise_openvino(file: Path, out: Path, tokenizer: Any, calibration: Path) -> None:
+    """Write NNCF's static int8 of a transformer, calibrated on the pairs of a JSON lines file."""
     import nncf
     import openvino as ov
 
-    records = [json.loads(line) for line in CALIBRATION.read_text(encoding="utf-8").splitlines()]
+    records = [json.loads(line) for line in calibration.read_text(encoding="utf-8").splitlines()]
     batches = [
         {
             name: array
@@ -170,19 +187,19 @@ def quantise_openvino(file: Path, out: Path, tokenizer: Any) -> None:
     ov.save_model(quantised, out, compress_to_fp16=False)
 
 
-def torch_onnx(settings: Settings, dtype: str) -> Scorer:
-    """``torch.onnx.export`` of the model as it comes, in ONNX Runtime; int8 is its ``quantize_dynamic``."""
+def torch_onnx(settings: Settings, precision: str) -> Scorer:
+    """``torch.onnx.export`` of the model of transformers, in ONNX Runtime; int8 is its ``quantize_dynamic``."""
     import onnxruntime as ort
     import torch
     from transformers import AutoTokenizer
 
     torch.set_num_threads(settings.threads)
-    settings.must_be_cpu()
+    settings.require_cpu()
     tokenizer = AutoTokenizer.from_pretrained(settings.checkpoint)
     file = settings.cache / "torch-onnx" / "model.onnx"
     if not file.is_file():
         export_torch_onnx(settings.checkpoint, tokenizer, file)
-    if dtype == "int8":
+    if precision == "int8":
         quantised = file.with_name("model_int8.onnx")
         if not quantised.is_file():
             from onnxruntime.quantization import QuantType, quantize_dynamic
@@ -206,7 +223,7 @@ def export_torch_onnx(checkpoint: Path, tokenizer: Any, file: Path) -> None:
 
     model = AutoModelForSequenceClassification.from_pretrained(checkpoint, dtype=torch.float32).eval()
 
-    class Logits(torch.nn.Module):  # type: ignore[misc]  # torch is not there when types are checked
+    class Logits(torch.nn.Module):  # type: ignore[misc]  # torch is not installed when types are checked
         def __init__(self) -> None:
             super().__init__()
             self.model = model
@@ -230,7 +247,7 @@ def export_torch_onnx(checkpoint: Path, tokenizer: Any, file: Path) -> None:
 
 
 def sorted_batches(tokenizer: Any, run: Callable[[dict[str, Any]], Any], tensors: str) -> Scorer:
-    """Longest first, each batch as wide as its longest pair: what every careful user does."""
+    """Score the longest pairs first, each batch as wide as its longest pair, as a careful user would."""
 
     def score(pairs: Pairs, batch: int) -> list[float]:
         order = sorted(range(len(pairs)), key=lambda i: -len(pairs[i][0]) - len(pairs[i][1]))
@@ -246,56 +263,76 @@ def sorted_batches(tokenizer: Any, run: Callable[[dict[str, Any]], Any], tensors
 
 
 def cross_encoder(model: Any) -> Scorer:
-    """``predict`` without the sigmoid, so that scores can be compared."""
+    """Score with ``predict`` without the sigmoid, so that scores can be compared."""
     import torch
 
     def score(pairs: Pairs, batch: int) -> list[float]:
-        found = model.predict(pairs, batch_size=batch, activation_fn=torch.nn.Identity(), show_progress_bar=False)
-        return [float(value) for value in found]
+        logits = model.predict(pairs, batch_size=batch, activation_fn=torch.nn.Identity(), show_progress_bar=False)
+        return [float(value) for value in logits]
 
     return score
 
 
-PEERS: dict[str, Callable[[Settings], Scorer]] = {
-    "transformers fp32": partial(transformers_torch, dtype="float32"),
-    "transformers bf16": partial(transformers_torch, dtype="bfloat16"),
-    "sentence-transformers fp32": partial(sentence_transformers, dtype="float32"),
-    "sentence-transformers bf16": partial(sentence_transformers, dtype="bfloat16"),
-    "sentence-transformers ONNX fp32": partial(sentence_transformers_onnx, dtype="fp32"),
-    "sentence-transformers ONNX int8": partial(sentence_transformers_onnx, dtype="int8"),
-    "sentence-transformers OpenVINO": partial(sentence_transformers_openvino, dtype="fp32"),
-    "torch.onnx, ONNX Runtime fp32": partial(torch_onnx, dtype="fp32"),
-    "torch.onnx, ONNX Runtime int8": partial(torch_onnx, dtype="int8"),
-    "torch.onnx, OpenVINO fp32": partial(openvino, dtype="fp32"),
-    "torch.onnx, OpenVINO bf16": partial(openvino, dtype="bf16"),
-    "torch.onnx, OpenVINO int8": partial(openvino, dtype="int8"),
+@dataclass(frozen=True)
+class Peer:
+    """A way to run the checkpoint.
+
+    load:        loads it in ``precision``.
+    precision:   what it computes in.
+    environment: the virtual environment with what it requires, a key of ``environments.ENVIRONMENTS``.
+    """
+
+    load: Callable[[Settings, str], Scorer]
+    precision: str
+    environment: str
+
+
+PEERS = {
+    "transformers fp32": Peer(transformers_torch, "fp32", "torch"),
+    "transformers bf16": Peer(transformers_torch, "bf16", "torch"),
+    "sentence-transformers fp32": Peer(sentence_transformers, "fp32", "torch"),
+    "sentence-transformers bf16": Peer(sentence_transformers, "bf16", "torch"),
+    "sentence-transformers ONNX fp32": Peer(sentence_transformers_onnx, "fp32", "optimum"),
+    "sentence-transformers ONNX int8": Peer(sentence_transformers_onnx, "int8", "optimum"),
+    "sentence-transformers OpenVINO": Peer(sentence_transformers_openvino, "fp32", "openvino"),
+    "torch.onnx, ONNX Runtime fp32": Peer(torch_onnx, "fp32", "torch"),
+    "torch.onnx, ONNX Runtime int8": Peer(torch_onnx, "int8", "torch"),
+    "torch.onnx, OpenVINO fp32": Peer(openvino, "fp32", "openvino"),
+    "torch.onnx, OpenVINO bf16": Peer(openvino, "bf16", "openvino"),
+    "torch.onnx, OpenVINO int8": Peer(openvino, "int8", "openvino"),
 }
-# On GPUs. FlashAttention runs the pairs of a batch unpadded, where its package is installed.
-GPU_PEERS: dict[str, Callable[[Settings], Scorer]] = {
+# On GPUs. FlashAttention runs the pairs of a batch unpadded, if its package is installed.
+GPU_PEERS = {
     "transformers fp32": PEERS["transformers fp32"],
-    "transformers fp16": partial(transformers_torch, dtype="float16"),
+    "transformers fp16": Peer(transformers_torch, "fp16", "torch"),
     "transformers bf16": PEERS["transformers bf16"],
-    "transformers bf16, compiled": partial(transformers_torch, dtype="bfloat16", compiled=True),
-    "transformers bf16, FlashAttention": partial(transformers_torch, dtype="bfloat16", attention="flash_attention_2"),
+    "transformers bf16, compiled": Peer(partial(transformers_torch, compiled=True), "bf16", "torch"),
+    "transformers bf16, FlashAttention": Peer(
+        partial(transformers_torch, attention="flash_attention_2"), "bf16", "torch"
+    ),
     "sentence-transformers bf16": PEERS["sentence-transformers bf16"],
 }
 
 
 def peak_memory() -> int:
-    """Most bytes resident so far."""
+    """Maximum number of resident bytes so far."""
     import resource
 
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most if sys.platform == "darwin" else most * 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
 
 
-def serve(load: Callable[[], Scorer]) -> None:
-    """Load, say so, answer until the input ends."""
+def serve(load: Callable[[], tuple[Scorer, dict[str, Any]]]) -> None:
+    """Load, report versions and what runs, and answer requests until the input ends.
+
+    ``load`` returns the scorer, and what runs as a contender reports it (``Measurement.runtime``).
+    """
     answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # what libraries print must not stand among the answers
-    score = load()
-    there = {entry.metadata["Name"]: entry.version for entry in metadata.distributions()}
-    print(json.dumps({"ready": {name: there[name] for name in PACKAGES if name in there}}), file=answers)
+    os.dup2(2, 1)  # what libraries print must not end up among the answers
+    score, info = load()
+    installed = {entry.metadata["Name"]: entry.version for entry in metadata.distributions()}
+    versions = {name: installed[name] for name in PACKAGES if name in installed}
+    print(json.dumps({"versions": versions, "info": info}), file=answers)
     for line in sys.stdin:
         request = json.loads(line)
         pairs = [(query, document) for query, document in request["pairs"]]
@@ -306,12 +343,12 @@ def serve(load: Callable[[], Scorer]) -> None:
 
 
 def main() -> None:
-    """The command line."""
-    name, checkpoint, cache, threads, *device = sys.argv[1:]
-    settings = Settings(Path(checkpoint), Path(cache), int(threads), *device)
+    """Run the peer that the command line's argument names."""
+    fields = json.loads(sys.argv[1])
+    peer = {**PEERS, **GPU_PEERS}[fields.pop("peer")]
+    settings = Settings.from_json(fields)
     settings.cache.mkdir(parents=True, exist_ok=True)
-    load = {**PEERS, **GPU_PEERS}[name]
-    serve(lambda: load(settings))
+    serve(lambda: (peer.load(settings, peer.precision), {}))
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ class Measurement:
     """One contender in one scenario on one workload.
 
     contender:     its name, which is shown: ``"modernrank int8"``, ``"sentence-transformers fp32"``.
-    scenario:      how calls arrive: ``query``, ``single``, ``offline``, ``server`` or ``cold``.
+    scenario:      how calls arrive, a ``ScenarioName``.
     workload:      name of the pairs that are scored: ``"mix"``, ``"128 tokens"`` or a file's name.
     parameters:    of the scenario: documents in a query, batch size, arrivals in a second.
     ours:          whether the contender is modernrank.

@@ -1,169 +1,183 @@
-"""The benchmark suite on a tiny model: what is measured and kept, never how fast it is."""
+"""Workloads, scenarios and the machine, on a tiny model: what is measured and kept, never how fast it is."""
 
+import dataclasses
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from modernrank import InputError, ModernRankError, Reranker
+from modernrank.artifact.folder import Artifact
 from modernrank.benchmarks.measure import scenarios
-from modernrank.benchmarks.measure.environment import describe, matrix_product_peak, peak_memory
-from modernrank.benchmarks.measure.scenarios import Budget, Subject
-from modernrank.benchmarks.measure.workload import MIX, Workload, fixed, from_file, mix
-from modernrank.benchmarks.peers.environments import PeerError, environment_of
-from modernrank.benchmarks.peers.peer_process import PEERS
-from modernrank.benchmarks.peers.turns import Contender, own_precisions, race
-from modernrank.benchmarks.reporting.result import Result
-from support.checkpoints import checkpoint
+from modernrank.benchmarks.measure.environment import describe, peak_memory
+from modernrank.benchmarks.measure.machine_peak import cpu_peaks
+from modernrank.benchmarks.measure.scenarios import Arrivals, Budget, Subject
+from modernrank.benchmarks.measure.workload import (
+    MIX,
+    CountTokens,
+    Workload,
+    WorkloadOptions,
+    fixed,
+    from_file,
+    make_workloads,
+    mix,
+)
+from modernrank.benchmarks.op_counts import count_graph
+from modernrank.text.checks import Pair
 
-BUDGET = Budget(seconds=0.01, samples=4)
 WORKLOAD = Workload("two", [[("a b", "c d e"), ("a b", "f")], [("g", "h i")]])
 
 
-def quiet(message: str) -> None:
+def ignore(message: str) -> None:
     """No progress."""
 
 
 @pytest.fixture
-def subject(reranker: Reranker) -> Subject:
-    return Subject.of(reranker)
+def subject(reranker: Reranker, artifacts: Path) -> Subject:
+    return Subject(Artifact.open(artifacts / "tiny"), reranker, {"threads": 1})
 
 
 def tokens(reranker: Reranker, workload: Workload) -> list[int]:
     return [reranker.plan([pair]).pair_tokens for pair in workload.pairs]
 
 
+@pytest.fixture
+def count(subject: Subject) -> CountTokens:
+    return subject.artifact.encoder().count
+
+
 @pytest.mark.parametrize("length", [24, 128, 512])
-def test_fixed_workloads_have_exactly_their_length(reranker: Reranker, length: int) -> None:
-    made = fixed(length, 3, 2, lambda pair: reranker.plan([pair]).pair_tokens, seed=1)
-    assert made.name == f"{length} tokens" and [len(group) for group in made.queries] == [3, 3]
+def test_fixed_workloads_have_exactly_their_length(reranker: Reranker, count: CountTokens, length: int) -> None:
+    made = fixed(length, 3, 2, count, seed=1)
+    assert made.tokens_per_pair == length
+    assert [len(group) for group in made.queries] == [3, 3]
     assert tokens(reranker, made) == [length] * 6
 
 
-def test_a_length_below_the_query_is_refused(reranker: Reranker) -> None:
-    with pytest.raises(InputError, match="5 tokens are too few for the query"):
-        fixed(5, 1, 1, lambda pair: reranker.plan([pair]).pair_tokens, seed=0)
+def test_a_length_below_the_query_is_refused(count: CountTokens) -> None:
+    with pytest.raises(InputError) as error:
+        fixed(5, 1, 1, count, seed=0)
+    assert error.value.details["value"] == 5
+    assert error.value.details["limit"] > 5
 
 
-def test_the_mix_follows_its_histogram_and_its_seed(reranker: Reranker) -> None:
-    def made(seed: int) -> Workload:
-        return mix(40, 1, lambda pair: reranker.plan([pair]).pair_tokens, seed)
+def test_the_mix_follows_its_histogram_and_its_seed(reranker: Reranker, count: CountTokens) -> None:
+    made = mix(40, 1, count, seed=0)
+    lengths = sorted(tokens(reranker, made))
+    assert MIX[0] <= lengths[0]
+    assert lengths[-1] <= MIX[-1]
+    assert MIX[5] < lengths[20] < MIX[15]
+    assert made.tokens_per_pair is None
+    assert made == mix(40, 1, count, seed=0)
+    assert made != mix(40, 1, count, seed=1)
 
-    lengths = sorted(tokens(reranker, made(0)))
-    assert MIX[0] <= lengths[0] and lengths[-1] <= MIX[-1] and MIX[5] < lengths[20] < MIX[15]
-    assert made(0) == made(0) != made(1)
+
+def write_pairs(file: Path, pairs: list[Pair]) -> str:
+    file.write_text("".join(json.dumps({"query": q, "document": d}) + "\n" for q, d in pairs))
+    return str(file)
 
 
 def test_a_file_is_grouped_by_query(tmp_path: Path) -> None:
-    file = tmp_path / "pairs.jsonl"
-    file.write_text("".join(json.dumps({"query": q, "document": d}) + "\n" for q, d in ["ax", "by", "az", "aw"]))
-    assert from_file(str(file), documents=2).queries == [[("a", "x"), ("a", "z")], [("b", "y")]]
-    file.write_text("\n")
-    with pytest.raises(InputError, match=r"pairs.jsonl holds no pairs"):
-        from_file(str(file))
+    file = write_pairs(tmp_path / "pairs.jsonl", [("a", "x"), ("b", "y"), ("a", "z"), ("a", "w")])
+    assert from_file(file, documents=2).queries == [[("a", "x"), ("a", "z")], [("b", "y")]]
+
+
+def test_a_file_without_pairs_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"pairs\.jsonl"):
+        from_file(write_pairs(tmp_path / "pairs.jsonl", []))
+
+
+def test_workloads_are_files_then_lengths_then_the_mix(tmp_path: Path, count: CountTokens) -> None:
+    file = write_pairs(tmp_path / "pairs.jsonl", [("a", "x")])
+    options = WorkloadOptions((file,), (32, 64), mix=True, documents=2, queries=3)
+    made = make_workloads(options, count)
+    assert [workload.name for workload in made] == ["pairs.jsonl", "32 tokens", "64 tokens", "mix"]
+    assert [len(workload.pairs) for workload in made] == [1, 6, 6, 6]
+
+
+def test_the_default_workload_is_a_query_of_passages(count: CountTokens) -> None:
+    (workload,) = make_workloads(WorkloadOptions(), count)
+    assert workload.name == "mix"
+    assert [len(query) for query in workload.queries] == [100]
 
 
 @pytest.mark.parametrize(("name", "pairs"), [("query", 6), ("single", 4), ("offline", 12)])
 def test_scenarios_keep_samples_counts_and_stages(subject: Subject, name: str, pairs: int) -> None:
-    found = getattr(scenarios, name)(subject, WORKLOAD, Budget(seconds=0, samples=4), quiet)
-    assert (found.contender, found.scenario, found.workload) == ("modernrank fp32", name, "two")
-    assert len(found.seconds) == 4 and found.pairs == pairs and found.tokens > pairs
-    assert found.stages.keys() == {"tokenise", "plan", "pack", "run", "unpack"}
-    assert found.stages["run"] > 0 and found.padding == 0 and found.runtime["provider"] == "cpu"
+    m = getattr(scenarios, name)(subject, WORKLOAD, Budget(seconds=0, samples=4), ignore)
+    assert (m.contender, m.scenario, m.workload) == ("modernrank fp32", name, "two")
+    assert (m.ours, m.precision, m.provider, m.tokens_per_pair) == (True, "fp32", "cpu", None)
+    assert len(m.seconds) == 4
+    assert m.pairs == pairs
+    assert m.tokens > pairs
+    assert m.stages.keys() == {"tokenise", "plan", "pack", "run", "unpack"}
+    assert m.stages["run"] > 0
+    assert m.padding == 0
+    assert m.runtime["provider"] == "cpu"
 
 
-def test_a_measurement_lasts_as_long_as_it_must(subject: Subject) -> None:
-    found = scenarios.single(subject, WORKLOAD, Budget(seconds=0.2, samples=1), quiet)
-    assert found.elapsed >= 0.2 and len(found.seconds) > 1
+def test_the_operations_are_those_of_the_graph_that_ran(artifacts: Path, tmp_path: Path) -> None:
+    folder = artifacts / "tiny-int8"
+    artifact = Artifact.open(folder)
+    (graph,) = artifact.manifest.graphs
+    fp32 = dataclasses.replace(graph, precision="fp32", file="another.onnx")
+    several = dataclasses.replace(artifact, manifest=dataclasses.replace(artifact.manifest, graphs=[fp32, graph]))
+    with Reranker.load(folder, precision="int8", threads=1) as reranker:
+        m = scenarios.single(Subject(several, reranker), WORKLOAD, Budget(0, 1), ignore)
+    assert m.flops_per_token == count_graph(folder / graph.file).linear_flops
+
+
+def test_a_measurement_lasts_as_long_as_its_budget(subject: Subject) -> None:
+    m = scenarios.single(subject, WORKLOAD, Budget(seconds=0.2, samples=1), ignore)
+    assert m.elapsed >= 0.2
+    assert len(m.seconds) > 1
 
 
 def test_the_server_scenario_answers_every_arrival(subject: Subject) -> None:
-    rates = [50.0, 100.0]
-    found = list(scenarios.server(subject, WORKLOAD, rates, Budget(0.2, 20), seed=3, report=quiet))
-    assert [m.parameters for m in found] == [{"rate": 50.0}, {"rate": 100.0}]
-    assert all(len(m.seconds) == 20 and min(m.seconds) > 0 for m in found)
-    again = list(scenarios.server(subject, WORKLOAD, rates, Budget(0.2, 20), seed=3, report=quiet))
-    assert [m.tokens for m in found] == [m.tokens for m in again], "arrivals must follow from the seed"
-    assert scenarios.rate_within(found, 1e9) is None, "20 samples carry no p99"
+    arrivals, budget = Arrivals((50, 100), seed=3), Budget(0.1, 10)
+    first, again = (list(scenarios.server(subject, WORKLOAD, arrivals, budget, ignore)) for _ in range(2))
+    assert [m.parameters for m in first] == [{"rate": 50}, {"rate": 100}]
+    assert all(len(m.seconds) == 10 and min(m.seconds) > 0 for m in first)
+    assert [m.tokens for m in first] == [m.tokens for m in again], "arrivals must follow from the seed"
 
 
-def test_a_cold_start_is_told_in_parts(subject: Subject, artifacts: Path) -> None:
-    found = scenarios.cold(subject, artifacts / "tiny", WORKLOAD, Budget(0, 2), quiet)
-    assert len(found.seconds) == len(found.details["parts"]) == 2
-    for whole, parts in zip(found.seconds, found.details["parts"], strict=True):
-        assert parts.keys() == {"import", "load", "first_score"}
-        assert sum(parts.values()) < whole
-    with pytest.raises(ModernRankError, match="a new process could not score a pair: .*no/artifact"):
-        scenarios.cold(subject, Path("no/artifact"), WORKLOAD, BUDGET, quiet)
+def test_the_rate_within_a_bound_requires_a_p99(subject: Subject) -> None:
+    rates = Arrivals((100.0,))
+    (few,) = scenarios.server(subject, WORKLOAD, rates, Budget(0, 10), ignore)
+    enough = dataclasses.replace(few, seconds=[0.1] * 100)
+    assert scenarios.rate_within([few], 1e9) is None
+    assert scenarios.rate_within([few, enough], 0.2) == 100.0
+    assert scenarios.rate_within([few, enough], 0.05) is None
+
+
+def test_a_cold_start_has_parts(subject: Subject) -> None:
+    m = scenarios.cold(subject, WORKLOAD, Budget(0, 1), ignore)
+    (whole,), (parts,) = m.seconds, m.details["parts"]
+    assert parts.keys() == {"import", "load", "first_score"}
+    assert sum(parts.values()) < whole
+
+
+def test_a_cold_start_that_fails_names_the_error(subject: Subject) -> None:
+    moved = dataclasses.replace(subject, artifact=dataclasses.replace(subject.artifact, folder=Path("no/artifact")))
+    with pytest.raises(ModernRankError, match="no/artifact"):
+        scenarios.cold(moved, WORKLOAD, Budget(0, 1), ignore)
+
+
+@pytest.mark.parametrize("options", [(Budget, (-1.0,)), (Budget, (1.0, 0)), (Arrivals, ((0.0,),))])
+def test_impossible_options_are_refused(options: tuple[type, tuple[object, ...]]) -> None:
+    kind, arguments = options
+    with pytest.raises(InputError):
+        kind(*arguments)
 
 
 def test_the_environment_is_complete() -> None:
-    found = describe(seed=7)
-    assert found.keys() == {"command", "created", "commit", "seed", "machine", "versions"}
-    assert found["machine"]["processor"] and found["machine"]["threads"] >= 1
+    environment = describe(seed=7)
+    assert environment.keys() == {"command", "created", "commit", "seed", "machine", "versions"}
+    assert environment["machine"]["processor"]
+    assert environment["machine"]["threads"] >= 1
     assert peak_memory() > 10_000_000
-    assert matrix_product_peak("fp32", 0.05) > 0 and matrix_product_peak("int8", 0.05) > 0
 
 
-def test_a_race_compares_all_and_keeps_those_that_fail(artifacts: Path) -> None:
-    code = "import sys; print('loading', file=sys.stderr); raise RuntimeError('no such architecture')"
-    broken = Contender("broken", lambda: [sys.executable, "-c", code], (1, 8))
-    killed = Contender("killed", lambda: [sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"], (1,))
-    contenders = [*own_precisions([artifacts / "tiny", artifacts / "tiny-int8"], threads=1), broken, killed]
-    found = {m.contender: m for m in race(contenders, WORKLOAD, 30, rounds=2, report=quiet)}
-    assert list(found) == ["modernrank fp32", "modernrank int8", "broken", "killed"]
-    for name in ("modernrank fp32", "modernrank int8"):
-        assert len(found[name].seconds) == 2 and found[name].pairs == 6 and found[name].tokens == 60
-        assert found[name].peak_memory and found[name].parameters == {"documents": 3}
-    assert found["broken"].error == "RuntimeError: no such architecture"
-    assert "killed by signal 9, as for lack of memory" in str(found["killed"].error)
-
-
-def test_every_peer_has_an_environment_and_an_unknown_one_is_named() -> None:
-    assert {environment_of(peer) for peer in PEERS} == {"torch", "optimum", "openvino"}
-    with pytest.raises(PeerError, match="there is no peer 'mine'; choose from: transformers fp32; "):
-        environment_of("mine")
-
-
-def bench(*arguments: object) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-m", "modernrank", "bench", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True)
-
-
-def test_the_command_measures_reports_draws_and_compares(artifacts: Path, tmp_path: Path) -> None:
-    out = tmp_path / "a.json"
-    quick = ("--seconds", 0.01, "--samples", 5, "--out", out)
-    done = bench("run", artifacts / "tiny", "--length", 32, "--length", 64, "--scenario", "single", *quick)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("| modernrank fp32 | single |") == 2
-    result = Result.read(out)
-    assert result.environment["peak"].keys() == {"int8", "fp32"} and result.environment["artifact"]["linear_flops"]
-    shown = bench("report", out, "--plots", tmp_path / "plots", "--format", "png")
-    assert shown.returncode == 0 and shown.stdout == done.stdout
-    assert (tmp_path / "plots" / "length.png").is_file()
-    same = bench("compare", out, out)
-    assert same.returncode == 0 and same.stdout.count("the same") == 2
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message", "code"),
-    [
-        (("run", "TINY", "--scenario", "fast"), "invalid choice: 'fast'", 2),
-        (("run", "TINY", "--precision", "int8"), "int8", 1),
-        (("run", "TINY", "--pairs", "EMPTY"), "holds no pairs", 1),
-        (("run", "absent"), "absent", 1),
-        (("peers", "CHECKPOINT", "TINY", "--peer", "mine", "--length", "32"), "there is no peer 'mine'", 1),
-        (("compare", "EMPTY", "EMPTY"), "is not a result of", 1),
-    ],
-)
-def test_bad_requests_are_one_line(
-    artifacts: Path, tmp_path: Path, arguments: tuple[str, ...], message: str, code: int
-) -> None:
-    (tmp_path / "empty").touch()
-    places = {"TINY": artifacts / "tiny", "EMPTY": tmp_path / "empty", "CHECKPOINT": checkpoint("tiny")}
-    done = bench(*(places.get(argument, argument) for argument in arguments))
-    assert done.returncode == code
-    assert message in done.stderr.splitlines()[-1]
-    assert "Traceback" not in done.stderr
+def test_the_peak_of_matrix_products_is_measured() -> None:
+    peaks = cpu_peaks(0.05)
+    assert peaks.keys() == {"int8", "fp32"}
+    assert min(peaks.values()) > 0
