@@ -208,7 +208,7 @@ def _add_report_options(parser: argparse.ArgumentParser) -> None:
     )
     _add_baseline(parser)
     parser.add_argument("--plots", type=Path, metavar="FOLDER", help="draw the plots for which the results have data")
-    parser.add_argument("--format", default="svg", choices=("svg", "png"), help="of the plots (%(default)s)")
+    parser.add_argument("--format", default="svg", choices=("svg", "png"), help="format of the plots (%(default)s)")
 
 
 def _add_compare_options(parser: argparse.ArgumentParser) -> None:
@@ -233,10 +233,12 @@ def _add_workload_options(parser: argparse.ArgumentParser) -> None:
         "--documents",
         type=positive_int,
         metavar="K",
-        help="documents per query (100 with --mix, 1 with --length, all with --pairs)",
+        help="number of documents in a query (100 with --mix, 1 with --length, all with --pairs)",
     )
-    parser.add_argument("--queries", type=positive_int, default=1, help="queries with --mix or --length (%(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of the texts and the arrivals (%(default)s)")
+    parser.add_argument(
+        "--queries", type=positive_int, default=1, help="number of queries with --mix or --length (%(default)s)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of the texts and the arrivals (%(default)s)")
 
 
 def _add_result_options(parser: argparse.ArgumentParser) -> None:
