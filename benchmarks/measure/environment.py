@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import resource
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -15,7 +14,6 @@ from modernrank import __version__
 from modernrank.host import available_threads
 
 CPUINFO = Path("/proc/cpuinfo")
-STATUS = Path("/proc/self/status")
 CLEAR_REFS = Path("/proc/self/clear_refs")
 PACKAGES = ("onnxruntime", "onnxruntime-gpu", "openvino", "tokenizers", "numpy", "torch", "transformers")
 FLAGS = ("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16")
@@ -71,19 +69,9 @@ def _commit() -> str | None:
 
 
 def reset_peak_memory() -> bool:
-    """Restart the count of ``peak_memory``; False if the system does not allow it. Only Linux does."""
+    """Restart the count of ``peer_process.peak_memory``; False if the system does not allow it. Only Linux does."""
     try:
         CLEAR_REFS.write_text("5")
     except OSError:
         return False
     return True
-
-
-def peak_memory() -> int:
-    """Maximum number of resident bytes since the process began, or since ``reset_peak_memory``."""
-    if STATUS.is_file():
-        for line in STATUS.read_text().splitlines():
-            if line.startswith("VmHWM"):
-                return int(line.split()[1]) * 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

@@ -22,12 +22,13 @@ from modernrank import ModernRankError, Reranker
 from modernrank.artifact.folder import Artifact
 from modernrank.benchmarks.defaults import SAMPLES, SECONDS
 from modernrank.benchmarks.op_counts import flops_per_token
+from modernrank.benchmarks.peers.peer_process import peak_memory
 from modernrank.benchmarks.reporting.result import Measurement, Parameters
 from modernrank.errors import InputError
 from modernrank.options import positive
 from modernrank.text.checks import Pair
 
-from .environment import peak_memory, reset_peak_memory
+from .environment import reset_peak_memory
 from .workload import Workload
 
 Report = Callable[[str], None]

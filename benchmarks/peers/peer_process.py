@@ -30,6 +30,7 @@ PACKAGES = (
 )
 OPSET = 18
 CPU = "cpu"
+STATUS = Path("/proc/self/status")
 TORCH_TYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 
 
@@ -315,8 +316,15 @@ GPU_PEERS = {
 
 
 def peak_memory() -> int:
-    """Maximum number of resident bytes so far."""
-    import resource
+    """Maximum number of resident bytes of this process so far.
+
+    On Linux ``getrusage`` would not do: a process inherits its figure from the one that started it.
+    """
+    if STATUS.is_file():
+        for line in STATUS.read_text().splitlines():
+            if line.startswith("VmHWM"):
+                return int(line.split()[1]) * 1024
+    import resource  # not on Windows
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024

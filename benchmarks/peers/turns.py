@@ -13,7 +13,7 @@ from modernrank.benchmarks.measure.workload import CountTokens, Workload
 from modernrank.benchmarks.reporting.result import Measurement
 from modernrank.evaluation.agreement import measure
 
-from .contenders import Answer, Contender, ContenderProcess, Report
+from .contenders import OWN_PLAN, Answer, Contender, ContenderProcess, Report
 from .environments import PeerError
 
 DEFAULT_BATCH = 32  # of sentence-transformers
@@ -80,7 +80,7 @@ def _warm_up(process: ContenderProcess, workload: Workload, report: Report) -> l
         if batch > len(workload.pairs) and answers:
             continue
         answers[batch] = process.score(workload.pairs, batch)
-        report(f"{contender.name}, batch {batch}: {answers[batch].seconds:.2f} s to warm up")
+        report(f"{contender.name}{_batch(batch)}: {answers[batch].seconds:.2f} s to warm up")
     if len(answers) > 1:  # the first size paid for what all sizes share, so it gets a second run
         first = next(iter(answers))
         answers[first] = process.score(workload.pairs, first)
@@ -100,8 +100,11 @@ def _run(trial: _Trial, workload: Workload, report: Report, turn: str) -> None:
     trial.seconds.append(answer.seconds)
     trial.scores = np.array(answer.scores, np.float32)
     trial.peak_memory = answer.peak_memory
-    batch = f" (batch {trial.batch})" if trial.batch else ""
-    report(f"{turn}: {trial.contender.name}{batch} {answer.seconds:.2f} s")
+    report(f"{turn}: {trial.contender.name}{_batch(trial.batch)}: {answer.seconds:.2f} s")
+
+
+def _batch(batch: int) -> str:
+    return "" if batch == OWN_PLAN else f" (batch {batch})"
 
 
 def _reference(trials: list[_Trial]) -> _Trial | None:
@@ -122,7 +125,7 @@ def _measurement(trial: _Trial, workload: Workload, tokens: int, reference: _Tri
     return _of(
         trial.contender,
         workload,
-        parameters={"documents": len(pairs), **({"batch": trial.batch} if trial.batch else {})},
+        parameters={"documents": len(pairs), **({} if trial.batch == OWN_PLAN else {"batch": trial.batch})},
         provider=info.get("provider", trial.contender.provider),
         flops_per_token=trial.contender.flops_per_token(info),
         pairs=len(pairs) * len(trial.seconds),

@@ -1,6 +1,7 @@
 """Contenders in processes of their own, in turns."""
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 
 from modernrank.artifact.folder import Artifact
 from modernrank.benchmarks.measure.workload import Workload
+from modernrank.benchmarks.peers import peer_process
 from modernrank.benchmarks.peers.contenders import (
     Contender,
     PeerSetup,
@@ -120,3 +122,13 @@ def test_cuda_graphs_give_contenders_names_of_their_own(artifacts: Path, cuda_gr
     (contender,) = our_contenders(Artifact.open(artifacts / "tiny"), options)
     assert contender.precision == "fp32"
     assert ("cuda-graphs" in contender.name) == (cuda_graphs is not None)
+
+
+def test_the_peak_memory_is_that_of_the_process_itself() -> None:
+    """A process that a larger one started must not report the larger one's."""
+    held = bytearray(b"x") * (256 << 20)
+    code = "from peer_process import peak_memory; print(peak_memory())"
+    folder = Path(peer_process.__file__).parent
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=True)
+    assert peer_process.peak_memory() > len(held)
+    assert 0 < int(done.stdout) < len(held)
