@@ -25,6 +25,7 @@ from modernrank.artifact.folder import Artifact
 from modernrank.backends.registry import PROVIDERS
 from modernrank.benchmarks.measure.environment import describe
 from modernrank.benchmarks.measure.workload import CountTokens, Workload, fixed, mix
+from modernrank.benchmarks.progress import Report
 from modernrank.benchmarks.reporting.result import Measurement, Result
 from modernrank.benchmarks.reporting.table import markdown
 from modernrank.export import export_checkpoint
@@ -33,7 +34,7 @@ from modernrank.options import PrecisionName, ProviderName, check_choice, names_
 
 from .make_checkpoint import STYLES, Style, make_checkpoint
 from .measure.machine_peak import gpu_peak
-from .peers.contenders import Contender, PeerSetup, Report, our_contenders, peer_contender, peer_names
+from .peers.contenders import Contender, PeerSetup, our_contenders, peer_contender, peer_names
 from .peers.peer_process import CPU
 from .peers.turns import take_turns
 

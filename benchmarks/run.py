@@ -16,18 +16,15 @@ from .measure import machine_peak, scenarios
 from .measure.environment import describe
 from .measure.scenarios import Arrivals, Budget, Subject
 from .measure.workload import Workload, WorkloadOptions, make_workloads
-from .peers.contenders import PeerSetup, Report, our_contenders, peer_contender, peer_names
+from .peers.contenders import PeerSetup, our_contenders, peer_contender, peer_names
 from .peers.peer_process import CPU
 from .peers.turns import take_turns
+from .progress import Report, ignore
 from .reporting.result import Measurement, Result
 
 # Arrivals in the server scenario by default, as shares of the measured capacity.
 LOADS = (0.3, 0.5, 0.7, 0.8, 0.9)
 CAPACITY_BUDGET = Budget(seconds=3, samples=3)
-
-
-def _ignore(message: str) -> None:
-    """Report nothing."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +54,7 @@ class ScenarioOptions:
 
 
 def run_scenarios(
-    artifact: str | Path, options: ScenarioOptions | None = None, *, report: Report = _ignore, **load_options: Any
+    artifact: str | Path, options: ScenarioOptions | None = None, *, report: Report = ignore, **load_options: Any
 ) -> Result:
     """Measure an artifact in every scenario on every workload.
 
@@ -137,7 +134,7 @@ def run_peers(
     setup: PeerSetup,
     options: PeersOptions | None = None,
     *,
-    report: Report = _ignore,
+    report: Report = ignore,
     **load_options: Any,
 ) -> Result:
     """Measure every precision of every artifact and peers on the same checkpoint, in turns.
@@ -161,14 +158,14 @@ def run_peers(
     contenders = [contender for artifact in opened for contender in our_contenders(artifact, for_ours)]
     contenders += [peer_contender(name, setup, report) for name in options.peers or peer_names(setup.device)]
     environment = _environment(opened, options.workloads.seed)
-    environment["peak"] = peaks_of(setup.device, options.peak_seconds, report)
+    environment["peak"] = _peaks(setup.device, options.peak_seconds, report)
     measurements: list[Measurement] = []
     for workload in workloads:
         measurements += take_turns(contenders, workload, count_tokens, options.rounds, report)
     return Result(environment, measurements)
 
 
-def peaks_of(device: str, seconds: float, report: Report) -> dict[str, float]:
+def _peaks(device: str, seconds: float, report: Report) -> dict[str, float]:
     """The rates of matrix products on a device of torch, billions of operations in a second, by precision."""
     return _cpu_peaks(seconds, report) if device == CPU else machine_peak.gpu_peak(device, 2 * seconds)
 

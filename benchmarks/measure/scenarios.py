@@ -23,6 +23,7 @@ from modernrank.artifact.folder import Artifact
 from modernrank.benchmarks.defaults import SAMPLES, SECONDS
 from modernrank.benchmarks.op_counts import flops_per_token
 from modernrank.benchmarks.peers.peer_process import peak_memory
+from modernrank.benchmarks.progress import Report
 from modernrank.benchmarks.reporting.result import Measurement, Parameters
 from modernrank.errors import InputError
 from modernrank.options import positive
@@ -31,7 +32,6 @@ from modernrank.text.checks import Pair
 from .environment import reset_peak_memory
 from .workload import Workload
 
-Report = Callable[[str], None]
 # Maximum number of queries that the server scenario answers at once; more of them wait, as in any service.
 CALLERS = 64
 SECONDS_BETWEEN_REPORTS = 2.0

@@ -16,13 +16,13 @@ from typing import Any, Self
 from modernrank.artifact.folder import Artifact
 from modernrank.benchmarks.defaults import PEER_BATCHES, PEER_FOLDER, TORCH
 from modernrank.benchmarks.op_counts import flops_per_token
+from modernrank.benchmarks.progress import Report
 from modernrank.export.precision.calibration import SHIPPED
 from modernrank.text.checks import Pair
 
 from . import own_process, peer_process
 from .environments import PeerError, ensure, find_peer, last_line
 
-Report = Callable[[str], None]
 OWN_PLAN = 0  # the batch size of a contender that plans its batches by itself
 
 

@@ -6,10 +6,10 @@ import hashlib
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from modernrank.benchmarks.progress import Report
 from modernrank.errors import ModernRankError
 
 from .peer_process import GPU_PEERS, PEERS, Peer
@@ -50,7 +50,7 @@ def find_peer(name: str) -> Peer:
     return known[name]
 
 
-def ensure(root: Path, name: str, torch: str, report: Callable[[str], None]) -> Path:
+def ensure(root: Path, name: str, torch: str, report: Report) -> Path:
     """The Python interpreter of an environment, which is made unless it exists as ENVIRONMENTS describes it.
 
     Args:

@@ -10,10 +10,11 @@ import numpy as np
 
 from modernrank.arrays import FloatArray
 from modernrank.benchmarks.measure.workload import CountTokens, Workload
+from modernrank.benchmarks.progress import Report
 from modernrank.benchmarks.reporting.result import Measurement
 from modernrank.evaluation.agreement import measure
 
-from .contenders import OWN_PLAN, Answer, Contender, ContenderProcess, Report
+from .contenders import OWN_PLAN, Answer, Contender, ContenderProcess
 from .environments import PeerError
 
 DEFAULT_BATCH = 32  # of sentence-transformers

@@ -23,13 +23,10 @@ from modernrank.benchmarks.measure.workload import (
     mix,
 )
 from modernrank.benchmarks.op_counts import count_graph
+from modernrank.benchmarks.progress import ignore
 from modernrank.text.checks import Pair
 
 WORKLOAD = Workload("two", [[("a b", "c d e"), ("a b", "f")], [("g", "h i")]])
-
-
-def ignore(message: str) -> None:
-    """No progress."""
 
 
 @pytest.fixture
