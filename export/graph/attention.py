@@ -21,11 +21,10 @@ A row of any length works: queries and keys past its end are copies of its last 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-
-from modernrank.export.models.modernbert.config import ModernBertConfig
 
 from .builder import GraphBuilder, Value
 from .float_types import FloatType, onnx_type
@@ -34,22 +33,42 @@ BLOCK = 64  # queries in a block
 FORBIDDEN = -1e4  # added to a forbidden score where a mask is added: finite, and 0 after softmax, in fp16 too
 
 
+@dataclass(frozen=True)
+class AttentionShape:
+    """The sizes that attention depends on.
+
+    heads:     number of heads.
+    head_size: width of one head.
+    reach:     tokens that a sliding layer sees to either side: ``|i - j| <= reach``.
+    """
+
+    heads: int
+    head_size: int
+    reach: int
+
+    @property
+    def width(self) -> int:
+        """Width of all heads together."""
+        return self.heads * self.head_size
+
+
 class PackedAttention(ABC):
     """What a dialect provides. Its masks are computed once, in the constructor, for all layers.
 
     Args:
         g: the graph that the nodes go to.
-        config: the model's shape.
+        shape: heads, their size, and the reach of sliding layers.
         segment_ids: ``[rows, tokens]``.
         position_ids: ``[rows, tokens]``.
     """
 
-    def __init__(self, g: GraphBuilder, config: ModernBertConfig, segment_ids: Value, position_ids: Value) -> None:
+    def __init__(self, g: GraphBuilder, shape: AttentionShape, segment_ids: Value, position_ids: Value) -> None:
         self.g = g
-        self.heads = config.num_attention_heads
-        self.scale = config.head_size**-0.5
-        self.width = config.hidden_size
-        self.reach = config.reach
+        self.heads = shape.heads
+        self.head_size = shape.head_size
+        self.scale = shape.head_size**-0.5
+        self.width = shape.width
+        self.reach = shape.reach
         self.segment_ids = segment_ids
         self.position_ids = position_ids
 
@@ -77,8 +96,8 @@ class StandardAttention(PackedAttention):
     # Whether ``Attention`` is told to compute its softmax in float32.
     names_softmax_precision = True
 
-    def __init__(self, g: GraphBuilder, config: ModernBertConfig, segment_ids: Value, position_ids: Value) -> None:
-        super().__init__(g, config, segment_ids, position_ids)
+    def __init__(self, g: GraphBuilder, shape: AttentionShape, segment_ids: Value, position_ids: Value) -> None:
+        super().__init__(g, shape, segment_ids, position_ids)
         with g.scope("masks"):
             self.rows = g.op("Shape", segment_ids, start=0, end=1)
             self.tokens = g.op("Shape", segment_ids, start=1, end=2)

@@ -8,9 +8,7 @@ from __future__ import annotations
 import numpy as np
 from onnx import TensorProto
 
-from modernrank.export.models.modernbert.config import ModernBertConfig
-
-from .attention import FORBIDDEN, StandardAttention
+from .attention import FORBIDDEN, AttentionShape, StandardAttention
 from .builder import CONTRIB, GraphBuilder, Value
 from .float_types import FloatType
 
@@ -21,19 +19,19 @@ class TensorRtAttention(StandardAttention):
     # Its parser refuses the attribute; its fused kernels add up in float32.
     names_softmax_precision = False
 
-    def __init__(self, g: GraphBuilder, config: ModernBertConfig, segment_ids: Value, position_ids: Value) -> None:
+    def __init__(self, g: GraphBuilder, shape: AttentionShape, segment_ids: Value, position_ids: Value) -> None:
         # RotaryEmbedding takes int64 alone.
         position_ids = g.op("Cast", position_ids, to=TensorProto.INT64)
-        super().__init__(g, config, segment_ids, position_ids)
+        super().__init__(g, shape, segment_ids, position_ids)
 
 
 class DecomposedAttention(StandardAttention):
     """For parsers that know neither operator: MatMul, Softmax and MatMul; and the rotation as two products."""
 
-    def __init__(self, g: GraphBuilder, config: ModernBertConfig, segment_ids: Value, position_ids: Value) -> None:
-        super().__init__(g, config, segment_ids, position_ids)
+    def __init__(self, g: GraphBuilder, shape: AttentionShape, segment_ids: Value, position_ids: Value) -> None:
+        super().__init__(g, shape, segment_ids, position_ids)
         self._angles: dict[Value, Value] = {}
-        self._heads_shape = g.ints(0, 0, self.heads, config.head_size)
+        self._heads_shape = g.ints(0, 0, self.heads, shape.head_size)
 
     @staticmethod
     def rope_type(dtype: FloatType) -> FloatType:

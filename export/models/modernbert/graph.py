@@ -23,6 +23,7 @@ from modernrank.arrays import FloatArray
 from modernrank.batching.batch import INPUTS_PER_TOKEN
 from modernrank.errors import ArtifactError
 from modernrank.export.checkpoint.weights import Weights
+from modernrank.export.graph.attention import AttentionShape
 from modernrank.export.graph.builder import GraphBuilder, Value
 from modernrank.export.graph.dialects import DIALECTS, Dialect
 from modernrank.export.graph.float_types import FLOAT32, RESIDUAL, FloatType, FloatTypes
@@ -98,7 +99,7 @@ class ModernBert:
         self.places: dict[str, list[Value]] = {}  # values that are kept in the type of a place
         self.types = types
         self.table_type = table_type
-        self.attend = dialect.attention(g, config, Value("segment_ids"), Value("position_ids"))
+        self.attend = dialect.attention(g, _attention_shape(config), Value("segment_ids"), Value("position_ids"))
         self.rope_tables: dict[tuple[float, FloatType], tuple[Value, Value]] = {}
 
     def logits(self) -> Value:
@@ -275,6 +276,10 @@ class ModernBert:
                 )
             self.rope_tables[theta, dtype] = cos, sin
         return self.rope_tables[theta, dtype]
+
+
+def _attention_shape(config: ModernBertConfig) -> AttentionShape:
+    return AttentionShape(config.num_attention_heads, config.head_size, config.reach)
 
 
 def _as(values: FloatArray, dtype: FloatType, name: str) -> np.ndarray[Any, Any]:
