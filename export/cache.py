@@ -17,7 +17,8 @@ from modernrank.errors import ArtifactError
 from modernrank.host import cache_folder
 from modernrank.options import PrecisionChoice
 
-from .checkpoint.weights import locate, origin_hashes, weight_files
+from .checkpoint.hub import locate, origin_hashes
+from .checkpoint.weights import weight_files
 from .export import export_checkpoint
 
 logger = logging.getLogger(__name__)

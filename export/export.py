@@ -2,42 +2,66 @@
 
 from __future__ import annotations
 
-import os
+import logging
 import shutil
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 from modernrank import __version__
-from modernrank.artifact.folder import Artifact
+from modernrank.artifact.folder import Artifact, pair_encoder
 from modernrank.artifact.hashing import sha256_of
 from modernrank.artifact.json_records import read_json_object
-from modernrank.artifact.manifest import FILE_NAME, FileRecord, Manifest, Model, OnnxGraph, Source, Tokenizer
+from modernrank.artifact.manifest import FILE_NAME, FileRecord, Manifest, Model, Source, Tokenizer
 from modernrank.errors import ArtifactError, InputError
-from modernrank.evaluation.formats import QUERIES
-from modernrank.export.checkpoint.weights import DEFAULT_MODEL, Checkpoint, Origin, license_of, locate, origin_hashes
-from modernrank.export.graph.dialects import DIALECTS, OPSET
-from modernrank.export.models.modernbert.config import ModernBertConfig
-from modernrank.export.models.modernbert.graph import write_graph
-from modernrank.text.encoder import PairEncoder
+from modernrank.options import EXACT, PrecisionName
+from modernrank.text.encoder import load_tokenizer
 
-from .quality_gate import FOLDER, Material, measure_quality, read_material
+from .checkpoint.hub import DEFAULT_MODEL, Origin, license_of, locate, origin_hashes
+from .checkpoint.weights import Checkpoint
+from .models.architecture import Architecture
+from .models.registry import read_architecture
+from .output_folder import check_target, replacing
+from .precision.job import GraphJob, GraphSource, WrittenGraph
+from .precision.registry import GRAPHS, PRECISIONS
+from .quality_gate import Material, evaluation_of, measure_quality, read_material
+from .report import Report, silent
 
-REFERENCE = "reference"
-GRAPHS = (*DIALECTS, REFERENCE)
-# The dialects that each precision can be written in, the default first.
-GRAPHS_OF = {
-    "fp32": ("ort-cpu", "standard", "ort-cuda", "tensorrt", "tensorrt-decomposed", REFERENCE),
-    "fp16": ("tensorrt", "tensorrt-decomposed", "ort-cuda"),
-    "int8": ("ort-cpu",),
-}
-PRECISIONS = tuple(GRAPHS_OF)
+logger = logging.getLogger(__name__)
+
 TOOLS = ("numpy", "onnx", "onnxruntime", "safetensors", "tokenizers", "transformers", "optimum", "optimum-onnx")
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What an export was asked for, checked.
+
+    dialects:    the dialect to write each precision in.
+    revision:    of a hub id.
+    calibration: JSON lines of pairs; None for those that ship.
+    evaluation:  a folder in BEIR's layout; None for the checkpoint's own, or pairs of the shipped texts.
+    force:       whether an artifact may be replaced.
+    report:      called with a line for each step.
+    """
+
+    dialects: Mapping[PrecisionName, str]
+    revision: str | None = None
+    calibration: Path | None = None
+    evaluation: Path | None = None
+    force: bool = False
+    report: Report = silent
+
+    def __post_init__(self) -> None:
+        if list(self.dialects) != [EXACT]:
+            return
+        for name, value in (("calibration", self.calibration), ("evaluation", self.evaluation)):
+            if value is not None:
+                others = " and ".join(other for other in PRECISIONS if other != EXACT)
+                raise InputError(
+                    f"{name} applies to {others} only, not to {EXACT}; leave it out", argument=name, value=value
+                )
 
 
 def export_checkpoint(
@@ -45,12 +69,12 @@ def export_checkpoint(
     out: str | Path = "artifacts/gte-reranker-modernbert-base",
     *,
     graph: str | None = None,
-    precision: str | Sequence[str] = "fp32",
+    precision: str | Sequence[str] = EXACT,
     revision: str | None = None,
     calibration: str | Path | None = None,
     evaluation: str | Path | None = None,
     force: bool = False,
-    report: Callable[[str], None] = lambda message: None,
+    report: Report = silent,
 ) -> Manifest:
     """Write the artifact of ``checkpoint`` to the folder ``out``.
 
@@ -59,240 +83,167 @@ def export_checkpoint(
         out: the artifact's folder. It appears when everything is written, and not before.
         graph: ``"ort-cpu"`` (fastest in ONNX Runtime on CPUs), ``"standard"`` (pure ONNX operators), ``"ort-cuda"``,
             ``"tensorrt"`` (from 10.15), ``"tensorrt-decomposed"`` (older ones), or ``"reference"`` (what optimum
-            exports; needs ``modernrank[reference]``). By default ``"tensorrt"`` for fp16, else ``"ort-cpu"``.
-        precision: ``"fp32"``, ``"fp16"`` for GPUs or ``"int8"`` for processors, or several of them; the last two need
-            ``modernrank[cpu]`` too, to run the model on pairs.
+            exports; requires ``modernrank[reference]``). By default ``"tensorrt"`` for fp16, otherwise ``"ort-cpu"``.
+        precision: ``"fp32"``, ``"fp16"`` for GPUs or ``"int8"`` for processors, or several of them; the last two
+            require ``modernrank[cpu]`` too, to run the model on pairs.
         revision: of a hub id: a commit, tag or branch.
         calibration: for fp16 and int8, JSON lines of pairs like those that will be scored; by default a small set that
-            ships.
-        evaluation: for fp16 and int8, a folder in BEIR's layout with ``candidates.run``, to measure what they lose on;
-            by default the folder ``evaluation`` in that of the checkpoint, or where there is none, pairs of the shipped
-            texts.
-            What is lost decides whether ``precision="auto"`` may take them (see ``gate``).
-        force: replace an artifact that is there.
+            the package ships.
+        evaluation: for fp16 and int8, a folder in BEIR's layout with ``candidates.run``, to measure their loss of
+            quality; by default the checkpoint's own folder ``evaluation``, or if it has none, pairs of the shipped
+            texts. ``quality_gate.py`` decides from the loss whether ``precision="auto"`` may take them.
+        force: replace an existing artifact.
         report: called with a line for each step.
 
+    Returns:
+        The manifest that was written.
+
     Raises:
-        InputError: an unknown ``graph`` or ``precision``, or pairs or judgements that cannot be used.
-        ArtifactError: a checkpoint that is not such a classifier or is damaged; ``out`` exists or cannot be written.
+        InputError: ``graph`` or ``precision`` is unknown, or pairs or judgements cannot be used.
+        ArtifactError: the checkpoint is not such a classifier or is damaged, or ``out`` exists or cannot be written.
     """
-    precisions = [precision] if isinstance(precision, str) else list(dict.fromkeys(precision))
-    graphs = _check_choice(graph, precisions, calibration, evaluation)
-    out = Path(out).resolve()
-    _check_target(out, force)
-    origin = locate(str(checkpoint), revision)
-    config = ModernBertConfig.read(origin.folder / "config.json")
-    tokenizer = _read_tokenizer(origin.folder, config)
-    material = _material(graphs, origin.folder, evaluation)
-    with Checkpoint(origin.folder, config) as weights, _replacing(out, force) as folder:
+    options = ExportOptions(
+        choose_dialects(graph, [precision] if isinstance(precision, str) else precision),
+        revision,
+        None if calibration is None else Path(calibration),
+        None if evaluation is None else Path(evaluation),
+        force,
+        report,
+    )
+    return _export(str(checkpoint), Path(out).resolve(), options)
+
+
+def choose_dialects(graph: str | None, precisions: Sequence[str]) -> dict[PrecisionName, str]:
+    """The dialect to write each precision in: ``graph``, or the precision's default.
+
+    Raises:
+        InputError: a name is unknown, or a precision cannot be written in this dialect.
+    """
+    if not precisions:
+        raise InputError(
+            f"no precision was given; choose one or more of {', '.join(PRECISIONS)}",
+            argument="precision",
+            choices=tuple(PRECISIONS),
+        )
+    if graph is not None and graph not in GRAPHS:
+        raise InputError(
+            f"graph {graph!r} is unknown; choose one of {', '.join(GRAPHS)}",
+            argument="graph",
+            value=graph,
+            choices=GRAPHS,
+        )
+    dialects: dict[PrecisionName, str] = {}
+    for name in precisions:
+        if name not in PRECISIONS:
+            raise InputError(
+                f"precision {name!r} is unknown; choose one of {', '.join(PRECISIONS)}",
+                argument="precision",
+                value=name,
+                choices=tuple(PRECISIONS),
+            )
+        chosen = PRECISIONS[name]
+        if graph is not None and graph not in chosen.dialects:
+            raise InputError(
+                f"{name} can be written as {' or '.join(chosen.dialects)}, not as {graph!r}; leave graph out",
+                argument="graph",
+                value=graph,
+                choices=chosen.dialects,
+            )
+        dialects[chosen.name] = graph or chosen.dialects[0]
+    return dialects
+
+
+def _export(checkpoint: str, out: Path, options: ExportOptions) -> Manifest:
+    check_target(out, options.force)
+    origin = locate(checkpoint, options.revision)
+    architecture = read_architecture(origin.folder)
+    tokenizer = _read_tokenizer(origin.folder, architecture)
+    material = _read_material(origin.folder, options)
+    with Checkpoint(origin.folder, architecture.expected_tensors()) as weights, replacing(out, options.force) as folder:
+        source = GraphSource(origin.folder, architecture, weights, tokenizer)
         shutil.copyfile(origin.folder / tokenizer.file, folder / tokenizer.file)
-        calibration = None if calibration is None else Path(calibration)
-        made = {
-            name: _write_model(name, dialect, weights, config, folder, calibration, report)
-            for name, dialect in graphs.items()
-        }
-        report("hashing")
-        manifest = _manifest(out.name, origin, weights.files, config, tokenizer, [g for g, _ in made.values()], folder)
-        if material:
-            quality = measure_quality(Artifact(folder, manifest), weights, config, material, report)
-            manifest = replace(manifest, quantisation={n: how for n, (_, how) in made.items() if how}, quality=quality)
+        graphs = [_write(source, name, folder, options) for name in options.dialects]
+        options.report("hashing")
+        manifest = Manifest(
+            name=out.name,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            source=_source(origin, weights),
+            license=license_of(origin.folder),
+            model=_model(architecture),
+            tokenizer=tokenizer,
+            graphs=[written.graph for written in graphs],
+            files={path.name: FileRecord(path.stat().st_size, sha256_of(path)) for path in sorted(folder.iterdir())},
+            tools={"modernrank": __version__, **_installed(TOOLS)},
+            quantisation={written.graph.precision: written.made for written in graphs if written.made},
+        )
+        if material is not None:
+            quality = measure_quality(Artifact(folder, manifest), source, material, options.report)
+            manifest = replace(manifest, quality=quality)
         (folder / FILE_NAME).write_text(manifest.to_json(), encoding="utf-8")
+    logger.info("exported %s to %s", checkpoint, out)
     return manifest
 
 
-def _check_choice(
-    graph: str | None, precisions: list[str], calibration: str | Path | None, evaluation: str | Path | None
-) -> dict[str, str]:
-    """The dialect to write each precision in, by default its first."""
-    if not precisions:
-        raise InputError(f"no precision was asked for; choose one or more of {', '.join(PRECISIONS)}")
-    if graph is not None and graph not in GRAPHS:
-        raise InputError(f"graph {graph!r} is unknown; choose one of {', '.join(GRAPHS)}")
-    for precision in precisions:
-        if precision not in PRECISIONS:
-            raise InputError(f"precision {precision!r} is unknown; choose one of {', '.join(PRECISIONS)}")
-        possible = GRAPHS_OF[precision]
-        if graph is not None and graph not in possible:
-            raise InputError(f"{precision} is written as {' or '.join(possible)}, not as {graph!r}; leave graph out")
-    for name, value in (("calibration", calibration), ("evaluation", evaluation)):
-        if value is not None and precisions == ["fp32"]:
-            raise InputError(f"{name} is for fp16 and int8, not for fp32; leave it out")
-    return {precision: graph or GRAPHS_OF[precision][0] for precision in precisions}
+def _write(source: GraphSource, precision: PrecisionName, folder: Path, options: ExportOptions) -> WrittenGraph:
+    job = GraphJob(source, precision, options.dialects[precision], folder, options.calibration, options.report)
+    return PRECISIONS[precision].write(job)
 
 
-def _material(precisions: Iterable[str], checkpoint: Path, evaluation: str | Path | None) -> Material | None:
-    """What precisions but float32 are measured on: the set that is given, else the checkpoint's own, else texts."""
-    if all(precision == "fp32" for precision in precisions):
+def _read_material(checkpoint: Path, options: ExportOptions) -> Material | None:
+    """What inexact precisions are measured on: the given set, the checkpoint's own one, or the shipped texts."""
+    if all(PRECISIONS[name].is_exact for name in options.dialects):
         return None
-    own = checkpoint / FOLDER
-    return read_material(Path(evaluation) if evaluation is not None else (own if (own / QUERIES).is_file() else None))
+    return read_material(options.evaluation or evaluation_of(checkpoint))
 
 
-def _write_model(
-    precision: str,
-    graph: str,
-    weights: Checkpoint,
-    config: ModernBertConfig,
-    folder: Path,
-    calibration: Path | None,
-    report: Callable[[str], None],
-) -> tuple[OnnxGraph, dict[str, Any]]:
-    """Write the graph and its weights; returns their record, and unless it is float32 how it was made."""
-    model = folder / f"model.{precision}.onnx"
-    made: dict[str, Any] = {}
-    dialect = DIALECTS.get(graph)
-    opset = dialect.opset if dialect else OPSET
-    if precision == "int8":
-        from modernrank.export.precision.int8 import write_int8_graph
-
-        made = write_int8_graph(weights, config, folder / "tokenizer.json", model, calibration, report)
-    elif precision == "fp16":
-        from modernrank.export.precision.fp16 import write_half_graph
-
-        tokenizer = folder / "tokenizer.json"
-        made = write_half_graph(weights, config, graph, tokenizer, model, calibration, report)
-    elif graph == REFERENCE:
-        from .optimum_graph import write_reference_graph
-
-        report("exporting with optimum")
-        opset = write_reference_graph(weights.folder, model)
-    else:
-        report(f"writing the {graph} graph of {len(config.layers)} layers")
-        write_graph(weights, config, graph, model)
-    data = model.with_name(model.name + ".data")
-    layout = "padded" if graph == REFERENCE else "packed"
-    record = OnnxGraph(precision, graph, layout, opset, model.name, data.name if data.is_file() else None)
-    return record, made
+def _source(origin: Origin, weights: Checkpoint) -> Source:
+    return Source(origin.model_id, origin.revision, origin_hashes(origin, weights.files))
 
 
-def rewrite_manifest(folder: Path, manifest: Manifest) -> None:
-    """Replace the manifest of an artifact in one step."""
-    partial = folder / f".{FILE_NAME}.{os.getpid()}"
-    try:
-        partial.write_text(manifest.to_json(), encoding="utf-8")
-        partial.replace(folder / FILE_NAME)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise ArtifactError(f"cannot write {folder / FILE_NAME}: {error.strerror}") from error
-
-
-def _manifest(
-    name: str,
-    origin: Origin,
-    weight_files: list[Path],
-    config: ModernBertConfig,
-    tokenizer: Tokenizer,
-    graphs: list[OnnxGraph],
-    folder: Path,
-) -> Manifest:
-    return Manifest(
-        name=name,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        source=Source(origin.model_id, origin.revision, origin_hashes(origin, weight_files)),
-        license=license_of(origin.folder),
-        model=Model(
-            architecture="ModernBertForSequenceClassification",
-            layers=len(config.layers),
-            hidden_size=config.hidden_size,
-            vocabulary=config.vocab_size,
-            pooling=config.classifier_pooling,
-            labels=list(config.labels),
-            max_length=config.max_position_embeddings,
-        ),
-        tokenizer=tokenizer,
-        graphs=graphs,
-        files={path.name: FileRecord(path.stat().st_size, sha256_of(path)) for path in sorted(folder.iterdir())},
-        tools={"modernrank": __version__, **_installed(TOOLS)},
+def _model(architecture: Architecture) -> Model:
+    facts = architecture.facts
+    return Model(
+        architecture=architecture.name,
+        layers=facts.layers,
+        hidden_size=facts.hidden_size,
+        vocabulary=facts.vocabulary,
+        pooling=facts.pooling,
+        labels=list(facts.labels),
+        max_length=facts.max_length,
     )
 
 
-def _installed(packages: tuple[str, ...]) -> dict[str, str]:
-    there = {d.metadata["Name"].lower(): d.version for d in metadata.distributions() if d.metadata["Name"]}
-    return {name: there[name] for name in packages if name in there}
+def _installed(packages: Sequence[str]) -> dict[str, str]:
+    versions = {d.metadata["Name"].lower(): d.version for d in metadata.distributions() if d.metadata["Name"]}
+    return {name: versions[name] for name in packages if name in versions}
 
 
-def _read_tokenizer(folder: Path, config: ModernBertConfig) -> Tokenizer:
-    file = folder / "tokenizer.json"
+def _read_tokenizer(checkpoint: Path, architecture: Architecture) -> Tokenizer:
+    file = checkpoint / "tokenizer.json"
     if not file.is_file():
         raise ArtifactError(
-            f"{folder} has no tokenizer.json; save one with `AutoTokenizer.from_pretrained(..).save_pretrained(..)`"
+            f"{checkpoint} has no tokenizer.json; save one with "
+            "`AutoTokenizer.from_pretrained(..).save_pretrained(..)`",
+            path=file,
         )
-    settings_file = folder / "tokenizer_config.json"
+    settings_file = checkpoint / "tokenizer_config.json"
     settings = read_json_object(settings_file) if settings_file.is_file() else {}
+    facts = architecture.facts
     limit, side = settings.get("model_max_length"), settings.get("truncation_side", "right")
     if limit is None:
-        limit = config.max_position_embeddings
+        limit = facts.max_length
     if not isinstance(limit, int | float) or limit < 1:
-        raise ArtifactError(f"{settings_file}: model_max_length = {limit!r} must be a number of tokens")
-    limit = int(min(limit, config.max_position_embeddings))  # "no limit" is written as 1e30
-    try:
-        PairEncoder(file, limit, truncation_side=side, vocabulary=config.vocab_size)
-    except InputError as error:
-        raise ArtifactError(f"{settings_file}: {error}") from error
-    return Tokenizer(file.name, config.pad_token_id, side, limit)
-
-
-def _check_target(out: Path, force: bool) -> None:
-    """Refuse to overwrite, and never delete what no export has written."""
-    if not out.exists():
-        return
-    if not out.is_dir():
-        raise ArtifactError(f"{out} exists and is not a folder; choose another --out")
-    names = {path.name for path in out.iterdir()}
-    if not names:
-        return
-    if FILE_NAME not in names:
-        raise ArtifactError(f"{out} exists and is not an artifact; choose another --out")
-    foreign = sorted(names - set(Manifest.read(out).files) - {FILE_NAME})
-    if foreign:
         raise ArtifactError(
-            f"{out} holds {foreign[0]}, which is no part of its artifact; move it, or choose another --out"
+            f"{settings_file}: model_max_length = {limit!r} must be a number of tokens",
+            path=settings_file,
+            field="model_max_length",
+            value=limit,
         )
-    if not force:
-        raise ArtifactError(f"{out} holds an artifact already; give --force to replace it, or choose another --out")
-
-
-def _share(folder: Path) -> None:
-    """Give a temporary folder and its files, which are private, the permissions of any other."""
-    umask = os.umask(0)
-    os.umask(umask)
-    folder.chmod(0o777 & ~umask)
-    for file in folder.iterdir():
-        file.chmod(0o666 & ~umask)
-
-
-@contextmanager
-def _replacing(out: Path, force: bool) -> Iterator[Path]:
-    """A temporary folder beside ``out`` that takes its place on success and vanishes on failure."""
+    limit = int(min(limit, facts.max_length))  # "no limit" is written as 1e30
+    tokenizer = Tokenizer(file.name, facts.pad_token_id, side, limit)
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".partial", dir=out.parent))
-    except OSError as error:
-        raise ArtifactError(f"cannot write to {out.parent}: {error.strerror}; choose another --out") from error
-    try:
-        yield partial
-        _share(partial)
-        _check_target(out, force)
-        _swap(partial, out)
-    except OSError as error:
-        free = shutil.disk_usage(out.parent).free
-        raise ArtifactError(
-            f"cannot write {out}: {error.strerror} ({free / 1e6:,.0f} MB are free there; "
-            "an artifact needs about the checkpoint's size); nothing was kept"
-        ) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def _swap(partial: Path, out: Path) -> None:
-    """Put ``partial`` at the place of ``out``; what was there comes back if that fails."""
-    old = partial.with_suffix(".replaced")
-    if out.exists():
-        out.rename(old)
-    try:
-        partial.rename(out)
-    except OSError:
-        if old.exists():
-            old.rename(out)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
+        load_tokenizer(file, facts.vocabulary)
+        pair_encoder(checkpoint, tokenizer, limit)
+    except InputError as error:
+        raise ArtifactError(f"{settings_file}: {error}", path=settings_file, **error.details) from error
+    return tokenizer

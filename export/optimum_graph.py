@@ -1,7 +1,7 @@
-"""The padded graph that others use: the same checkpoint through optimum's exporter.
+"""The padded graph of other toolchains: the same checkpoint through optimum's exporter.
 
-The baseline of our measurements and a second opinion on our scores. It needs ``modernrank[reference]`` in a virtual
-environment of its own: optimum-onnx 0.1 works with transformers before 4.58 only.
+It is the baseline of our measurements and a second opinion on our scores. It requires ``modernrank[reference]`` in a
+virtual environment of its own, because optimum-onnx 0.1 works with transformers before 4.58 only.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import tempfile
 from pathlib import Path
 
 import onnx
+
+REFERENCE = "reference"  # the dialect of such a graph
 
 
 def write_reference_graph(checkpoint: Path, path: Path) -> int:

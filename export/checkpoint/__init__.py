@@ -1,1 +1,1 @@
-"""A checkpoint's files: where they are, and its tensors."""
+"""A checkpoint's files: where they are, its tensors, and the activation that it asks for."""

@@ -1,83 +1,28 @@
-"""Find a checkpoint, check that it is what its config says, and read its tensors one at a time."""
+"""The tensors of a checkpoint: checked against what its config describes, and read one at a time."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import ml_dtypes  # noqa: F401 - teaches numpy bfloat16, in which safetensors then reads such weights
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from modernrank.arrays import FloatArray
-from modernrank.artifact.hashing import sha256_of
 from modernrank.artifact.json_records import read_json_object
 from modernrank.errors import ArtifactError
-from modernrank.export.models.modernbert.config import ModernBertConfig
-
-DEFAULT_MODEL = "Alibaba-NLP/gte-reranker-modernbert-base"
-DEFAULT_REVISION = "f7481e6055501a30fb19d090657df9ec1f79ab2c"
 
 WEIGHTS = "model.safetensors"
 WEIGHTS_INDEX = "model.safetensors.index.json"
-NEEDED = [
-    "config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "README.md",
-    WEIGHTS,
-    WEIGHTS_INDEX,
-    "model-*.safetensors",
-]
 PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "model.bin", "model.pt", "model.pth")
-
-
-@dataclass(frozen=True)
-class Origin:
-    """Where a checkpoint's files are, and the hub id and revision that they came from, if any."""
-
-    folder: Path
-    model_id: str | None = None
-    revision: str | None = None
-
-
-def locate(checkpoint: str, revision: str | None = None) -> Origin:
-    """The folder of ``checkpoint``, a local folder or a hub id such as ``"owner/name"``.
-
-    A hub id is downloaded (only the files that are needed, with a progress bar) or taken from the local cache;
-    ``HF_HUB_OFFLINE=1`` allows only the cache. The default model has its revision pinned.
-
-    Raises:
-        ArtifactError: neither a folder nor a hub id, or the hub does not have it.
-    """
-    if Path(checkpoint).is_dir():
-        if revision is not None:
-            raise ArtifactError(f"{checkpoint} is a folder, which has no revision {revision}; leave --revision out")
-        return Origin(Path(checkpoint))
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", checkpoint) or checkpoint.startswith("."):
-        raise ArtifactError(f"{checkpoint} is neither a folder nor a hub id such as {DEFAULT_MODEL}")
-    if revision is None and checkpoint == DEFAULT_MODEL:
-        revision = DEFAULT_REVISION
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    try:
-        folder = Path(snapshot_download(checkpoint, revision=revision, allow_patterns=NEEDED))
-    except LocalEntryNotFoundError as error:
-        raise ArtifactError(
-            f"{checkpoint} at revision {revision or 'main'} is not in the local cache and the hub cannot be reached; "
-            "connect, or give a folder that holds the checkpoint"
-        ) from error
-    except (HfHubHTTPError, HFValidationError) as error:
-        raise ArtifactError(
-            f"the hub does not serve {checkpoint} at revision {revision or 'main'} ({error})"
-        ) from error
-    return Origin(folder, checkpoint, folder.name)  # the cache names a snapshot's folder by its commit
+FLOAT_TYPES = ("F64", "F32", "F16", "BF16")  # as safetensors names them
+# What training wrappers put before every name, and the attribute of theirs that holds the model itself.
+WRAPPERS = {"_orig_mod.": "torch.compile", "module.": "torch's DataParallel and DistributedDataParallel"}
 
 
 class Weights(Protocol):
@@ -88,13 +33,30 @@ class Weights(Protocol):
         ...
 
 
-class Checkpoint:
-    """The tensors of a checkpoint, checked by name and shape when opened, read as float32 when asked for.
+@dataclass(frozen=True)
+class ExpectedTensors:
+    """What a checkpoint must hold.
 
-    Nothing but the tensor at hand is in memory. Use it as a context manager.
+    architecture: the model's name in ``config.json``.
+    shapes:       name and shape of every tensor.
+    embeddings:   name of the table of embeddings, which has one row for each token id.
     """
 
-    def __init__(self, folder: Path, config: ModernBertConfig) -> None:
+    architecture: str
+    shapes: Mapping[str, tuple[int, ...]]
+    embeddings: str
+
+
+class Checkpoint:
+    """The tensors of a checkpoint, checked by name, shape and type when it is opened.
+
+    No more than one tensor is in memory. Use it as a context manager.
+
+    Raises:
+        ArtifactError: a file cannot be read, or its tensors are not the expected ones.
+    """
+
+    def __init__(self, folder: Path, expected: ExpectedTensors) -> None:
         self.folder = folder
         self.files = weight_files(folder)
         self._reader_of: dict[str, Any] = {}
@@ -104,18 +66,21 @@ class Checkpoint:
                     reader = opened.enter_context(safe_open(file, framework="numpy"))
                 except (SafetensorError, OSError) as error:
                     raise ArtifactError(
-                        f"{file} is not a readable safetensors file ({error}); download it again"
+                        f"{file} is not a readable safetensors file ({error}); download it again", path=file
                     ) from error
                 for name in reader.keys():  # noqa: SIM118 - not a dict
                     if name in self._reader_of:
-                        raise ArtifactError(f"tensor {name} is in two files of {folder}; download it again")
+                        raise ArtifactError(
+                            f"tensor {name} is in two files of {folder}; download it again", path=folder, tensor=name
+                        )
                     self._reader_of[name] = reader
-            self._check_shapes(expected_shapes(config))
+            self._check_names(expected)
+            self._check_shapes(expected)
             self.names = frozenset(self._reader_of)
             self._open = opened.pop_all()
 
     def tensor(self, name: str) -> FloatArray:
-        """One tensor as float32, whatever type it is stored in.
+        """One tensor as float32, in whatever type it is stored.
 
         Raises:
             ArtifactError: it holds NaN or infinity.
@@ -123,11 +88,13 @@ class Checkpoint:
         values: FloatArray = self._reader_of[name].get_tensor(name).astype(np.float32)
         if not np.isfinite(values).all():
             raise ArtifactError(
-                f"tensor {name} in {self.folder} holds NaN or infinite values; the checkpoint is damaged"
+                f"tensor {name} in {self.folder} holds NaN or infinite values; the checkpoint is damaged",
+                path=self.folder,
+                tensor=name,
             )
         return values
 
-    def __enter__(self) -> Checkpoint:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -135,27 +102,63 @@ class Checkpoint:
     ) -> None:
         self._open.close()
 
-    def _check_shapes(self, expected: dict[str, tuple[int, ...]]) -> None:
-        missing = sorted(expected.keys() - self._reader_of.keys())
-        extra = sorted(self._reader_of.keys() - expected.keys())
-        if missing or extra:
-            found = [
-                f"{what} {_first(names)}" for what, names in (("lacks", missing), ("has an unexpected", extra)) if names
-            ]
-            raise ArtifactError(
-                f"the checkpoint in {self.folder} {' and '.join(found)}; "
-                "its config.json describes another model than its weights"
-            )
-        for name, shape in expected.items():
+    def _check_names(self, expected: ExpectedTensors) -> None:
+        missing = sorted(expected.shapes.keys() - self._reader_of.keys())
+        extra = sorted(self._reader_of.keys() - expected.shapes.keys())
+        if not missing and not extra:
+            return
+        raise ArtifactError(
+            f"the checkpoint in {self.folder} {_explain_names(missing, extra, expected)}",
+            path=self.folder,
+            missing=missing,
+            extra=extra,
+        )
+
+    def _check_shapes(self, expected: ExpectedTensors) -> None:
+        for name, shape in expected.shapes.items():
             stored = self._reader_of[name].get_slice(name)
-            if tuple(stored.get_shape()) != shape:
-                raise ArtifactError(
-                    f"tensor {name} in {self.folder} has shape {stored.get_shape()}, config.json asks for {list(shape)}"
+            stored_shape = tuple(stored.get_shape())
+            if stored_shape != shape:
+                is_padded = name == expected.embeddings and stored_shape[1:] == shape[1:] and stored_shape[0] > shape[0]
+                explanation = (
+                    f"the table of embeddings was padded. Set vocab_size to {stored_shape[0]} in config.json; "
+                    "no score changes, because the tokenizer never uses the additional rows"
+                    if is_padded
+                    else "its config.json describes another model than its weights"
                 )
-            if stored.get_dtype() not in ("F64", "F32", "F16", "BF16"):
                 raise ArtifactError(
-                    f"tensor {name} in {self.folder} is stored as {stored.get_dtype()}; expected a float type"
+                    f"tensor {name} in {self.folder} has shape {list(stored_shape)}, and config.json requires "
+                    f"{list(shape)}: {explanation}",
+                    path=self.folder,
+                    tensor=name,
+                    shape=stored_shape,
+                    expected=shape,
                 )
+            if stored.get_dtype() not in FLOAT_TYPES:
+                raise ArtifactError(
+                    f"tensor {name} in {self.folder} is stored as {stored.get_dtype()}; it must be one of "
+                    f"{', '.join(FLOAT_TYPES)}",
+                    path=self.folder,
+                    tensor=name,
+                    type=stored.get_dtype(),
+                )
+
+
+def _explain_names(missing: list[str], extra: list[str], expected: ExpectedTensors) -> str:
+    """What is wrong with a checkpoint's names, and the remedy."""
+    for prefix, wrapper in WRAPPERS.items():
+        if extra and {name.removeprefix(prefix) for name in extra} == set(missing):
+            return (
+                f"has names that begin with {prefix!r}: it was saved from inside {wrapper}. Save the model itself, "
+                f"`model.{prefix}save_pretrained(folder)`, or remove {prefix!r} from the names"
+            )
+    if not missing:
+        return (
+            f"has {_first(extra)}, which {expected.architecture} does not have. Remove it: load the checkpoint with "
+            "`AutoModelForSequenceClassification.from_pretrained` and save it again with `save_pretrained`"
+        )
+    also = f" and has an unexpected {_first(extra)}" if extra else ""
+    return f"lacks {_first(missing)}{also}; its config.json describes another model than its weights"
 
 
 def _first(names: list[str]) -> str:
@@ -163,75 +166,39 @@ def _first(names: list[str]) -> str:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files of a checkpoint: one, or those that the index of a sharded one names."""
+    """The safetensors files of a checkpoint: one, or those that the index of a sharded one names.
+
+    Raises:
+        ArtifactError: there is none, the index cannot be used, or only a pickle exists.
+    """
     if (folder / WEIGHTS).is_file():
         return [folder / WEIGHTS]
     index = folder / WEIGHTS_INDEX
     if index.is_file():
-        names = read_json_object(index).get("weight_map")
-        if not isinstance(names, dict) or not all(isinstance(n, str) and Path(n).name == n for n in names.values()):
-            raise ArtifactError(f"{index} has no weight_map of tensors to files beside it; download it again")
-        files = sorted({folder / name for name in names.values()})
-        for file in files:
-            if not file.is_file():
-                raise ArtifactError(f"{index} names {file.name}, which is missing; download it again")
-        return files
+        return _shards(folder, index)
     pickle = next((name for name in PICKLES if (folder / name).exists()), None)
     if pickle:
         raise ArtifactError(
-            f"{folder} has only {pickle}, a pickle, which can run any code when it is read; "
-            "convert it with `model.save_pretrained(folder)` of transformers, which writes model.safetensors"
+            f"{folder} has only {pickle}, a pickle, and reading a pickle can run any code; convert it with "
+            "`model.save_pretrained(folder)` of transformers, which writes model.safetensors",
+            path=folder,
+            file=pickle,
         )
-    raise ArtifactError(f"{folder} is not a checkpoint: it has no {WEIGHTS} and no {WEIGHTS_INDEX}")
+    raise ArtifactError(f"{folder} is not a checkpoint: it has no {WEIGHTS} and no {WEIGHTS_INDEX}", path=folder)
 
 
-def expected_shapes(config: ModernBertConfig) -> dict[str, tuple[int, ...]]:
-    """Name and shape of every tensor of a ModernBertForSequenceClassification."""
-    return dict(_expected(config))
+def _shards(folder: Path, index: Path) -> list[Path]:
+    weight_map = read_json_object(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not _are_file_names(weight_map.values()):
+        raise ArtifactError(
+            f"{index} has no weight_map from tensors to files of its own folder; download it again", path=index
+        )
+    files = sorted({folder / name for name in weight_map.values()})
+    for file in files:
+        if not file.is_file():
+            raise ArtifactError(f"{index} names {file.name}, which is missing; download it again", path=file)
+    return files
 
 
-def _expected(config: ModernBertConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
-    width, inner = config.hidden_size, config.intermediate_size
-
-    def linear(name: str, outputs: int, inputs: int, bias: bool) -> Iterator[tuple[str, tuple[int, ...]]]:
-        yield f"{name}.weight", (outputs, inputs)
-        if bias:
-            yield f"{name}.bias", (outputs,)
-
-    def norm(name: str) -> Iterator[tuple[str, tuple[int, ...]]]:
-        yield f"{name}.weight", (width,)
-        if config.norm_bias:
-            yield f"{name}.bias", (width,)
-
-    yield "model.embeddings.tok_embeddings.weight", (config.vocab_size, width)
-    yield from norm("model.embeddings.norm")
-    for i in range(len(config.layers)):
-        layer = f"model.layers.{i}"
-        if i > 0:  # the first layer's input is normalised already, by the embeddings' norm
-            yield from norm(f"{layer}.attn_norm")
-        yield from linear(f"{layer}.attn.Wqkv", 3 * width, width, config.attention_bias)
-        yield from linear(f"{layer}.attn.Wo", width, width, config.attention_bias)
-        yield from norm(f"{layer}.mlp_norm")
-        yield from linear(f"{layer}.mlp.Wi", 2 * inner, width, config.mlp_bias)
-        yield from linear(f"{layer}.mlp.Wo", width, inner, config.mlp_bias)
-    yield from norm("model.final_norm")
-    yield from linear("head.dense", width, width, config.classifier_bias)
-    yield from norm("head.norm")
-    yield from linear("classifier", len(config.labels), width, True)
-
-
-def origin_hashes(origin: Origin, files: list[Path]) -> dict[str, str]:
-    """SHA-256 of the checkpoint files that decide a score."""
-    names = ["config.json", "tokenizer.json", "tokenizer_config.json"]
-    there = [origin.folder / name for name in names if (origin.folder / name).is_file()]
-    return {path.name: sha256_of(path) for path in [*there, *files]}
-
-
-def license_of(folder: Path) -> str:
-    """The ``license`` in the front matter of the model card, ``"unknown"`` where there is none."""
-    card = folder / "README.md"
-    if not card.is_file():
-        return "unknown"
-    front_matter = re.match(r"---\n(.*?)\n---", card.read_text(encoding="utf-8", errors="replace"), re.DOTALL)
-    found = re.search(r"^license:\s*(\S+)", front_matter.group(1), re.MULTILINE) if front_matter else None
-    return found.group(1).strip("\"'") if found else "unknown"
+def _are_file_names(values: Iterable[Any]) -> bool:
+    return all(isinstance(value, str) and Path(value).name == value for value in values)

@@ -15,6 +15,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from modernrank import __version__
+
 from .float_types import FloatType, onnx_type
 
 Value = NewType("Value", str)
@@ -24,10 +26,15 @@ EXTERNAL_FROM = 1024  # bytes; smaller constants stay inside the .onnx file
 ALIGNMENT = 4096  # bytes; lets a runtime map the data file into memory page by page
 
 
-class GraphBuilder:
-    """Collects the nodes and constants of one model. Its data file is written as constants come.
+def data_file(model: Path) -> Path:
+    """Where the large constants of the graph in the file ``model`` are."""
+    return model.with_name(model.name + ".data")
 
-    Use it as a context manager: leaving it closes the data file.
+
+class GraphBuilder:
+    """Collects the nodes and constants of one model, and writes its data file constant by constant.
+
+    Use it as a context manager, which closes the data file.
     """
 
     def __init__(self, data_file: Path) -> None:
@@ -46,14 +53,14 @@ class GraphBuilder:
 
     @contextmanager
     def scope(self, name: str) -> Iterator[None]:
-        """Name what is made inside ``/outer/name/..``."""
+        """Prefix the names of what is made inside with ``name``: ``/outer/name/..``."""
         self._scopes.append(name)
         yield
         self._scopes.pop()
 
     @contextmanager
     def top(self) -> Iterator[None]:
-        """Name what is made inside without the scopes around: for constants that several scopes share."""
+        """Leave the outer scopes out of the names of what is made inside, for constants that several scopes share."""
         outer, self._scopes = self._scopes, []
         yield
         self._scopes = outer
@@ -72,11 +79,11 @@ class GraphBuilder:
         return Value(path)
 
     def ints(self, *values: int) -> Value:
-        """An int64 vector, shared by all that ask for the same."""
+        """An int64 vector, made once for all callers that need it."""
         return self._shared("ints_" + "_".join(map(str, values)), np.array(values, np.int64))
 
     def scalar(self, value: int | float) -> Value:
-        """An int64 or float32 scalar, shared by all that ask for the same."""
+        """An int64 or float32 scalar, made once for all callers that need it."""
         return self._shared(
             f"{type(value).__name__}_{value}", np.array(value, np.int64 if isinstance(value, int) else np.float32)
         )
@@ -98,14 +105,19 @@ class GraphBuilder:
         return self.op("If", condition, **bodies)
 
     def model(
-        self, inputs: list[onnx.ValueInfoProto], outputs: dict[Value, onnx.ValueInfoProto], opset: int, producer: str
+        self, name: str, inputs: list[onnx.ValueInfoProto], outputs: dict[Value, onnx.ValueInfoProto], opset: int
     ) -> onnx.ModelProto:
-        """The finished model. ``outputs`` maps values to the outputs that carry them."""
+        """The finished model.
+
+        Args:
+            name: of the graph.
+            inputs: their names, types and shapes.
+            outputs: the output for each value that leaves the graph.
+            opset: version of ONNX's standard operators.
+        """
         for value, info in outputs.items():
             self._nodes.append(helper.make_node("Identity", [value], [info.name], name=f"/{info.name}"))
-        graph = helper.make_graph(
-            self._nodes, "modernbert", inputs, list(outputs.values()), list(self._constants.values())
-        )
+        graph = helper.make_graph(self._nodes, name, inputs, list(outputs.values()), list(self._constants.values()))
         domains = [helper.make_opsetid("", opset), helper.make_opsetid(CONTRIB, 1)]
         used = {node.domain for node in _all_nodes(graph)}
         return helper.make_model(
@@ -113,7 +125,7 @@ class GraphBuilder:
             opset_imports=[d for d in domains if d.domain in used],
             ir_version=10,
             producer_name="modernrank",
-            producer_version=producer,
+            producer_version=__version__,
         )
 
     def _unique(self, name: str) -> str:

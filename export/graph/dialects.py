@@ -1,4 +1,7 @@
-"""The dialects: how attention is spelled, for whom, and the ONNX version and inputs that they take."""
+"""The dialects: how attention is spelled, and the ONNX version and the inputs that go with it.
+
+``modernrank.backends.registry`` says which providers run which dialect.
+"""
 
 from __future__ import annotations
 
@@ -15,22 +18,25 @@ OPSET = 23  # the first with Attention and RotaryEmbedding
 
 @dataclass(frozen=True)
 class Dialect:
-    """What a runtime prefers. ``providers`` are those that it is written for."""
+    """One spelling of a model.
+
+    attention:  writes the attention of every layer.
+    opset:      version of ONNX's standard operators.
+    index_type: ONNX's type of the inputs.
+    """
 
     attention: type[PackedAttention]
-    providers: tuple[str, ...]
     opset: int = OPSET
     index_type: int = TensorProto.INT64
 
 
 DIALECTS = {
-    "ort-cpu": Dialect(OrtCpuAttention, ("cpu",)),
-    "standard": Dialect(StandardAttention, ("cpu",)),
-    "ort-cuda": Dialect(OrtCudaAttention, ("cuda",)),
-    "tensorrt": Dialect(TensorRtAttention, ("tensorrt", "tensorrt-rtx"), index_type=TensorProto.INT32),
+    "ort-cpu": Dialect(OrtCpuAttention),
+    "standard": Dialect(StandardAttention),
+    "ort-cuda": Dialect(OrtCudaAttention),
+    "tensorrt": Dialect(TensorRtAttention, index_type=TensorProto.INT32),
     "tensorrt-decomposed": Dialect(
         DecomposedAttention,
-        ("tensorrt", "tensorrt-rtx", "ort-tensorrt"),
         opset=20,  # the first with Gelu
         index_type=TensorProto.INT32,
     ),

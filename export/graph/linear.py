@@ -1,49 +1,24 @@
-"""How a linear layer's product is spelled, by precision: ``y = x @ weight.T + bias``."""
+"""How the product of a linear layer is spelled: ``y = x @ weight.T + bias``.
+
+A precision with a product of its own derives from ``FloatLinear``, as ``precision/int8/linear.py`` does.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-
-import numpy as np
-
 from modernrank.arrays import FloatArray
 
-from .builder import CONTRIB, GraphBuilder, Value
-
-INT8_MAX = 127
-
-
-@dataclass(frozen=True)
-class InputQuantisation:
-    """How the input of one linear layer becomes uint8: ``q = clip(round(x / scale) + zero_point, 0, 255)``.
-
-    The scale is fixed at export, so that a pair's score does not depend on what shares its batch.
-
-    A few channels that are many times the others stay in float32, as products of their own: ``float_inputs`` by their
-    activations, ``float_outputs`` by their weights.
-    """
-
-    scale: float
-    zero_point: int
-    float_inputs: tuple[int, ...] = ()
-    float_outputs: tuple[int, ...] = ()
-
-
-def quantise_weight(weight: FloatArray) -> tuple[np.ndarray, FloatArray]:
-    """Signed int8 weights ``[outputs, inputs]`` and their scales ``[outputs]``, symmetric, one for each output.
-
-    >>> q, scale = quantise_weight(np.array([[0.5, -1.0]], np.float32))
-    >>> q.tolist(), round(float(scale[0]) * 127, 6)
-    ([[64, -127]], 1.0)
-    """
-    largest = np.abs(weight).max(axis=1)
-    scale = (np.where(largest > 0, largest, 1.0) / INT8_MAX).astype(np.float32)
-    return np.clip(np.round(weight / scale[:, None]), -INT8_MAX, INT8_MAX).astype(np.int8), scale
+from .builder import GraphBuilder, Value
 
 
 class FloatLinear:
-    """Products in the type of the weight."""
+    """Products in the type of the weight.
+
+    >>> import numpy as np
+    >>> from pathlib import Path
+    >>> with GraphBuilder(Path("/dev/null")) as g, g.scope("classifier"):
+    ...     FloatLinear().product(g, Value("x"), "classifier", np.eye(2, dtype=np.float32), None)
+    '/classifier/MatMul'
+    """
 
     def product(self, g: GraphBuilder, x: Value, layer: str, weight: FloatArray, bias: FloatArray | None) -> Value:
         """``x @ weight.T + bias``.
@@ -51,70 +26,9 @@ class FloatLinear:
         Args:
             g: the graph, in the scope of this product.
             x: ``[.., inputs]``.
-            layer: the checkpoint's name of the linear layer that ``weight`` is of, or is a part of.
+            layer: the checkpoint's name of the linear layer; ``weight`` may be a part of it.
             weight: ``[outputs, inputs]``, of the type of ``x``.
             bias: ``[outputs]``, or None.
         """
         product = g.op("MatMul", x, g.constant("weight", weight.T))
         return product if bias is None else g.op("Add", product, g.constant("bias", bias))
-
-
-class Int8Linear(FloatLinear):
-    """Products of uint8 activations and int8 weights for the layers in ``inputs``, float32 for all others.
-
-        x ──QuantizeLinear──▶ uint8 ──┬─▶ MatMulIntegerToFloat ──▶ y        one QuantizeLinear for each input,
-                                      └─▶ MatMulIntegerToFloat ──▶ ..       shared by Q, K and V, or up and gate
-
-    Activations unsigned and weights signed is the order of operands that processors multiply fastest.
-    """
-
-    def __init__(self, inputs: Mapping[str, InputQuantisation]) -> None:
-        self._inputs = inputs
-        self._gathered: dict[Value, Value] = {}
-        self._quantised: dict[Value, tuple[Value, Value, Value]] = {}
-
-    def product(self, g: GraphBuilder, x: Value, layer: str, weight: FloatArray, bias: FloatArray | None) -> Value:
-        """See ``FloatLinear.product``."""
-        quantisation = self._inputs.get(layer)
-        if quantisation is None:
-            return super().product(g, x, layer, weight, bias)
-        rows, columns = list(quantisation.float_outputs), list(quantisation.float_inputs)
-        if rows and max(rows) >= len(weight):
-            raise ValueError(f"{layer} is split into parts; its float_outputs must be empty")
-        others = weight.copy()
-        others[rows] = 0
-        dense = others.copy()
-        dense[:, columns] = 0
-        integers, scales = quantise_weight(dense)
-        uint8, x_scale, x_zero = self._quantise_input(g, x, quantisation)
-        y = g.op(
-            "MatMulIntegerToFloat",
-            *(uint8, g.constant("weight", integers.T), x_scale, g.constant("scale", scales), x_zero, None),
-            None if bias is None else g.constant("bias", bias),
-            domain=CONTRIB,
-        )
-        if columns:
-            y = self._add_float_inputs(g, x, y, others, columns)
-        return self._add_float_outputs(g, x, y, weight, rows) if rows else y
-
-    def _quantise_input(self, g: GraphBuilder, x: Value, quantisation: InputQuantisation) -> tuple[Value, Value, Value]:
-        if x not in self._quantised:
-            scale = g.constant("input_scale", np.array(quantisation.scale, np.float32))
-            zero = g.constant("input_zero_point", np.array(quantisation.zero_point, np.uint8))
-            self._quantised[x] = g.op("QuantizeLinear", x, scale, zero), scale, zero
-        return self._quantised[x]
-
-    def _add_float_inputs(self, g: GraphBuilder, x: Value, y: Value, weight: FloatArray, columns: list[int]) -> Value:
-        """Add what the chosen input channels contribute to every output."""
-        with g.scope("float_inputs"):
-            if x not in self._gathered:
-                self._gathered[x] = g.op("Gather", x, g.constant("channels", np.array(columns, np.int64)), axis=-1)
-            return g.op("Add", y, g.op("MatMul", self._gathered[x], g.constant("weight", weight[:, columns].T)))
-
-    @staticmethod
-    def _add_float_outputs(g: GraphBuilder, x: Value, y: Value, weight: FloatArray, chosen: list[int]) -> Value:
-        """Add the products of the chosen output channels, in float32, at their places."""
-        with g.scope("float_outputs"):
-            places = np.eye(len(weight), dtype=np.float32)[chosen]  # [chosen, outputs]
-            part = g.op("MatMul", x, g.constant("weight", weight[chosen].T))
-            return g.op("Add", y, g.op("MatMul", part, g.constant("places", places)))

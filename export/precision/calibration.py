@@ -1,4 +1,4 @@
-"""Calibration pairs: what the activations of the graph are measured on."""
+"""Calibration pairs: the texts on which the activations of a model are measured."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from modernrank.errors import InputError
+from modernrank.export.report import counted
 from modernrank.text import jsonl
 from modernrank.text.checks import Pair
 
@@ -15,12 +16,12 @@ from modernrank.text.checks import Pair
 # indexes hold besides sentences: dot leaders, tables, code, addresses, repeated words, nothing at all. Ranges set
 # without these cut the activations of such documents (one of 128 MS MARCO pairs was off by 9 % of the deviation).
 SHIPPED = Path(__file__).with_name("calibration.jsonl")
-FEWEST = 8
+MIN_PAIRS = 8
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Pairs, and for the manifest where they came from: ``"shipped"`` or the user's file, and its SHA-256."""
+    """Pairs, and for the manifest their source, ``"shipped"`` or the user's file, and the SHA-256 of that file."""
 
     pairs: list[Pair]
     source: str
@@ -32,27 +33,30 @@ class Calibration:
 
 
 def read_calibration(file: Path | None) -> Calibration:
-    """The pairs of a JSON lines file, or for None those that ship with the package.
+    """The pairs of a JSON lines file, or for None those that the package ships.
 
     Raises:
-        InputError: fewer than FEWEST different pairs, or a line that cannot be used.
+        InputError: there are fewer than MIN_PAIRS different pairs, or a line cannot be used.
     """
     path = SHIPPED if file is None else file
     with jsonl.reading(str(path)) as lines:
         pairs = list(jsonl.PairReader(lines, str(path)))
     different = len(set(pairs))
-    if different < FEWEST:
+    if different < MIN_PAIRS:
         raise InputError(
-            f"{path} holds {different} different pairs; calibration needs at least {FEWEST}, "
-            "of the kind that will be scored"
+            f"{path} holds {counted(different, 'different pair')}, and the minimum for calibration is {MIN_PAIRS}; add "
+            "pairs like those that will be scored",
+            file=path,
+            pairs=different,
+            minimum=MIN_PAIRS,
         )
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     return Calibration(pairs, "shipped" if file is None else path.name, digest)
 
 
-def held_out_pairs(every: int = 4) -> list[Pair]:
-    """Each ``every``-th query of the shipped set with every passage: calibration saw but a few of these pairs."""
+def held_out_pairs(step: int = 4) -> list[Pair]:
+    """One in ``step`` queries of the shipped set with every passage. Calibration saw only a few of these pairs."""
     texts = read_calibration(None).pairs
-    queries = list(dict.fromkeys(query for query, _ in texts))[::every]
+    queries = list(dict.fromkeys(query for query, _ in texts))[::step]
     passages = list(dict.fromkeys(document for _, document in texts))
     return list(itertools.product(queries, passages))

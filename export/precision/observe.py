@@ -1,9 +1,9 @@
-"""Run the float32 graph over calibration pairs and keep what goes into each linear layer."""
+"""Run the float32 graph over calibration pairs, and record what goes into each linear layer."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,20 +14,21 @@ from modernrank.backends.onnxruntime.loading import packed_inputs
 from modernrank.batching.batch import Batch, assemble
 from modernrank.batching.packing import plan
 from modernrank.batching.policy import BatchPolicy, PackingPolicy, TokenBudget
-from modernrank.export.checkpoint.weights import Weights
-from modernrank.export.models.modernbert.config import ModernBertConfig
-from modernrank.export.models.modernbert.graph import write_graph
+from modernrank.export.graph.options import GraphOptions, Observed
 from modernrank.host import available_threads
-from modernrank.text.encoder import PairEncoder
+from modernrank.text.checks import Pair
 
-LONGEST = 512  # tokens of a calibration pair
-SAMPLES = 32  # rows kept of each run
+from .job import GraphSource
+
+LONGEST = 512  # tokens of a calibration pair; longer ones are cut
+SAMPLES = 32  # rows kept of each batch
 TOKENS_PER_RUN = 1024
+DIALECT = "ort-cpu"  # of the graph that is observed
 
 
 @dataclass
 class Observation:
-    """What went into one linear layer: least and largest value of each channel, and some whole rows."""
+    """What went into one linear layer: minimum and maximum of each channel, and some whole rows."""
 
     lowest: FloatArray
     highest: FloatArray
@@ -51,48 +52,47 @@ class Observation:
         return Observation(self.lowest * keep, self.highest * keep, [rows * keep for rows in self.rows])
 
     def add(self, values: FloatArray, rng: np.random.Generator) -> None:
-        """Take note of ``values`` ``[tokens, channels]``."""
+        """Include ``values`` ``[tokens, channels]``."""
         np.minimum(self.lowest, values.min(axis=0), out=self.lowest)
         np.maximum(self.highest, values.max(axis=0), out=self.highest)
         self.rows.append(values[rng.choice(len(values), min(SAMPLES, len(values)), replace=False)].copy())
 
 
-def encode(pairs: list[tuple[str, str]], tokenizer_file: Path) -> list[IntArray]:
-    """Token ids of calibration pairs, long ones cut."""
-    return [pair.ids for pair in PairEncoder(tokenizer_file, LONGEST).encode(pairs)]
+def encode(source: GraphSource, pairs: Sequence[Pair]) -> list[IntArray]:
+    """Token ids of calibration pairs, encoded as the artifact encodes pairs and cut to LONGEST."""
+    return [pair.ids for pair in source.encoder(LONGEST).encode(pairs)]
 
 
 def observed_runs(
-    weights: Weights, config: ModernBertConfig, ids: list[IntArray], what: str, policy: BatchPolicy
+    source: GraphSource, ids: list[IntArray], observe: Observed, policy: BatchPolicy
 ) -> Iterator[tuple[Batch, dict[str, FloatArray]]]:
     """Run the float32 graph over the pairs with token ``ids``; yields each batch and the values observed in it.
 
     Args:
-        weights, config: the model.
+        source: the model.
         ids: token ids of each pair.
-        what: ``"linear_inputs"`` or ``"maxima"``, as ``write_graph`` takes it.
+        observe: which values.
         policy: how the pairs are packed.
     """
     import onnxruntime as ort
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "observed.onnx"
-        names = write_graph(weights, config, "ort-cpu", path, observe=what)
+        names = source.architecture.write_graph(source.weights, path, GraphOptions(DIALECT, observe=observe))
         options = ort.SessionOptions()
         options.intra_op_num_threads = available_threads()
         session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         for planned in plan([len(i) for i in ids], policy).batches:
-            batch = assemble(planned, ids, config.pad_token_id)
+            batch = assemble(planned, ids, source.architecture.facts.pad_token_id)
             yield batch, dict(zip(names, session.run(list(names.values()), packed_inputs(batch)), strict=True))
 
 
-def observe(weights: Weights, config: ModernBertConfig, ids: list[IntArray]) -> dict[str, Observation]:
+def observe(source: GraphSource, ids: list[IntArray]) -> dict[str, Observation]:
     """Observations by the name of the linear layer, from one pass over the pairs with token ``ids``."""
+    policy = BatchPolicy(PackingPolicy(TokenBudget(TOKENS_PER_RUN)))
     rng = np.random.default_rng(0)
     observations: dict[str, Observation] = {}
-    for batch, inputs in observed_runs(
-        weights, config, ids, "linear_inputs", BatchPolicy(PackingPolicy(TokenBudget(TOKENS_PER_RUN)))
-    ):
+    for batch, inputs in observed_runs(source, ids, "linear_inputs", policy):
         real = batch.segment_ids > 0
         for name, values in inputs.items():
             rows = values[real]

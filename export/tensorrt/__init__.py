@@ -1,8 +1,8 @@
 """Builds TensorRT engines from an artifact's graph.
 
-build.py     the engine, its log, its layers and its place in the manifest
+build.py     the engine, its log, its layers and its record in the manifest
 network.py   a graph as TensorRT reads it, and the profiles
-logs.py      what TensorRT says while it builds
+logs.py      TensorRT's messages during a build
 """
 
 from .build import build_engine

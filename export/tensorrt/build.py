@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,34 +18,48 @@ from modernrank.backends.registry import PROVIDERS
 from modernrank.backends.tensorrt.engine_choice import ANY
 from modernrank.backends.tensorrt.library import INSTALL, find_library, load_library
 from modernrank.errors import ArtifactError, InputError, ProviderError
-from modernrank.export.export import rewrite_manifest
-from modernrank.options import PrecisionChoice
+from modernrank.export.output_folder import update_manifest
+from modernrank.export.report import Report, silent
+from modernrank.options import PrecisionChoice, ProviderName, check_choice, positive
 
 from .logs import new_log, new_progress
 from .network import add_profiles, describe_network, parse_network
 
-LIBRARIES = ("tensorrt", "tensorrt-rtx")
+logger = logging.getLogger(__name__)
+
+LIBRARIES: tuple[ProviderName, ...] = ("tensorrt", "tensorrt-rtx")
 
 
 @dataclass(frozen=True)
 class _Job:
-    """What is built, for whom, and under which name."""
+    """One engine to build.
+
+    artifact, graph: from what.
+    library, version, compute_capability: by what, and for which GPU.
+    profiles:  the shapes that it accepts.
+    options:   names of the builder's flags that are on.
+    workspace: maximum number of bytes of scratch memory; None for the GPU's.
+    report:    called with a line for each step.
+    """
 
     artifact: Artifact
     graph: OnnxGraph
-    library: str
+    library: ProviderName
     version: str
     compute_capability: str
     profiles: Sequence[Profile]
     options: list[str]
+    workspace: int | None
+    report: Report
 
     @property
     def stem(self) -> str:
-        """Of the names of the engine's files."""
+        """What the names of the engine's files begin with."""
         gpu = "" if self.compute_capability == ANY else f"-sm{self.compute_capability.replace('.', '')}"
         return f"model.{self.graph.precision}.{self.library}-{self.version}{gpu}"
 
     def file(self, suffix: str) -> Path:
+        """One of the engine's files."""
         return self.artifact.folder / f"{self.stem}.{suffix}"
 
 
@@ -58,23 +73,23 @@ def build_engine(
     version_compatible: bool = False,
     hardware_compatible: bool = False,
     device: int = 0,
-    report: Callable[[str], None] = lambda message: None,
+    report: Report = silent,
 ) -> Manifest:
     """Build a TensorRT engine for this machine and record it in the artifact's manifest.
 
-    An engine of the same library, version, GPU and precision is replaced. Beside the engine stay TensorRT's log, its
-    layers, and the cache of its timings, which makes a second build quick.
+    An engine of the same library, version, GPU and precision is replaced. Beside the engine the folder gets TensorRT's
+    log, its layers, and the cache of its timings, which makes a second build quick.
 
     Args:
         folder: an artifact with a graph in a TensorRT dialect.
         library: ``"tensorrt"``, ``"tensorrt-rtx"`` (which needs no GPU to build), or ``"auto"`` for the first of them
             that is installed.
-        precision: which graph; for ``"auto"`` the first of fp32, fp16 that the artifact has for TensorRT.
-        profiles: the shapes to be ready for; by default short contexts of up to 64 x 512 and long ones of up to 4 x
-            8,192. One engine holds them all, and its weights once.
-        workspace: most bytes of scratch memory that a kernel may ask for; by default the GPU's.
-        version_compatible: let later versions of the same major version run the engine; it may be slower.
-        hardware_compatible: let GPUs from compute capability 8.0 on run it; it may be slower.
+        precision: which graph; for ``"auto"`` the most exact one that the artifact has for TensorRT.
+        profiles: the shapes that the engine accepts; by default short pairs in up to 64 rows of 512 tokens, and long
+            ones in up to 4 rows of 8,192. One engine holds all profiles, and its weights once.
+        workspace: maximum number of bytes of scratch memory of a kernel; by default the GPU's.
+        version_compatible: let later versions of the same major version run the engine, perhaps slower.
+        hardware_compatible: let every GPU of compute capability 8.0 or higher run it, perhaps slower.
         device: number of the GPU.
         report: called with a line for each step.
 
@@ -82,65 +97,86 @@ def build_engine(
         The new manifest.
 
     Raises:
+        InputError: an argument is not allowed.
         ArtifactError: there is no such graph, or TensorRT cannot read it.
-        ProfileError: profiles that overlap, do not grow, or exceed the model.
-        ProviderError: the library or the GPU is not there, or TensorRT builds nothing.
+        ProfileError: profiles overlap, do not grow, or exceed the model.
+        ProviderError: the library is not installed, there is no GPU, or TensorRT builds no engine.
     """
+    check_choice("precision", precision, PrecisionChoice)
+    if workspace is not None:
+        workspace = positive("workspace", workspace)
     artifact = Artifact.open(folder)
-    library = _choose_library(library)
-    graph = artifact.graph_to_build(precision, PROVIDERS[library].dialects)
+    chosen = _choose_library(library)
+    graph = artifact.graph_to_build(precision, PROVIDERS[chosen].dialects)
     longest = artifact.manifest.model.max_length
     profiles = default_profiles(longest) if profiles is None else profiles
     check_profiles(profiles, longest)
-    if hardware_compatible and library == "tensorrt-rtx":
-        raise InputError("engines of tensorrt-rtx run on every GPU that it knows; leave hardware_compatible out")
-    trt = load_library(library)
-    capability = ANY if library == "tensorrt-rtx" else open_cuda(device).compute_capability
+    if hardware_compatible and chosen == "tensorrt-rtx":
+        raise InputError(
+            "engines of tensorrt-rtx run on every GPU that it supports; leave hardware_compatible out",
+            argument="hardware_compatible",
+            library=chosen,
+        )
+    trt = load_library(chosen)
+    capability = ANY if chosen == "tensorrt-rtx" else open_cuda(device).compute_capability
     flags = {"version_compatible": version_compatible, "hardware_compatible": hardware_compatible}
     options = [name for name, is_on in flags.items() if is_on]
-    job = _Job(artifact, graph, library, str(trt.__version__), capability, profiles, options)
-    artifact.check_files([name for name in (graph.file, graph.data) if name])
-    written = _build(trt, job, workspace, report)
-    return _record(job, written)
+    job = _Job(artifact, graph, chosen, str(trt.__version__), capability, profiles, options, workspace, report)
+    artifact.check_files(graph.files)
+    manifest = _record(job, _build(trt, job))
+    logger.info("built %s for %s", job.file("engine"), ", ".join(map(str, profiles)))
+    return manifest
 
 
-def _choose_library(library: str) -> str:
+def _choose_library(library: str) -> ProviderName:
     if library == "auto":
         for name in LIBRARIES:
             if find_library(name) is not None:
                 return name
-        raise ProviderError(f"TensorRT is not installed. To get it: {'; or '.join(INSTALL.values())}")
-    if library not in LIBRARIES:
-        raise InputError(f"library {library!r} is unknown; choose one of auto, {', '.join(LIBRARIES)}")
-    return library
+        raise ProviderError(
+            f"TensorRT is not installed. To get it: {'; or '.join(INSTALL.values())}", reasons=dict(INSTALL)
+        )
+    for name in LIBRARIES:
+        if name == library:
+            return name
+    raise InputError(
+        f"library {library!r} is unknown; choose one of auto, {', '.join(LIBRARIES)}",
+        argument="library",
+        value=library,
+        choices=("auto", *LIBRARIES),
+    )
 
 
-def _build(trt: Any, job: _Job, workspace: int | None, report: Callable[[str], None]) -> list[Path]:
-    """Build and write the engine and what stays beside it; returns the files."""
+def _build(trt: Any, job: _Job) -> list[Path]:
+    """Build the engine and write its files; returns them."""
     log = new_log(trt)
     builder = trt.Builder(log)
     if builder is None:
-        raise ProviderError(f"{job.library} {job.version} cannot start: {' '.join(log.errors)}")
-    report(f"{job.library} {job.version} reads {job.graph.file}")
+        raise ProviderError(f"{job.library} {job.version} cannot start: {' '.join(log.errors)}", provider=job.library)
+    job.report(f"{job.library} {job.version} reads {job.graph.file}")
     network = parse_network(trt, builder, log, job.artifact.folder / job.graph.file)
     described = describe_network(network)
     config = builder.create_builder_config()
-    config.progress_monitor = new_progress(trt, report)
+    config.progress_monitor = new_progress(trt, job.report)
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
-    if workspace is not None:
-        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, workspace)
+    if job.workspace is not None:
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, job.workspace)
     if "version_compatible" in job.options:
         config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
     if "hardware_compatible" in job.options:
         config.hardware_compatibility_level = trt.HardwareCompatibilityLevel.AMPERE_PLUS
     shapes = add_profiles(builder, config, job.profiles, SLOTS)
-    cache = _use_timing_cache(trt, config, job, report)
-    report(f"building for {', '.join(map(str, job.profiles))}")
+    cache = _use_timing_cache(trt, config, job)
+    job.report(f"building for {', '.join(map(str, job.profiles))}")
     engine = builder.build_serialized_network(network, config)
     job.file("log").write_text("\n".join(log.lines) + "\n", encoding="utf-8")
     if engine is None:
-        said = log.errors[-1] if log.errors else "it does not say why"
-        raise ProviderError(f"{job.library} {job.version} built no engine: {said} (more in {job.file('log')})")
+        reason = log.errors[-1] if log.errors else "it gives no reason"
+        raise ProviderError(
+            f"{job.library} {job.version} built no engine: {reason} (more in {job.file('log')})",
+            provider=job.library,
+            log=job.file("log"),
+        )
     job.file("engine").write_bytes(engine)
     job.file("layers.json").write_text(json.dumps({"profiles": shapes, **described}, indent=1), encoding="utf-8")
     written = [job.file("engine"), job.file("log"), job.file("layers.json")]
@@ -150,8 +186,8 @@ def _build(trt: Any, job: _Job, workspace: int | None, report: Callable[[str], N
     return written
 
 
-def _use_timing_cache(trt: Any, config: Any, job: _Job, report: Callable[[str], None]) -> Any | None:
-    """The timings of an earlier build, or new ones; none for tensorrt-rtx, which times nothing when it builds."""
+def _use_timing_cache(trt: Any, config: Any, job: _Job) -> Any | None:
+    """The timings of an earlier build, or an empty cache; None for tensorrt-rtx, which times no kernels."""
     if job.library == "tensorrt-rtx":
         return None
     file = job.file("timings")
@@ -161,21 +197,20 @@ def _use_timing_cache(trt: Any, config: Any, job: _Job, report: Callable[[str], 
             job.artifact.check_files([file.name])
             kept = file.read_bytes()
         except ArtifactError as error:
-            report(f"timings are taken anew: {error}")
+            job.report(f"kernels are timed again: {error}")
     cache = config.create_timing_cache(kept)
     if cache is None or not config.set_timing_cache(cache, ignore_mismatch=False):
-        report(f"timings are taken anew: {job.library} refuses {file}")
+        job.report(f"kernels are timed again: {job.library} refuses {file}")
         cache = config.create_timing_cache(b"")
         config.set_timing_cache(cache, ignore_mismatch=False)
     return cache
 
 
 def _record(job: _Job, written: list[Path]) -> Manifest:
-    """Put the engine into the manifest, at the place of one of the same name."""
-    manifest = Manifest.read(job.artifact.folder)  # another build may have written it meanwhile
+    """Record the engine in the manifest; it replaces one of the same name."""
     engine = TensorRtEngineRecord(
         graph=job.graph.file,
-        graph_sha256=manifest.files[job.graph.file].sha256,
+        graph_sha256=job.artifact.manifest.files[job.graph.file].sha256,
         precision=job.graph.precision,
         file=job.file("engine").name,
         library=job.library,
@@ -185,8 +220,10 @@ def _record(job: _Job, written: list[Path]) -> Manifest:
         slots=SLOTS,
         options=job.options,
     )
-    others = [other for other in manifest.engines if other.file != engine.file]
     records = {path.name: FileRecord(path.stat().st_size, sha256_of(path)) for path in written}
-    changed = replace(manifest, engines=[*others, engine], files={**manifest.files, **records})
-    rewrite_manifest(job.artifact.folder, changed)
-    return changed
+
+    def change(manifest: Manifest) -> Manifest:
+        others = [other for other in manifest.engines if other.file != engine.file]
+        return replace(manifest, engines=[*others, engine], files={**manifest.files, **records})
+
+    return update_manifest(job.artifact.folder, change)

@@ -1,21 +1,22 @@
-"""What TensorRT says while it builds: kept whole in a file, shown as steps."""
+"""TensorRT's messages during a build: all of them for a file, and its progress as reports."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from typing import Any, Protocol
+
+from modernrank.export.report import Report
 
 
 class Log(Protocol):
-    """A logger as TensorRT takes it, that keeps what it was told."""
+    """A logger of TensorRT that keeps its messages: all as ``lines``, and those of errors as ``errors``."""
 
     lines: list[str]
     errors: list[str]
 
 
 def new_log(trt: Any) -> Log:
-    """A logger for the library ``trt``. Nothing goes to the terminal: errors are raised, all is written to a file."""
+    """A logger for the library ``trt``. It prints nothing: the caller raises errors and writes the lines to a file."""
 
     class _Log(trt.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -36,14 +37,14 @@ def new_log(trt: Any) -> Log:
     return log
 
 
-def new_progress(trt: Any, report: Callable[[str], None], seconds: float = 2.0) -> Any:
-    """A progress monitor that reports each of the builder's outermost phases, and its steps every few seconds."""
+def new_progress(trt: Any, report: Report, seconds: float = 2.0) -> Any:
+    """A progress monitor that reports each outermost phase of the builder, and a step every ``seconds``."""
 
     class _Progress(trt.IProgressMonitor):  # type: ignore[misc]
         def __init__(self) -> None:
             trt.IProgressMonitor.__init__(self)
             self._steps: dict[str, int] = {}
-            self._told = 0.0
+            self._last_report = 0.0
 
         def phase_start(self, phase: str, parent: str | None, steps: int) -> None:
             self._steps[phase] = steps
@@ -51,8 +52,8 @@ def new_progress(trt: Any, report: Callable[[str], None], seconds: float = 2.0) 
                 report(f"TensorRT: {phase}")
 
         def step_complete(self, phase: str, step: int) -> bool:
-            if time.monotonic() - self._told > seconds:
-                self._told = time.monotonic()
+            if time.monotonic() - self._last_report > seconds:
+                self._last_report = time.monotonic()
                 report(f"TensorRT: {phase}, step {step + 1} of {self._steps.get(phase, 0)}")
             return True  # go on
 

@@ -1,4 +1,4 @@
-"""What a verification found: differences of logits by length and arrangement, and a verdict."""
+"""The result of a verification: differences of logits by length and arrangement, and a verdict."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 
 from modernrank.evaluation.agreement import Fidelity
+from modernrank.export.precision.registry import PRECISIONS, FidelityBounds
 
-TOLERANCE = 1e-4  # largest difference of a logit in fp32
-# Of the others: largest RMS difference over the standard deviation of the scores, and least share of the top ten kept.
-BOUNDS = {"fp16": (0.01, 0.95), "int8": (0.05, 0.9)}
-# Each pair alone in its batch; with two others in one row, in every order; in a row of its own of a padded batch.
+TOLERANCE = 1e-4  # maximum difference of a logit in an exact precision
+# Each pair is alone in its batch, in one row with two others in every order, or in a row of its own in a padded batch.
 ARRANGEMENTS = ("alone", "packed", "rows")
 
 
@@ -28,16 +27,23 @@ class Row:
 
 @dataclass(frozen=True)
 class Parity:
-    """What a verification found; ``as_json`` is what the manifest keeps.
+    """The result of a verification; the manifest keeps ``as_json()``.
 
-    In fp32 every logit must be within TOLERANCE. In fp16 and int8 the fidelity decides, which fp32 has no need of.
-    ``against`` is what ran the checkpoint, ``ran_on`` what ran the artifact.
+    In fp32 every logit must be within TOLERANCE. In other precisions the fidelity decides, by the precision's bounds.
+
+    precision:  of the graph.
+    rows:       the differences.
+    scores_std: standard deviation of the exact logits.
+    published:  source, largest difference and tolerance of each published result.
+    against:    what ran the checkpoint.
+    ran_on:     what ran the artifact.
+    fidelity:   agreement on text pairs; None in fp32.
     """
 
     precision: str
     rows: tuple[Row, ...]
     scores_std: float
-    published: tuple[tuple[str, float, float], ...]  # source, largest difference, tolerance
+    published: tuple[tuple[str, float, float], ...]
     against: str
     ran_on: str
     fidelity: Fidelity | None = None
@@ -56,21 +62,33 @@ class Parity:
     def passed(self) -> bool:
         """Whether every difference is within its tolerance."""
         if self.fidelity is not None:
-            rms, top10 = BOUNDS[self.precision]
-            return self.fidelity.rms <= rms and self.fidelity.top10 >= top10 and bool(np.isfinite(self.largest))
-        return self.largest <= TOLERANCE and all(found <= allowed for _, found, allowed in self.published)
+            bounds = self.bounds
+            within = self.fidelity.rms <= bounds.rms and self.fidelity.top10 >= bounds.top10
+            return within and bool(np.isfinite(self.largest))
+        return self.largest <= TOLERANCE and all(difference <= allowed for _, difference, allowed in self.published)
+
+    @property
+    def bounds(self) -> FidelityBounds:
+        """The bounds of a precision that is not exact.
+
+        Raises:
+            ValueError: it is exact, and has none.
+        """
+        bounds = PRECISIONS[self.precision].bounds
+        if bounds is None:
+            raise ValueError(f"{self.precision} is exact: every logit must agree")
+        return bounds
 
     def verdict(self) -> str:
-        """One line: the figures and what they had to be."""
+        """One line with the figures and their bounds."""
         longest = max(row.length for row in self.rows)
         if self.fidelity is not None:
-            rms, top10 = BOUNDS[self.precision]
-            bounds = f"at most {rms:.0%} and at least {top10:.0%} allowed"
+            bounds = f"bounds: RMS at most {self.bounds.rms:.0%}, top ten at least {self.bounds.top10:.0%}"
             return f"{'agrees' if self.passed else 'DIFFERS'}: {self.fidelity}; {bounds}"
         text = f"largest difference {self.largest:.1e}, RMS {self.rms:.1e}, at most {TOLERANCE:.0e} allowed, "
         text += f"pairs of up to {longest:,} tokens {', '.join(dict.fromkeys(row.arrangement for row in self.rows))}"
-        for source, found, allowed in self.published:
-            text += f"; {found:.1e} from {source}, at most {allowed:.0e} allowed"
+        for source, difference, allowed in self.published:
+            text += f"; {difference:.1e} from {source}, at most {allowed:.0e} allowed"
         return f"{'agrees' if self.passed else 'DIFFERS'}: {text}"
 
     def table(self) -> str:

@@ -1,4 +1,4 @@
-"""Float16 graphs: what is float16 in them, what never is, what overflows, and how close the scores stay."""
+"""Float16 graphs: which parts are float16 and which never are, what overflows, and how close the scores stay."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from modernrank.backends.registry import PROVIDERS
 from modernrank.export import export_checkpoint
 from modernrank.export.precision.fp16 import HEADROOM, LARGEST
 from modernrank.export.precision.fp16_emulation import write_emulation
+from modernrank.export.precision.registry import PRECISIONS
 from support.checkpoints import checkpoint
 from support.scoring import reranker_of
 
@@ -52,6 +53,12 @@ def exact_scores(folder: Path) -> np.ndarray:
         return reranker.score(PAIRS)
 
 
+def relative_error(half: Path, exact: Path, scratch: Path) -> float:
+    """RMS difference of the float16 scores over the deviation of the exact ones."""
+    expected, scores = exact_scores(exact), emulated_scores(half, scratch)
+    return float(np.sqrt(np.mean((scores - expected) ** 2)) / expected.std())
+
+
 def changed_checkpoint(folder: Path, **factors: float) -> Path:
     """The tiny checkpoint with some tensors multiplied; ``__`` stands for a dot."""
     copy = Path(shutil.copytree(checkpoint("tiny"), folder / "checkpoint"))
@@ -64,18 +71,18 @@ def changed_checkpoint(folder: Path, **factors: float) -> Path:
 
 
 def test_scores_stay_within_float16s_rounding(half: Path, artifacts: Path, tmp_path: Path) -> None:
-    exact = exact_scores(artifacts / "tiny")
-    found = emulated_scores(half, tmp_path / "emulated")
-    assert 0 < np.sqrt(np.mean((found - exact) ** 2)) < ROUNDING * exact.std()
+    error = relative_error(half, artifacts / "tiny", tmp_path / "emulated")
+    assert 0 < error < ROUNDING
 
 
 def test_weights_are_float16_and_what_sums_is_float32(half: Path) -> None:
     model = onnx.load(half / "model.fp16.onnx", load_external_data=False)
     types = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
     linear = {name for name in types if name.startswith("layers.") and "norm" not in name and name.endswith("weight")}
-    assert len(linear) == 6 * 7 and {types[name] for name in linear} == {TensorProto.FLOAT16}
+    assert len(linear) == 6 * 7
+    assert {types[name] for name in linear} == {TensorProto.FLOAT16}
     exact = {name for name in types if "norm.weight" in name or name.startswith(("head.", "classifier."))}
-    assert exact and {types[name] for name in exact} == {TensorProto.FLOAT}
+    assert {types[name] for name in exact} == {TensorProto.FLOAT}
     assert model.graph.output[0].type.tensor_type.elem_type == TensorProto.FLOAT
     assert not any(node.op_type in ("If", "Loop", "Scan") for node in model.graph.node)
 
@@ -113,10 +120,7 @@ def test_a_place_that_would_overflow_stays_float32(tmp_path: Path, dialect: str)
     record = Manifest.read(tmp_path / "half").quantisation["fp16"]
     assert record["float_places"] == ["layers.2.mlp"]
     assert record["maxima"]["layers.2.mlp"] > LARGEST
-    assert "float32 at layers.2.mlp besides" in record["summary"]
-    exact = exact_scores(tmp_path / "exact")
-    found = emulated_scores(tmp_path / "half", tmp_path / "emulated")
-    assert np.sqrt(np.mean((found - exact) ** 2)) < ROUNDING * exact.std()
+    assert relative_error(tmp_path / "half", tmp_path / "exact", tmp_path / "emulated") < ROUNDING
 
 
 def test_a_residual_stream_that_would_overflow_stays_float32(tmp_path: Path) -> None:
@@ -124,29 +128,31 @@ def test_a_residual_stream_that_would_overflow_stays_float32(tmp_path: Path) -> 
     export_checkpoint(source, tmp_path / "exact")
     export_checkpoint(source, tmp_path / "half", precision="fp16")
     assert "residual" in Manifest.read(tmp_path / "half").quantisation["fp16"]["float_places"]
-    exact = exact_scores(tmp_path / "exact")
-    found = emulated_scores(tmp_path / "half", tmp_path / "emulated")
-    assert np.isfinite(found).all() and np.sqrt(np.mean((found - exact) ** 2)) < ROUNDING * exact.std()
+    assert relative_error(tmp_path / "half", tmp_path / "exact", tmp_path / "emulated") < ROUNDING
 
 
 def test_a_weight_that_float16_does_not_hold_is_refused_by_name(tmp_path: Path) -> None:
     source = changed_checkpoint(
         tmp_path, model__layers__1__attn__Wqkv__weight=1e-6, model__layers__1__attn__Wo__weight=1e6
     )
-    with pytest.raises(ArtifactError, match=r"model\.layers\.1\.attn\.Wo\.weight has a value of .* export fp32"):
+    with pytest.raises(ArtifactError) as refused:
         export_checkpoint(source, tmp_path / "half", precision="fp16")
+    assert refused.value.details["tensor"] == "model.layers.1.attn.Wo.weight"
     assert not (tmp_path / "half").exists()
 
 
 def test_what_does_not_go_together_is_refused(tmp_path: Path) -> None:
     for precision, graph in (("fp16", "ort-cpu"), ("int8", "tensorrt")):
-        with pytest.raises(InputError, match=f"{precision} is written as .*, not as '{graph}'"):
+        with pytest.raises(InputError) as refused:
             export_checkpoint(checkpoint("tiny"), tmp_path / "out", precision=precision, graph=graph)
-    with pytest.raises(InputError, match="calibration is for fp16 and int8, not for fp32"):
+        assert refused.value.details["argument"] == "graph"
+        assert refused.value.details["choices"] == PRECISIONS[precision].dialects
+    with pytest.raises(InputError) as refused:
         export_checkpoint(checkpoint("tiny"), tmp_path / "out", calibration=tmp_path / "pairs.jsonl")
+    assert refused.value.details["argument"] == "calibration"
 
 
 @pytest.mark.skipif(GPU_IS_HERE, reason="there is a GPU")
-def test_without_a_gpu_loading_says_what_stands_in_the_way(half: Path) -> None:
-    with pytest.raises(ProviderError, match="no provider can run this artifact"):
+def test_without_a_gpu_loading_is_a_provider_error(half: Path) -> None:
+    with pytest.raises(ProviderError):
         Reranker.load(half)

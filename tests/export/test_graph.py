@@ -1,4 +1,4 @@
-"""The graphs: valid ONNX, standard where they say so, named like the model, without wasted operators."""
+"""The graphs: valid ONNX, standard in the standard dialect, named like the model, without wasted operators."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -74,7 +74,7 @@ def test_nodes_are_named_like_the_model(artifacts: Path) -> None:
 
 
 def test_operators_are_as_many_as_the_model_needs(artifacts: Path) -> None:
-    """A guard against waste that no timing would show: 6 layers, of which 2 global."""
+    """Waste that no timing would show: 6 layers, 2 of them global."""
     counts = Counter(node.op_type for node in nodes_of(load(artifacts, "tiny").graph))
     wanted = {
         "MatMul": 6 * 7 + 3,  # q, k, v, Wo, up, gate, Wo; pooling, dense, classifier
@@ -93,7 +93,8 @@ def test_operators_are_as_many_as_the_model_needs(artifacts: Path) -> None:
 def test_constants_in_the_data_file_are_aligned_to_pages(artifacts: Path) -> None:
     tensors = load(artifacts, "tiny").graph.initializer
     offsets = [int(e.value) for t in tensors for e in t.external_data if e.key == "offset"]
-    assert offsets and all(offset % 4096 == 0 for offset in offsets)
+    assert len(offsets) > 40
+    assert all(offset % 4096 == 0 for offset in offsets)
 
 
 @pytest.mark.parametrize("suffix", DIALECTS.values(), ids=DIALECTS)
@@ -111,7 +112,8 @@ def test_empty_slots_and_padding_give_zeros_and_no_nan(artifacts: Path, suffix: 
         logits = backend.run(Batch(np.full((3, tokens), 7), positions, segments, slots=2))
         assert logits.shape == (3, 2, 1)
         assert np.isfinite(logits).all()
-        assert (logits[:, 1] == 0).all() and (logits[2] == 0).all()
+        assert (logits[:, 1] == 0).all()
+        assert (logits[2] == 0).all()
         assert (logits[:2, 0] != 0).all()
 
 

@@ -1,4 +1,4 @@
-"""int8: close to the exact scores, exact on every processor, clear when refused."""
+"""int8: close to the exact scores, the same on every processor, clear when refused."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
 from modernrank import InputError, Reranker
-from modernrank.artifact.folder import Artifact
+from modernrank.artifact.folder import Artifact, pair_encoder
+from modernrank.artifact.manifest import Tokenizer
 from modernrank.backends.onnxruntime.cpu import CpuSettings, OnnxRuntimeCpuBackend
 from modernrank.backends.onnxruntime.int8_kernel import int8_kernel
 from modernrank.batching.batch import assemble
@@ -19,9 +20,13 @@ from modernrank.batching.packing import plan
 from modernrank.batching.policy import BatchPolicy
 from modernrank.export import export_checkpoint
 from modernrank.export.checkpoint.weights import Checkpoint
-from modernrank.export.graph.linear import quantise_weight
-from modernrank.export.models.modernbert.config import ModernBertConfig
-from modernrank.export.precision.int8.smooth import SmoothedWeights, absorbed_by
+from modernrank.export.graph.options import GraphOptions, Observed
+from modernrank.export.models.registry import read_architecture
+from modernrank.export.precision.calibration import MIN_PAIRS
+from modernrank.export.precision.int8.smooth import SmoothedWeights
+from modernrank.export.precision.int8.weights import quantise_weight
+from modernrank.export.precision.job import GraphSource
+from modernrank.export.precision.observe import LONGEST, encode
 from support.checkpoints import checkpoint, golden
 
 PAIRS = [tuple(pair) for pair in golden("tiny")["pairs"]]
@@ -40,8 +45,8 @@ LAYER_ERROR = 0.03
 CORRELATION = 0.9
 
 
-def correlation(found: np.ndarray, exact: np.ndarray) -> float:
-    return float(np.corrcoef(found.ravel(), exact.ravel())[0, 1])
+def correlation(scores: np.ndarray, exact: np.ndarray) -> float:
+    return float(np.corrcoef(scores.ravel(), exact.ravel())[0, 1])
 
 
 def test_scores_follow_the_exact_ones(int8: Path) -> None:
@@ -147,16 +152,16 @@ def test_weights_are_within_half_a_step(seed: int, outputs: int, inputs: int) ->
 @pytest.mark.parametrize("name", ["tiny", "tiny-cls"])
 def test_smoothing_changes_no_product(name: str) -> None:
     """Whatever absorbs the division by s, times the weights that take s, is what it was."""
-    config = ModernBertConfig.read(checkpoint(name) / "config.json")
+    architecture = read_architecture(checkpoint(name))
     rng = np.random.default_rng(0)
     sizes = {"attn.Wqkv": 32, "attn.Wo": 32, "mlp.Wi": 32, "mlp.Wo": 48}
     scales = {f"model.layers.2.{k}": rng.uniform(0.5, 2, n).astype(np.float32) for k, n in sizes.items()}
-    with Checkpoint(checkpoint(name), config) as exact:
-        smooth = SmoothedWeights(exact, scales)
+    with Checkpoint(checkpoint(name), architecture.expected_tensors()) as exact:
+        smooth = SmoothedWeights(exact, scales, architecture.absorbed_by)
         for absorber, parts in (("attn_norm", 1), ("attn.Wqkv", 3), ("mlp_norm", 1), ("mlp.Wi", 2)):
             layer = f"model.layers.2.{absorber}"
-            reader, found_parts = absorbed_by(layer)
-            assert found_parts == parts
+            reader, recorded_parts = architecture.absorbed_by(layer)
+            assert recorded_parts == parts
             for kind in ("weight", "bias") if f"{layer}.bias" in exact.names else ("weight",):
                 before, after = exact.tensor(f"{layer}.{kind}"), smooth.tensor(f"{layer}.{kind}")
                 if kind == "weight" and layer in scales:
@@ -168,26 +173,40 @@ def test_smoothing_changes_no_product(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("lines", "message"),
-    [
-        ([], "holds 0 different pairs; calibration needs at least 8"),
-        ([{"query": "a", "document": "b"}] * 50, "holds 1 different pairs"),
-        ([{"query": "a"}], 'has no "document"'),
-    ],
+    ("lines", "pairs"), [([], 0), ([{"query": "a", "document": "b"}] * 50, 1)], ids=["none", "one pair, many times"]
 )
-def test_calibration_that_says_nothing_is_refused(tmp_path: Path, lines: list[dict[str, str]], message: str) -> None:
-    file = tmp_path / "pairs.jsonl"
-    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    with pytest.raises(InputError, match=message):
-        export_checkpoint(checkpoint("tiny"), tmp_path / "out", precision="int8", calibration=file)
+def test_too_few_calibration_pairs_are_refused(tmp_path: Path, lines: list[dict[str, str]], pairs: int) -> None:
+    with pytest.raises(InputError) as refused:
+        export_with_calibration(tmp_path, lines)
+    assert refused.value.details["pairs"] == pairs
+    assert refused.value.details["minimum"] == MIN_PAIRS
     assert not (tmp_path / "out").exists()
 
 
+def test_one_pair_is_not_called_pairs(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"\b1 different pair\b"):
+        export_with_calibration(tmp_path, [{"query": "a", "document": "b"}])
+
+
+def test_a_calibration_line_without_a_document_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="document"):
+        export_with_calibration(tmp_path, [{"query": "a"}])
+    assert not (tmp_path / "out").exists()
+
+
+def export_with_calibration(folder: Path, lines: list[dict[str, str]]) -> None:
+    file = folder / "pairs.jsonl"
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    export_checkpoint(checkpoint("tiny"), folder / "out", precision="int8", calibration=file)
+
+
 def test_arguments_that_do_not_go_together_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="int8 is written as ort-cpu, not as"):
+    with pytest.raises(InputError) as refused:
         export_checkpoint(checkpoint("tiny"), tmp_path / "out", precision="int8", graph="standard")
-    with pytest.raises(InputError, match="calibration is for fp16 and int8, not for fp32"):
-        export_checkpoint(checkpoint("tiny"), tmp_path / "out", calibration=tmp_path / "pairs.jsonl")
+    assert refused.value.details["choices"] == ("ort-cpu",)
+    with pytest.raises(InputError) as refused:
+        export_checkpoint(checkpoint("tiny"), tmp_path / "out", evaluation=tmp_path)
+    assert refused.value.details["argument"] == "evaluation"
 
 
 def test_the_users_own_pairs_calibrate(tmp_path: Path) -> None:
@@ -196,3 +215,55 @@ def test_the_users_own_pairs_calibrate(tmp_path: Path) -> None:
     export_checkpoint(checkpoint("tiny"), tmp_path / "out", precision="int8", calibration=file)
     made = Artifact.open(tmp_path / "out").manifest.quantisation["int8"]["calibration"]
     assert (made["source"], made["pairs"]) == ("mine.jsonl", 20)
+
+
+def source_of(name: str, truncation_side: str = "right") -> tuple[GraphSource, Checkpoint]:
+    architecture = read_architecture(checkpoint(name))
+    weights = Checkpoint(checkpoint(name), architecture.expected_tensors())
+    tokenizer = Tokenizer("tokenizer.json", architecture.facts.pad_token_id, truncation_side, 8192)
+    return GraphSource(checkpoint(name), architecture, weights, tokenizer), weights
+
+
+@pytest.mark.parametrize(("observe", "outputs"), [(None, 1), ("linear_inputs", 1 + 24), ("maxima", 1 + 13)])
+def test_an_observed_graph_holds_only_what_is_observed(tmp_path: Path, observe: Observed | None, outputs: int) -> None:
+    source, weights = source_of("tiny")
+    with weights:
+        names = source.architecture.write_graph(
+            weights, tmp_path / "graph.onnx", GraphOptions("ort-cpu", observe=observe)
+        )
+    graph = onnx.load(tmp_path / "graph.onnx", load_external_data=False).graph
+    assert len(graph.output) == outputs
+    assert list(names.values()) == [output.name for output in graph.output][1:]
+    assert any(node.op_type == "ReduceMax" for node in graph.node if node.name.startswith("/maximum")) == (
+        observe == "maxima"
+    )
+
+
+def test_the_maxima_are_of_the_familys_places(tmp_path: Path) -> None:
+    source, weights = source_of("tiny")
+    with weights:
+        names = source.architecture.write_graph(
+            weights, tmp_path / "graph.onnx", GraphOptions("ort-cpu", observe="maxima")
+        )
+    assert list(names) == source.architecture.places()
+
+
+def test_calibration_cuts_pairs_on_the_side_of_the_artifact() -> None:
+    pair = ("first", "word " * 2 * LONGEST + "last")
+    encoded = {}
+    for side in ("right", "left"):
+        source, weights = source_of("tiny", side)
+        with weights:
+            (encoded[side],) = encode(source, [pair])
+            (expected,) = pair_encoder(checkpoint("tiny"), source.tokenizer, LONGEST).encode([pair])
+        assert encoded[side].tolist() == expected.ids.tolist()
+    assert encoded["left"].tolist() != encoded["right"].tolist()
+
+
+def test_calibration_pairs_are_never_longer_than_the_model_takes(broken_checkpoint: Path, tmp_path: Path) -> None:
+    """A position beyond the tables of RoPE cannot be computed."""
+    config = json.loads((broken_checkpoint / "config.json").read_text())
+    (broken_checkpoint / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 100}))
+    manifest = export_checkpoint(broken_checkpoint, tmp_path / "out", precision="int8")
+    assert manifest.max_length == 100
+    assert manifest.quantisation["int8"]["calibration"]["pairs"] == 78

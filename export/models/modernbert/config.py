@@ -10,10 +10,11 @@ from typing import Any
 
 from modernrank.artifact.json_records import read_json_object
 from modernrank.errors import ArtifactError
+from modernrank.export.graph.activations import ACTIVATIONS
 
-ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "silu", "swish", "relu")
+from .pooling import POOLINGS
 
-# Fields that exist in checkpoints and change nothing about the logits of inference.
+# Fields that exist in checkpoints and do not change the logits.
 WITHOUT_EFFECT = frozenset(
     [
         "_name_or_path",
@@ -97,15 +98,13 @@ class ModernBertConfig:
         """Read ``config.json``, in the spelling of transformers 4 or 5.
 
         Raises:
-            ArtifactError: another architecture, or a field whose effect this exporter does not implement.
+            ArtifactError: a field has an effect that this exporter does not implement, or a value that is not allowed.
         """
-        if not path.is_file():
-            raise ArtifactError(f"{path.parent} is not a checkpoint: it has no {path.name}")
         return _Reader(read_json_object(path), path).config()
 
 
 class _Reader:
-    """Takes fields one by one and remembers which, so that none goes unseen."""
+    """Takes fields one by one and remembers them, so that none is ignored unnoticed."""
 
     def __init__(self, raw: Mapping[str, Any], path: Path) -> None:
         self._raw = raw
@@ -113,7 +112,8 @@ class _Reader:
         self._seen = set(WITHOUT_EFFECT)
 
     def config(self) -> ModernBertConfig:
-        self._check_architecture()
+        if self._raw.get("model_type") != "modernbert":
+            self._refuse("model_type", self._raw.get("model_type"), "must be 'modernbert'")
         config = ModernBertConfig(
             vocab_size=self._count("vocab_size", 50368),
             hidden_size=self._count("hidden_size", 768),
@@ -127,9 +127,9 @@ class _Reader:
             attention_bias=self._flag("attention_bias"),
             mlp_bias=self._flag("mlp_bias"),
             classifier_bias=self._flag("classifier_bias"),
-            hidden_activation=self._one_of("hidden_activation", "gelu", ACTIVATIONS),
-            classifier_activation=self._one_of("classifier_activation", "gelu", ACTIVATIONS),
-            classifier_pooling=self._one_of("classifier_pooling", "cls", ("cls", "mean")),
+            hidden_activation=self._one_of("hidden_activation", "gelu", tuple(ACTIVATIONS)),
+            classifier_activation=self._one_of("classifier_activation", "gelu", tuple(ACTIVATIONS)),
+            classifier_pooling=self._one_of("classifier_pooling", "cls", tuple(POOLINGS)),
             labels=self._labels(),
             pad_token_id=self._pad_token_id(),
         )
@@ -146,24 +146,15 @@ class _Reader:
         self._check_the_rest()
         return config
 
-    def _check_architecture(self) -> None:
-        model_type, architectures = self._raw.get("model_type"), self._raw.get("architectures")
-        architectures = [str(name) for name in architectures] if isinstance(architectures, list) else []
-        if model_type != "modernbert" or "ModernBertForSequenceClassification" not in architectures:
-            raise ArtifactError(
-                f"{self._path} describes {', '.join(architectures) or 'no architecture'} (model_type {model_type!r}); "
-                "modernrank exports ModernBertForSequenceClassification (model_type 'modernbert') only"
-            )
-
     def _layers(self) -> tuple[Layer, ...]:
         count = self._count("num_hidden_layers", 22)
-        every = self._count("global_attn_every_n_layers", 3)
+        period = self._count("global_attn_every_n_layers", 3)
         types = self._take("layer_types", None)
         if types is None:
-            types = ["sliding_attention" if i % every else "full_attention" for i in range(count)]
+            types = ["sliding_attention" if i % period else "full_attention" for i in range(count)]
         thetas = self._rope_thetas()
         if not isinstance(types, list) or len(types) != count or not all(kind in list(thetas) for kind in types):
-            self._refuse("layer_types", types, f"must be {count} of {', '.join(thetas)}")
+            self._refuse("layer_types", types, f"must be a list of {count}, each one of {', '.join(thetas)}")
         return tuple(Layer(kind == "full_attention", thetas[kind]) for kind in types)
 
     def _rope_thetas(self) -> dict[str, float]:
@@ -173,13 +164,13 @@ class _Reader:
             self._refuse("rope_scaling", scaling, "is not implemented: only unscaled RoPE is")
         parameters = self._mapping("rope_parameters")
         older = {
-            "full_attention": self._take("global_rope_theta", 160_000.0),
-            "sliding_attention": self._take("local_rope_theta", 10_000.0),
+            "full_attention": ("global_rope_theta", self._take("global_rope_theta", 160_000.0)),
+            "sliding_attention": ("local_rope_theta", self._take("local_rope_theta", 10_000.0)),
         }
         if not set(parameters) <= set(older):
             self._refuse("rope_parameters", parameters, f"must be keyed by {' and '.join(older)}")
         thetas = {}
-        for kind, theta in older.items():
+        for kind, (older_name, older_theta) in older.items():
             given = parameters.get(kind) or {}
             if not isinstance(given, dict):
                 self._refuse("rope_parameters", parameters, "must map layer types to their parameters")
@@ -188,7 +179,8 @@ class _Reader:
                 self._refuse(
                     "rope_parameters", parameters, "is not implemented: only unscaled RoPE with a rope_theta is"
                 )
-            thetas[kind] = self._check_positive(f"rope theta of {kind}", given.get("rope_theta", theta))
+            name = "rope_parameters" if "rope_theta" in given else older_name
+            thetas[kind] = self._check_positive(name, given.get("rope_theta", older_theta))
         return thetas
 
     def _labels(self) -> tuple[str, ...]:
@@ -205,8 +197,8 @@ class _Reader:
         unknown = sorted(set(self._raw) - self._seen)
         if unknown:
             warnings.warn(
-                f"{self._path} has fields that this modernrank does not know and passes over: {', '.join(unknown)}; "
-                "run `modernrank verify` to see that the scores agree",
+                f"{self._path} has unknown fields, which are ignored: {', '.join(unknown)}; "
+                "check the scores with `modernrank verify`",
                 stacklevel=4,
             )
 
@@ -217,7 +209,7 @@ class _Reader:
     def _count(self, name: str, default: int) -> int:
         value = self._take(name, default)
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            self._refuse(name, value, "must be a whole number of at least 1")
+            self._refuse(name, value, "must be a whole number, and the minimum is 1")
         return int(value)
 
     def _flag(self, name: str) -> bool:
@@ -253,4 +245,4 @@ class _Reader:
         return str(value)
 
     def _refuse(self, name: str, value: object, why: str) -> None:
-        raise ArtifactError(f"{self._path}: {name} = {value!r} {why}")
+        raise ArtifactError(f"{self._path}: {name} = {value!r} {why}", path=self._path, field=name, value=value)

@@ -6,7 +6,7 @@ segment_ids    [rows, tokens]    1, 2, .. for the row's pairs in order, 0 for pa
 slots          [slots]           1, 2, .. slots
 logits         float32 [rows, slots, labels]; a slot without tokens gives 0
 
-The inputs are int64, or int32 where a dialect says so.
+The inputs are int64, or int32 in the dialects for TensorRT.
 """
 
 from __future__ import annotations
@@ -18,88 +18,64 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from modernrank import __version__
 from modernrank.arrays import FloatArray
 from modernrank.batching.batch import INPUTS_PER_TOKEN
 from modernrank.errors import ArtifactError
 from modernrank.export.checkpoint.weights import Weights
+from modernrank.export.graph.activations import activation
 from modernrank.export.graph.attention import AttentionShape
-from modernrank.export.graph.builder import GraphBuilder, Value
-from modernrank.export.graph.dialects import DIALECTS, Dialect
-from modernrank.export.graph.float_types import FLOAT32, RESIDUAL, FloatType, FloatTypes
-from modernrank.export.graph.linear import FloatLinear
+from modernrank.export.graph.builder import GraphBuilder, Value, data_file
+from modernrank.export.graph.float_types import RESIDUAL, FloatType
+from modernrank.export.graph.options import GraphOptions
 
 from .config import Layer, ModernBertConfig
+from .pooling import pool
+from .tensors import EMBEDDINGS
 
 
-def write_graph(
-    weights: Weights,
-    config: ModernBertConfig,
-    dialect: str,
-    path: Path,
-    *,
-    linear: FloatLinear | None = None,
-    types: FloatTypes = FLOAT32,
-    table_type: FloatType | None = None,
-    observe: str = "",
-) -> dict[str, str]:
-    """Write the graph to ``path`` and its weights to ``path`` + ``.data``, one tensor in memory at a time.
-
-    Args:
-        weights: the model's tensors.
-        config: its shape.
-        dialect: one of ``DIALECTS``: how attention is spelled.
-        path: of the ``.onnx`` file.
-        linear: how linear layers are spelled; in their place's type by default.
-        types: the float type of each place; float32 by default.
-        table_type: in which the table of embeddings is stored; by default as the residual stream.
-        observe: make values outputs of the graph: ``"linear_inputs"``, what goes into each linear layer of the
-            encoder, ``[rows, tokens, inputs]``; or ``"maxima"``, the largest magnitude at each place, a scalar.
-
-    Returns:
-        With ``observe``, the output's name for each linear layer or place; else nothing.
-    """
-    spelling = DIALECTS[dialect]
-    with GraphBuilder(path.with_name(path.name + ".data")) as g:
-        model = ModernBert(
-            g, weights, config, spelling, linear or FloatLinear(), types, table_type or types.of(RESIDUAL)
-        )
+def write_graph(weights: Weights, config: ModernBertConfig, path: Path, options: GraphOptions) -> dict[str, str]:
+    """Write the graph as ``Architecture.write_graph`` describes it."""
+    with GraphBuilder(data_file(path)) as g:
+        model = ModernBertGraph(g, weights, config, options)
         outputs = {model.logits(): _float_output("logits", ["rows", "slots", len(config.labels)])}
-        observed = {"": {}, "linear_inputs": model.linear_inputs, "maxima": model.maxima()}[observe] if observe else {}
+        observed: dict[str, Value] = {}
+        if options.observe == "linear_inputs":
+            observed = model.linear_inputs
+        elif options.observe == "maxima":
+            observed = model.maxima()
     names = {name: f"observed_{i}" for i, name in enumerate(observed)}
     outputs |= {value: _float_output(names[name], None) for name, value in observed.items()}
-    inputs = [helper.make_tensor_value_info(name, spelling.index_type, ["rows", "tokens"]) for name in INPUTS_PER_TOKEN]
-    inputs.append(helper.make_tensor_value_info("slots", spelling.index_type, ["slots"]))
-    onnx.save(g.model(inputs, outputs, spelling.opset, __version__), path)
+    index_type = options.spelling.index_type
+    inputs = [helper.make_tensor_value_info(name, index_type, ["rows", "tokens"]) for name in INPUTS_PER_TOKEN]
+    inputs.append(helper.make_tensor_value_info("slots", index_type, ["slots"]))
+    onnx.save(g.model("modernbert", inputs, outputs, options.spelling.opset), path)
     return names
+
+
+def places(config: ModernBertConfig) -> list[str]:
+    """The residual stream, and the attention and the MLP of each layer."""
+    layers = range(len(config.layers))
+    return [RESIDUAL, *(f"layers.{i}.{part}" for i in layers for part in ("attn", "mlp"))]
 
 
 def _float_output(name: str, shape: list[str | int] | None) -> onnx.ValueInfoProto:
     return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
 
 
-class ModernBert:
+class ModernBertGraph:
     """Writes the model's nodes to ``g``; names of weights and scopes are those of ``transformers``."""
 
-    def __init__(
-        self,
-        g: GraphBuilder,
-        weights: Weights,
-        config: ModernBertConfig,
-        dialect: Dialect,
-        linear: FloatLinear,
-        types: FloatTypes,
-        table_type: FloatType,
-    ) -> None:
+    def __init__(self, g: GraphBuilder, weights: Weights, config: ModernBertConfig, options: GraphOptions) -> None:
         self.g = g
         self.weights = weights
         self.config = config
-        self.linear_kind = linear
+        self.linear_kind = options.linear
         self.linear_inputs: dict[str, Value] = {}
         self.places: dict[str, list[Value]] = {}  # values that are kept in the type of a place
-        self.types = types
-        self.table_type = table_type
-        self.attend = dialect.attention(g, _attention_shape(config), Value("segment_ids"), Value("position_ids"))
+        self.types = options.types
+        self.table_type = options.embeddings
+        shape = AttentionShape(config.num_attention_heads, config.head_size, config.reach)
+        self.attend = options.spelling.attention(g, shape, Value("segment_ids"), Value("position_ids"))
         self.rope_tables: dict[tuple[float, FloatType], tuple[Value, Value]] = {}
 
     def logits(self) -> Value:
@@ -112,7 +88,7 @@ class ModernBert:
         return self.classify(hidden)
 
     def maxima(self) -> dict[str, Value]:
-        """The largest magnitude that a value of each place takes, a scalar."""
+        """For each place the largest magnitude of its values, a scalar."""
         g = self.g
         largest = {}
         for place, values in self.places.items():
@@ -122,7 +98,7 @@ class ModernBert:
         return largest
 
     def embeddings(self) -> Value:
-        """``[rows, tokens, hidden_size]``. Their layer norm is applied to the whole table, once and for all."""
+        """``[rows, tokens, hidden_size]``. Their layer norm is applied to the whole table at export."""
         with self.g.scope("embeddings"):
             table = _as(self.normalised_table(), self.table_type, "the normalised table of embeddings")
             rows = self.g.op("Gather", self.g.constant("normalised_table", table), Value("input_ids"))
@@ -130,7 +106,7 @@ class ModernBert:
 
     def normalised_table(self) -> FloatArray:
         """The layer norm of each row of the embedding table, float32 ``[vocab_size, hidden_size]``."""
-        table = self.weights.tensor("model.embeddings.tok_embeddings.weight")
+        table = self.weights.tensor(EMBEDDINGS)
         table -= table.mean(axis=1, keepdims=True)
         table /= np.sqrt(np.mean(table**2, axis=1, keepdims=True) + self.config.norm_eps)
         table *= self.weights.tensor("model.embeddings.norm.weight")
@@ -183,35 +159,19 @@ class ModernBert:
         with self.g.scope("mlp"):
             parts = self.split_linear(x, ("up", "gate"), f"{weights}.Wi", has_bias, dtype)
             up, gate = (self.keep(y, place) for y in parts)
-            x = self.keep(self.g.op("Mul", self.activation(up, self.config.hidden_activation), gate), place)
+            x = self.keep(self.g.op("Mul", activation(self.g, up, self.config.hidden_activation), gate), place)
             return self.keep(self.linear(x, "Wo", f"{weights}.Wo", has_bias, dtype), place)
 
     def classify(self, hidden: Value) -> Value:
         """Pool each slot's tokens, then the prediction head and the classifier."""
         g, config = self.g, self.config
         with g.scope("pooling"):
-            pooled, is_used = self.pool(hidden)
+            pooled, is_used = pool(g, hidden, config.classifier_pooling)
         with g.scope("head"):
             x = self.linear(pooled, "dense", "head.dense", config.classifier_bias)
-            x = self.norm(self.activation(x, config.classifier_activation), "norm", "head.norm", np.float32, np.float32)
+            x = self.norm(activation(g, x, config.classifier_activation), "norm", "head.norm", np.float32, np.float32)
         logits = self.linear(x, "classifier", "classifier", has_bias=True)
         return g.op("Where", is_used, logits, g.scalar(0.0))
-
-    def pool(self, hidden: Value) -> tuple[Value, Value]:
-        """The mean over each slot's tokens, or its first token ("cls"): ``[rows, slots, hidden_size]``.
-
-        Also returns which slots have tokens, bool ``[rows, slots, 1]``.
-        """
-        g = self.g
-        slots = g.op("Unsqueeze", Value("slots"), g.ints(0, 2))  # [1, slots, 1]
-        chosen = g.op("Equal", slots, g.op("Unsqueeze", Value("segment_ids"), g.ints(1)))  # [rows, slots, tokens]
-        if self.config.classifier_pooling == "cls":
-            is_first = g.op("Equal", Value("position_ids"), g.scalar(0))
-            chosen = g.op("And", chosen, g.op("Unsqueeze", is_first, g.ints(1)))
-        weights = g.op("Cast", chosen, to=TensorProto.FLOAT)
-        count = g.op("ReduceSum", weights, g.ints(2))
-        total = g.op("MatMul", weights, hidden)
-        return g.op("Div", total, g.op("Max", count, g.scalar(1.0))), g.op("Greater", count, g.scalar(0.0))
 
     def norm(self, x: Value, name: str, weights: str, source: FloatType, target: FloatType) -> Value:
         """Layer normalisation over the width, in float32, of ``x`` of one type into another."""
@@ -248,17 +208,6 @@ class ModernBert:
         """A tensor of the checkpoint in the type of its place."""
         return _as(self.weights.tensor(name), dtype, name)
 
-    def activation(self, x: Value, name: str) -> Value:
-        """An activation function by its name in ``transformers``."""
-        g = self.g
-        if name == "gelu":
-            return g.op("Gelu", x)
-        if name in ("gelu_new", "gelu_pytorch_tanh"):
-            return g.op("Gelu", x, approximate="tanh")
-        if name in ("silu", "swish"):
-            return g.op("Mul", x, g.op("Sigmoid", x))
-        return g.op("Relu", x)  # the config admits no other
-
     def _rope_tables(self, theta: float, dtype: FloatType) -> tuple[Value, Value]:
         """Cos and sin of every position's angles, ``[max_position_embeddings, head_size / 2]``.
 
@@ -278,16 +227,17 @@ class ModernBert:
         return self.rope_tables[theta, dtype]
 
 
-def _attention_shape(config: ModernBertConfig) -> AttentionShape:
-    return AttentionShape(config.num_attention_heads, config.head_size, config.reach)
-
-
 def _as(values: FloatArray, dtype: FloatType, name: str) -> np.ndarray[Any, Any]:
-    """``values`` in ``dtype``, none of them lost to infinity."""
+    """``values`` in ``dtype``.
+
+    Raises:
+        ArtifactError: a value would become infinite.
+    """
     with np.errstate(over="ignore"):
         converted = values.astype(dtype, copy=False)
     if not np.isfinite(converted).all():
         raise ArtifactError(
-            f"{name} has a value of {np.abs(values).max():g}, which {np.dtype(dtype)} does not hold; export fp32"
+            f"{name} has a value of {np.abs(values).max():g}, beyond the range of {np.dtype(dtype)}; export fp32",
+            tensor=name,
         )
     return converted

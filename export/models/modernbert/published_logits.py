@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from modernrank.artifact.manifest import Source
-from modernrank.export.checkpoint.weights import DEFAULT_MODEL, DEFAULT_REVISION
+from modernrank.export.checkpoint.hub import DEFAULT_MODEL, DEFAULT_REVISION
 
 
 @dataclass(frozen=True)

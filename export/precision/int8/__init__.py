@@ -1,12 +1,8 @@
 """int8: a graph of quantised linear layers, its scales measured on calibration pairs.
 
-write.py         the whole of it, step by step
-calibration.py   the pairs: a small set that ships with the package, or the user's own
-observe.py       run the float32 graph and keep what went into each linear layer
-choose.py        per layer: how much to smooth, where to clip, what stays in float32
-smooth.py        move scale from activations to weights where the weights bear it better, at no cost
+write.py    the whole of it, step by step
+choose.py   for each layer how strongly to smooth, where to clip, and what stays in float32
+smooth.py   move scale from activations to weights where the weights tolerate it better, at no cost
+weights.py  the integers themselves
+linear.py   the product in the graph
 """
-
-from .write import write_int8_graph
-
-__all__ = ["write_int8_graph"]

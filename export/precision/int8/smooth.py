@@ -1,17 +1,13 @@
 """Smoothing: divide an activation's channels by ``s`` and multiply the weights that read them by ``s``.
 
 The product stays what it was, but channels of very different size become alike and quantise better (SmoothQuant,
-arXiv 2211.10438). The division costs nothing at run time, since whatever makes the activation absorbs it:
-
-    into Wqkv     attn_norm's gain and bias         (not in the first layer, which has no norm of its own)
-    into attn.Wo  the rows of V in Wqkv
-    into mlp.Wi   mlp_norm's gain and bias
-    into mlp.Wo   the rows of the gate in Wi
+arXiv 2211.10438). The division costs nothing at run time, because the tensors that make the activation absorb it. Which
+tensors these are is the model family's knowledge (``Architecture.absorbed_by``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -25,44 +21,29 @@ class SmoothedWeights:
     Args:
         weights: the checkpoint.
         scales: the ``s`` of each linear layer that is smoothed, by its name, float32 ``[inputs]``.
+        absorbed_by: ``Architecture.absorbed_by`` of the model.
     """
 
-    def __init__(self, weights: Weights, scales: Mapping[str, FloatArray]) -> None:
+    def __init__(
+        self, weights: Weights, scales: Mapping[str, FloatArray], absorbed_by: Callable[[str], tuple[str, int]]
+    ) -> None:
         self._weights = weights
         self._scales = scales
+        self._absorbed_by = absorbed_by
 
     def tensor(self, name: str) -> FloatArray:
-        """See ``Weights.tensor``."""
+        """One tensor as float32."""
         layer, _, kind = name.rpartition(".")
         values = self._weights.tensor(name)
         if kind == "weight" and layer in self._scales:
             values = values * self._scales[layer]
-        reader, part = absorbed_by(layer)
+        reader, parts = self._absorbed_by(layer)
         if reader in self._scales:
             values = values.copy()
-            share = len(values) // part  # the last share of the rows: V of Wqkv, the gate of Wi, all of a norm
-            target = values[-share:]
+            rows = len(values) // parts
+            target = values[-rows:]  # the last part makes the reader's input
             target /= self._scales[reader] if target.ndim == 1 else self._scales[reader][:, None]
         return values
-
-
-def absorbed_by(layer: str) -> tuple[str, int]:
-    """The linear layer whose ``s`` the tensors of ``layer`` absorb, and into how many parts their rows divide."""
-    owner, _, module = layer.rpartition(".")
-    if module == "attn_norm":
-        return f"{owner}.attn.Wqkv", 1
-    if module == "mlp_norm":
-        return f"{owner}.mlp.Wi", 1
-    if module == "Wqkv":
-        return f"{owner}.Wo", 3
-    if module == "Wi":
-        return f"{owner}.Wo", 2
-    return "", 1
-
-
-def can_smooth(layer: str) -> bool:
-    """Whether something absorbs the division: everywhere but at the input of the first layer."""
-    return layer != "model.layers.0.attn.Wqkv"
 
 
 def smoothing_scale(activation: FloatArray, weight: FloatArray, strength: float) -> FloatArray:

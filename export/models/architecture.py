@@ -1,0 +1,92 @@
+"""``Architecture``: what the exporter must know of a model family, with the config of one checkpoint."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Self
+
+from modernrank.export.checkpoint.weights import ExpectedTensors, Weights
+from modernrank.export.graph.options import GraphOptions
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What an artifact records of a model, and what encoding and padding need. Widths and lengths are counts."""
+
+    layers: int
+    hidden_size: int
+    vocabulary: int
+    pooling: str
+    labels: tuple[str, ...]
+    max_length: int
+    pad_token_id: int
+
+
+@dataclass(frozen=True)
+class LinearLayer:
+    """A linear layer that is worth quantising, because it runs for every token.
+
+    name:             the checkpoint's name, without ``.weight``.
+    can_be_smoothed:  whether other tensors can absorb a division of its input (see ``Architecture.absorbed_by``).
+    adds_to_residual: whether it writes to the residual stream.
+    """
+
+    name: str
+    can_be_smoothed: bool = True
+    adds_to_residual: bool = False
+
+
+class Architecture(ABC):
+    """A model family, with the config of one checkpoint. ``registry.FAMILIES`` lists them."""
+
+    # As ``architectures`` of config.json names it.
+    name: ClassVar[str]
+
+    @classmethod
+    @abstractmethod
+    def read(cls, config_file: Path) -> Self:
+        """Read ``config.json``.
+
+        Raises:
+            ArtifactError: a field has an effect that is not implemented, or a value that is not allowed.
+        """
+
+    @property
+    @abstractmethod
+    def facts(self) -> ModelFacts:
+        """Sizes, labels and limits."""
+
+    @abstractmethod
+    def expected_tensors(self) -> ExpectedTensors:
+        """Name and shape of every tensor of a checkpoint."""
+
+    @abstractmethod
+    def write_graph(self, weights: Weights, path: Path, options: GraphOptions) -> dict[str, str]:
+        """Write the graph to ``path`` and its weights to ``path`` + ``.data``, with one tensor in memory at a time.
+
+        Args:
+            weights: the tensors that ``expected_tensors`` names.
+            path: of the ``.onnx`` file.
+            options: dialect, types, and what to observe.
+
+        Returns:
+            With ``options.observe``, the output's name for each linear layer or place; otherwise an empty dict.
+        """
+
+    @abstractmethod
+    def places(self) -> list[str]:
+        """The places whose float type ``FloatTypes`` decides."""
+
+    @abstractmethod
+    def linear_layers(self) -> list[LinearLayer]:
+        """The layers that can be quantised, in the order in which they run."""
+
+    @abstractmethod
+    def absorbed_by(self, layer: str) -> tuple[str, int]:
+        """The linear layer that reads what the tensors of ``layer`` make, and how many equal parts their rows have.
+
+        Its input may be divided by a vector if the last part of those rows is divided by it too. ``("", 1)`` if there
+        is no such layer.
+        """

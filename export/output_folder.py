@@ -1,0 +1,141 @@
+"""An artifact's folder: it appears whole or not at all, and its manifest changes in one step."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from modernrank.artifact.manifest import FILE_NAME, Manifest
+from modernrank.errors import ArtifactError
+
+try:
+    import fcntl
+
+    HAS_LOCKS = True
+except ImportError:  # Windows: two changes of a manifest at the same moment are not protected from each other there
+    HAS_LOCKS = False
+
+
+def check_target(out: Path, force: bool) -> None:
+    """Refuse to overwrite an artifact, and never delete a file that is not an artifact's.
+
+    Raises:
+        ArtifactError: ``out`` is in use. Only another export's artifact may be replaced, and only by ``force``.
+    """
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise ArtifactError(f"{out} exists and is not a folder; choose another --out", path=out)
+    names = {path.name for path in out.iterdir()}
+    if not names:
+        return
+    if FILE_NAME not in names:
+        raise ArtifactError(f"{out} exists and is not an artifact; choose another --out", path=out)
+    foreign = sorted(names - set(Manifest.read(out).files) - {FILE_NAME})
+    if foreign:
+        raise ArtifactError(
+            f"{out} holds {foreign[0]}, which is not part of its artifact; move it, or choose another --out",
+            path=out,
+            foreign=foreign,
+        )
+    if not force:
+        raise ArtifactError(
+            f"{out} already holds an artifact; replace it with --force, or choose another --out", path=out
+        )
+
+
+@contextmanager
+def replacing(out: Path, force: bool) -> Iterator[Path]:
+    """A temporary folder beside ``out``, which takes its place on success and is deleted on failure.
+
+    Raises:
+        ArtifactError: ``out`` may not be replaced (see ``check_target``), or it cannot be written.
+    """
+    partial = out.parent / f".{out.name}.{secrets.token_hex(4)}.partial"
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        partial.mkdir()  # with the permissions of any other folder, unlike tempfile's
+    except OSError as error:
+        raise ArtifactError(
+            f"cannot write to {out.parent}: {error.strerror}; choose another --out", path=out.parent
+        ) from error
+    try:
+        yield partial
+        check_target(out, force)
+        _swap(partial, out)
+    except OSError as error:
+        free = shutil.disk_usage(out.parent).free
+        raise ArtifactError(
+            f"cannot write {out}: {error.strerror}. {free / 1e6:,.0f} MB are free on its disk, and an artifact needs "
+            "about the checkpoint's size. Nothing was kept",
+            path=out,
+            free=free,
+        ) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _swap(partial: Path, out: Path) -> None:
+    """Put ``partial`` in the place of ``out``; if that fails, put back what was there."""
+    old = partial.with_suffix(".replaced")
+    if out.exists():
+        out.rename(old)
+    try:
+        partial.rename(out)
+    except OSError:
+        if old.exists():
+            old.rename(out)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def update_manifest(folder: Path, change: Callable[[Manifest], Manifest]) -> Manifest:
+    """Replace the manifest of the artifact in ``folder`` by ``change`` of it, and return the new one.
+
+    Calls for the same folder wait for each other, in this process and in others, so that none undoes what another one
+    has recorded meanwhile.
+
+    Raises:
+        ArtifactError: the manifest cannot be read or written.
+    """
+    with _locked(folder):
+        manifest = change(Manifest.read(folder))
+        _rewrite(folder, manifest)
+    return manifest
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the lock of the folder itself: a lock file would be a foreign file in the artifact."""
+    if not HAS_LOCKS:
+        yield
+        return
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise ArtifactError(f"cannot read {folder}: {error.strerror}", path=folder) from error
+    try:
+        with suppress(OSError):  # some network file systems have no locks
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)  # releases the lock
+
+
+def _rewrite(folder: Path, manifest: Manifest) -> None:
+    partial = folder / f".{FILE_NAME}.{os.getpid()}"
+    try:
+        partial.write_text(manifest.to_json(), encoding="utf-8")
+        partial.replace(folder / FILE_NAME)
+    except OSError as error:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise ArtifactError(
+            f"cannot write {folder / FILE_NAME}: {error.strerror}; make the folder writable, or copy the artifact to "
+            "one that is",
+            path=folder / FILE_NAME,
+        ) from error

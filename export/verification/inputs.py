@@ -1,0 +1,80 @@
+"""What a verification runs: pairs of every interesting length, arranged in batches in several ways, and odd texts.
+
+The lengths sit on and beside every edge of the graph: the window of the sliding layers (64 tokens), its blocks
+(64, 128, 192, 256), the change from band masks to blocks (192), and long pairs.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from modernrank.arrays import IntArray
+from modernrank.artifact.folder import Artifact
+from modernrank.batching.batch import PlannedBatch
+
+_SHORT = (3, 16, 63, 64, 65, 66)
+_EDGES = (127, 128, 129, 130, 191, 192, 193, 255, 256, 257)
+LENGTHS = (*_SHORT, *_EDGES, 512, 1000, 2048, 4096, 8192)  # tokens
+MINIMUM_LONGEST = _SHORT[2]  # with fewer than three lengths, pairs cannot be packed in every order
+# Maximum length of a pair that is tried beside others. The runtime never puts longer ones in a shared row or batch:
+# their masks alone would take hundreds of megabytes.
+LONGEST_SHARED = 2048
+SEED = 20240
+PADDING = 5  # tokens at the end of a packed row
+
+# Texts for the check of the tokenizer: languages, code, empty and odd strings.
+TEXTS = (
+    "what is the capital of China?",
+    "",
+    "Ein Satz mit Umlauten: äöüß, und ein zweiter.",
+    "def quicksort(xs):\n    return xs if len(xs) < 2 else ...\t# tabs and spaces   ",
+    "北京是中国的首都。",
+    "e\u0301 combining, \u00e9 composed, emoji \U0001f600, NUL \0, zero width \u200b",
+    "long " * 300,
+)
+
+
+def random_pairs(artifact: Artifact, lengths: Sequence[int]) -> list[IntArray]:
+    """Token ids of one pair of each length: special tokens around random text."""
+    rng = np.random.default_rng(SEED)
+    empty = artifact.encoder(max(lengths)).encode([("", "")])[0].ids  # [CLS] [SEP] [SEP]
+    low, high = artifact.manifest.model.vocabulary // 10, artifact.manifest.model.vocabulary // 2
+    pairs = []
+    for length in lengths:
+        text = rng.integers(low, high, max(0, length - len(empty)))
+        half = len(text) // 2
+        pairs.append(np.concatenate([empty[:1], text[:half], empty[1:2], text[half:], empty[2:]]))
+    return pairs
+
+
+def arrangements(lengths: Sequence[int], is_packed: bool) -> Iterator[tuple[str, list[PlannedBatch]]]:
+    """The batches of each arrangement of ``result.ARRANGEMENTS``.
+
+    Args:
+        lengths: tokens of each pair.
+        is_packed: whether the graph takes several pairs in a row.
+    """
+    yield "alone", [PlannedBatch(((pair,),), length) for pair, length in enumerate(lengths)]
+    shared = [pair for pair, length in enumerate(lengths) if length <= LONGEST_SHARED]
+    if is_packed:
+        yield "packed", [_one_row(order, lengths) for order in _orders(shared)]
+    groups = np.array_split(shared, max(1, len(shared) // 5))  # five or more rows each
+    yield "rows", [_one_pair_a_row([int(pair) for pair in group], lengths) for group in groups]
+
+
+def _orders(pairs: Sequence[int]) -> list[tuple[int, ...]]:
+    """Every order of every three neighbours."""
+    triples = [tuple(pairs[(i + step) % len(pairs)] for step in (0, 1, 2)) for i in range(len(pairs))]
+    orders = {order for triple in triples for order in itertools.permutations(triple) if len(set(order)) == len(order)}
+    return sorted(orders)
+
+
+def _one_row(pairs: tuple[int, ...], lengths: Sequence[int]) -> PlannedBatch:
+    return PlannedBatch((pairs,), sum(lengths[pair] for pair in pairs) + PADDING)
+
+
+def _one_pair_a_row(pairs: Sequence[int], lengths: Sequence[int]) -> PlannedBatch:
+    return PlannedBatch(tuple((pair,) for pair in pairs), max(lengths[pair] for pair in pairs))

@@ -1,0 +1,66 @@
+"""The other side of a verification: the checkpoint in ``transformers``, in float32."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from modernrank.arrays import FloatArray, IntArray
+from modernrank.artifact.folder import Artifact
+from modernrank.errors import ArtifactError
+from modernrank.export.report import Report, counted, silent
+
+from .inputs import TEXTS
+
+
+class TransformersModel:
+    """A checkpoint, loaded by ``transformers`` in float32.
+
+    ``description`` names the versions that run it.
+    """
+
+    def __init__(self, checkpoint: Path) -> None:
+        import torch
+        import transformers
+
+        self._model = transformers.AutoModelForSequenceClassification.from_pretrained(
+            checkpoint, dtype=torch.float32, attn_implementation="sdpa"
+        ).eval()
+        self.description = f"transformers {transformers.__version__}, torch {torch.__version__}, float32"
+
+    def logits(self, pairs: list[IntArray], report: Report = silent) -> FloatArray:
+        """Float32 logits ``[pairs, labels]`` of token ids; each pair is scored alone."""
+        import torch
+
+        logits: list[Any] = []
+        with torch.inference_mode():
+            for pair in pairs:
+                report(f"transformers: a pair of {counted(len(pair), 'token')}")
+                logits.append(self._model(input_ids=torch.from_numpy(pair[None])).logits[0].float().numpy())
+        return np.stack(logits)
+
+
+def check_tokenizer(artifact: Artifact, checkpoint: Path) -> None:
+    """Compare the token ids of every pair of TEXTS, whole and cut, with those of ``transformers``.
+
+    Raises:
+        ArtifactError: a pair becomes other ids.
+    """
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+    pairs = [(query, document) for query in TEXTS for document in TEXTS]
+    for max_length in (8, 64, artifact.manifest.model.max_length):
+        # A list of pairs, as rerankers are called: given two strings, transformers takes an empty second one for none.
+        expected = tokenizer(pairs, truncation=True, max_length=max_length)["input_ids"]
+        encoded = artifact.encoder(max_length).encode(pairs)
+        for pair, ours, theirs in zip(pairs, encoded, expected, strict=True):
+            if ours.ids.tolist() != theirs:
+                raise ArtifactError(
+                    f"transformers encodes {pair!r} to other token ids at max_length {max_length}, so the scores would "
+                    "differ; export again with this version of modernrank, and report it if that does not help",
+                    pair=pair,
+                    max_length=max_length,
+                )

@@ -1,0 +1,92 @@
+"""The manifest changes in one step, and no change undoes another one."""
+
+from __future__ import annotations
+
+import errno
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from modernrank import ArtifactError
+from modernrank.artifact.manifest import Manifest, TensorRtEngineRecord
+from modernrank.export.output_folder import update_manifest
+from modernrank.export.verification.result import Parity, Row
+from modernrank.export.verification.verify import record_parity
+
+PARITY = Parity("fp32", (Row(16, "alone", 1e-6, 1e-6),), 0.5, (), "transformers 5", "onnxruntime 1")
+
+
+def engine_of(manifest: Manifest) -> TensorRtEngineRecord:
+    """A record of an engine; its file stands for the engine."""
+    file = manifest.tokenizer.file
+    graph = manifest.graphs[0].file
+    return TensorRtEngineRecord(graph, "0" * 64, "fp32", file, "tensorrt", "11.0", "9.0", [], 64, [])
+
+
+def test_changes_at_the_same_time_are_all_kept(artifact: Path) -> None:
+    def add(number: int) -> None:
+        def change(manifest: Manifest) -> Manifest:
+            tools = {**manifest.tools, f"tool {number}": "1.0"}
+            time.sleep(0.01)  # the others read meanwhile, unless they wait
+            return replace(manifest, tools=tools)
+
+        update_manifest(artifact, change)
+
+    before = Manifest.read(artifact).tools
+    threads = [threading.Thread(target=add, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert set(Manifest.read(artifact).tools) == {*before, *(f"tool {number}" for number in range(8))}
+
+
+def test_a_change_leaves_no_other_file(artifact: Path) -> None:
+    before = {path.name for path in artifact.iterdir()}
+    changed = update_manifest(artifact, lambda manifest: replace(manifest, name="another"))
+    assert changed.name == "another"
+    assert Manifest.read(artifact) == changed
+    assert {path.name for path in artifact.iterdir()} == before
+
+
+def test_a_change_that_fails_writes_nothing(artifact: Path) -> None:
+    before = (artifact / "manifest.json").read_bytes()
+
+    def change(manifest: Manifest) -> Manifest:
+        raise RuntimeError("no")
+
+    with pytest.raises(RuntimeError):
+        update_manifest(artifact, change)
+    assert (artifact / "manifest.json").read_bytes() == before
+
+
+def test_an_engine_that_was_built_during_a_verification_is_kept(artifact: Path) -> None:
+    update_manifest(artifact, lambda manifest: replace(manifest, engines=[engine_of(manifest)]))
+    record_parity(artifact, PARITY)
+    manifest = Manifest.read(artifact)
+    assert manifest.parity["fp32"]["passed"] is True
+    assert [engine.library for engine in manifest.engines] == ["tensorrt"]
+
+
+def test_a_read_only_folder_is_named_with_the_reason(artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a read-only mount, where deleting the partial file fails too."""
+
+    def refuse(path: Path, *args: Any, **kwargs: Any) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    monkeypatch.setattr(Path, "write_text", refuse)
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with pytest.raises(ArtifactError, match="Read-only file system") as refused:
+        record_parity(artifact, PARITY)
+    assert refused.value.details["path"] == artifact / "manifest.json"
+
+
+def test_a_folder_without_a_manifest_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError):
+        record_parity(tmp_path, PARITY)
+    with pytest.raises(ArtifactError):
+        record_parity(tmp_path / "absent", PARITY)
