@@ -19,6 +19,7 @@ from modernrank.errors import ArtifactError, InputError
 from modernrank.options import EXACT, PrecisionName
 from modernrank.text.encoder import load_tokenizer
 
+from .checkpoint.activation import read_activation
 from .checkpoint.hub import DEFAULT_MODEL, Origin, license_of, locate, origin_hashes
 from .checkpoint.weights import Checkpoint
 from .models.architecture import Architecture
@@ -157,6 +158,7 @@ def _export(checkpoint: str, out: Path, options: ExportOptions) -> Manifest:
     check_target(out, options.force)
     origin = locate(checkpoint, options.revision)
     architecture = read_architecture(origin.folder)
+    activation = read_activation(origin.folder, len(architecture.facts.labels))
     tokenizer = _read_tokenizer(origin.folder, architecture)
     material = _read_material(origin.folder, options)
     with Checkpoint(origin.folder, architecture.expected_tensors()) as weights, replacing(out, options.force) as folder:
@@ -169,7 +171,7 @@ def _export(checkpoint: str, out: Path, options: ExportOptions) -> Manifest:
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             source=_source(origin, weights),
             license=license_of(origin.folder),
-            model=_model(architecture),
+            model=_model(architecture, activation),
             tokenizer=tokenizer,
             graphs=[written.graph for written in graphs],
             files={path.name: FileRecord(path.stat().st_size, sha256_of(path)) for path in sorted(folder.iterdir())},
@@ -200,7 +202,7 @@ def _source(origin: Origin, weights: Checkpoint) -> Source:
     return Source(origin.model_id, origin.revision, origin_hashes(origin, weights.files))
 
 
-def _model(architecture: Architecture) -> Model:
+def _model(architecture: Architecture, activation: str) -> Model:
     facts = architecture.facts
     return Model(
         architecture=architecture.name,
@@ -210,6 +212,7 @@ def _model(architecture: Architecture) -> Model:
         pooling=facts.pooling,
         labels=list(facts.labels),
         max_length=facts.max_length,
+        activation=activation,
     )
 
 

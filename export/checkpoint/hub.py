@@ -13,8 +13,10 @@ from modernrank.errors import ArtifactError
 DEFAULT_MODEL = "Alibaba-NLP/gte-reranker-modernbert-base"
 DEFAULT_REVISION = "f7481e6055501a30fb19d090657df9ec1f79ab2c"
 
+# Settings of sentence-transformers itself. Many checkpoints have none.
+SENTENCE_TRANSFORMERS = "config_sentence_transformers.json"
 # The files besides the weights that decide a score, as far as a checkpoint has them.
-SETTINGS = ("config.json", "tokenizer.json", "tokenizer_config.json")
+SETTINGS = ("config.json", "tokenizer.json", "tokenizer_config.json", SENTENCE_TRANSFORMERS)
 # What is downloaded from the hub.
 PATTERNS = [*SETTINGS, "README.md", "model.safetensors", "model.safetensors.index.json", "model-*.safetensors"]
 

@@ -26,7 +26,7 @@ from modernrank.backends.registry import PROVIDERS
 from modernrank.batching.batch import assemble, unpack
 from modernrank.errors import ArtifactError, InputError
 from modernrank.evaluation.agreement import Fidelity, measure
-from modernrank.export.checkpoint.hub import Origin, locate, origin_hashes
+from modernrank.export.checkpoint.hub import SENTENCE_TRANSFORMERS, Origin, locate, origin_hashes
 from modernrank.export.checkpoint.weights import weight_files
 from modernrank.export.models.modernbert.published_logits import Published, published_for
 from modernrank.export.output_folder import update_manifest
@@ -158,6 +158,8 @@ def check_same_checkpoint(artifact: Artifact, origin: Origin) -> None:
     """
     hashes = origin_hashes(origin, weight_files(origin.folder))
     recorded = artifact.manifest.source.files
+    if SENTENCE_TRANSFORMERS not in recorded:  # versions that did not read it did not record it either
+        hashes.pop(SENTENCE_TRANSFORMERS, None)
     different = sorted(name for name in {*hashes, *recorded} if hashes.get(name) != recorded.get(name))
     if different:
         raise ArtifactError(

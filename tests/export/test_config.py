@@ -150,3 +150,13 @@ def test_a_missing_or_broken_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError) as refused:
         read_architecture(tmp_path)
     assert refused.value.details["path"] == tmp_path / "config.json"
+
+
+def test_the_fields_of_sentence_transformers_are_known(tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        read(
+            tmp_path,
+            sentence_transformers={"activation_fn": "torch.nn.modules.linear.Identity"},
+            sbert_ce_default_activation_function="torch.nn.modules.linear.Identity",
+        )

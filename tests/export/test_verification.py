@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -103,6 +104,27 @@ def test_another_checkpoint_is_refused_by_its_files(exported: Artifact) -> None:
     with pytest.raises(ArtifactError) as refused:
         check_same_checkpoint(exported, locate(str(checkpoint("tiny-cls"))))
     assert "model.safetensors" in refused.value.details["files"]
+
+
+def test_an_artifact_without_a_record_of_the_activation_file_still_compares_equal(
+    exported: Artifact, broken_checkpoint: Path
+) -> None:
+    """Older artifacts recorded only the files that decide a logit."""
+    settings = {"activation_fn": "torch.nn.modules.linear.Identity"}
+    (broken_checkpoint / "config_sentence_transformers.json").write_text(json.dumps(settings))
+    check_same_checkpoint(exported, locate(str(broken_checkpoint)))
+
+
+def test_a_change_of_the_activation_file_is_noticed_once_it_is_recorded(
+    broken_checkpoint: Path, tmp_path: Path
+) -> None:
+    file = broken_checkpoint / "config_sentence_transformers.json"
+    file.write_text(json.dumps({"activation_fn": "torch.nn.modules.linear.Identity"}))
+    export_checkpoint(broken_checkpoint, tmp_path / "artifact")
+    file.write_text(json.dumps({"activation_fn": "torch.nn.modules.activation.Sigmoid"}))
+    with pytest.raises(ArtifactError) as refused:
+        check_same_checkpoint(Artifact.open(tmp_path / "artifact"), locate(str(broken_checkpoint)))
+    assert refused.value.details["files"] == [file.name]
 
 
 def test_arguments_are_checked_before_anything_runs(artifacts: Path) -> None:

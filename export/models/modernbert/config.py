@@ -41,6 +41,7 @@ WITHOUT_EFFECT = frozenset(
         "problem_type",
         "reference_compile",
         "repad_logits_with_grad",
+        "sbert_ce_default_activation_function",
         "sep_token_id",
         "sentence_transformers",
         "sparse_pred_ignore_index",
