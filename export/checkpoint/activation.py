@@ -1,6 +1,7 @@
-"""Which activation a checkpoint's own files ask for, as sentence-transformers reads them.
+"""Which activation a checkpoint's own files ask for.
 
-In this order (``CrossEncoder.get_default_activation_fn`` of sentence-transformers 6.2 has the same default):
+The first of these that is set decides. The default is that of ``CrossEncoder.get_default_activation_fn`` in
+sentence-transformers 6.
 
     config.json                       sentence_transformers.activation_fn
     config.json                       sbert_ce_default_activation_function    (before version 4)

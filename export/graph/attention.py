@@ -1,8 +1,8 @@
 """Attention over packed rows: the contract of a dialect, and its spelling in standard operators.
 
 A token attends to the tokens of its own pair: those with the same segment id. Padding (segment 0) attends to
-padding, so that every token has something to attend to and no softmax divides 0 by 0. Global layers see the
-whole pair, sliding layers only ``reach`` tokens to either side.
+padding, so that no token is without a target and no softmax divides 0 by 0. Global layers see the whole pair, sliding
+layers only ``reach`` tokens on each side.
 
 Sliding attention is computed in blocks, so that its cost grows with the length, not with its square:
 
@@ -15,7 +15,7 @@ Sliding attention is computed in blocks, so that its cost grows with the length,
     queries of a block   .......■■■■■■■.....        ■ within reach of the query: allowed, if of the same pair
                          ........■■■■■■■....        . in the window only for the block's other queries
 
-A row of any length works: queries and keys past its end are copies of its last token, kept apart or cut off.
+A row of any length works: queries and keys past its end are copies of its last token, which are masked or cut off.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class AttentionShape:
 
     heads:     number of heads.
     head_size: width of one head.
-    reach:     tokens that a sliding layer sees to either side: ``|i - j| <= reach``.
+    reach:     number of tokens that a sliding layer sees on each side: ``|i - j| <= reach``.
     """
 
     heads: int
@@ -53,7 +53,7 @@ class AttentionShape:
 
 
 class PackedAttention(ABC):
-    """What a dialect provides. Its masks are computed once, in the constructor, for all layers.
+    """The contract of a dialect. The constructor computes the masks once for all layers.
 
     Args:
         g: the graph that the nodes go to.
@@ -87,13 +87,13 @@ class PackedAttention(ABC):
 
     @abstractmethod
     def sliding_attention(self, q: Value, k: Value, v: Value, dtype: FloatType) -> Value:
-        """Every token sees ``reach`` tokens of its pair to either side. All are as in ``global_attention``."""
+        """Every token sees ``reach`` tokens of its pair on each side. All are as in ``global_attention``."""
 
 
 class StandardAttention(PackedAttention):
     """Standard ONNX operators only, no control flow: loads wherever opset 23 does."""
 
-    # Whether ``Attention`` is told to compute its softmax in float32.
+    # Whether ``Attention`` has an attribute that makes its softmax float32.
     names_softmax_precision = True
 
     def __init__(self, g: GraphBuilder, shape: AttentionShape, segment_ids: Value, position_ids: Value) -> None:
@@ -105,7 +105,7 @@ class StandardAttention(PackedAttention):
             self._make_masks()
 
     def rotate(self, x: Value, cos: Value, sin: Value, dtype: FloatType) -> Value:
-        """By the operator of that name."""
+        """Rotate with the operator ``RotaryEmbedding``."""
         return self.g.op("RotaryEmbedding", x, cos, sin, self.position_ids, num_heads=self.heads)
 
     def global_attention(self, q: Value, k: Value, v: Value, dtype: FloatType) -> Value:
@@ -190,5 +190,5 @@ class StandardAttention(PackedAttention):
         return g.op("LessOrEqual", distance, g.ints(self.reach))
 
     def as_mask(self, allowed: Value) -> Value:
-        """The mask in the form that ``attend`` takes: here the booleans themselves."""
+        """The mask in the form for ``attend``: here the booleans themselves."""
         return allowed

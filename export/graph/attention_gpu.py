@@ -1,6 +1,6 @@
 """Attention for GPUs: TensorRT's parser, older ones, and ONNX Runtime's CUDA kernels.
 
-None of them branches: a branch would stop the GPU to ask which way to go, and cannot be captured in a CUDA graph.
+None of them branches: at a branch the GPU must wait for the processor, and a CUDA graph cannot capture it.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from .float_types import FloatType
 class TensorRtAttention(StandardAttention):
     """For TensorRT from 10.15 and TensorRT-RTX: ``Attention`` and ``RotaryEmbedding`` with int32 ids."""
 
-    # Its parser refuses the attribute; its fused kernels add up in float32.
+    # Its parser refuses the attribute; its fused kernels add in float32.
     names_softmax_precision = False
 
     def __init__(self, g: GraphBuilder, shape: AttentionShape, segment_ids: Value, position_ids: Value) -> None:
-        # RotaryEmbedding takes int64 alone.
+        # RotaryEmbedding accepts int64 positions only.
         position_ids = g.op("Cast", position_ids, to=TensorProto.INT64)
         super().__init__(g, shape, segment_ids, position_ids)
 
 
 class DecomposedAttention(StandardAttention):
-    """For parsers that know neither operator: MatMul, Softmax and MatMul; and the rotation as two products."""
+    """For parsers without these two operators: attention as MatMul, Softmax and MatMul, the rotation as products."""
 
     def __init__(self, g: GraphBuilder, shape: AttentionShape, segment_ids: Value, position_ids: Value) -> None:
         super().__init__(g, shape, segment_ids, position_ids)
@@ -51,7 +51,7 @@ class DecomposedAttention(StandardAttention):
         return g.convert(rotated, np.float32, dtype)
 
     def attend(self, q: Value, k: Value, v: Value, mask: Value, dtype: FloatType) -> Value:
-        """The queries are scaled before the product, so that it stays small in float16."""
+        """Scale the queries before the product, which then stays small in float16."""
         g = self.g
         scale = g.constant("scale", np.array(self.scale, dtype))
         q, k, v = (
@@ -64,7 +64,7 @@ class DecomposedAttention(StandardAttention):
         return g.op("Reshape", g.op("Transpose", mixed, perm=[0, 2, 1, 3]), g.ints(0, 0, self.width))
 
     def _at_positions(self, table: Value) -> Value:
-        """``[rows, tokens, 1, head_size / 2]``: the rows of a table that the tokens' positions name."""
+        """The rows of a table at the tokens' positions, ``[rows, tokens, 1, head_size / 2]``."""
         if table not in self._angles:
             with self.g.top(), self.g.scope("angles"):
                 rows = self.g.op("Gather", table, self.position_ids, axis=0)
@@ -76,7 +76,7 @@ class OrtCudaAttention(StandardAttention):
     """For ONNX Runtime on CUDA: its fused ``MultiHeadAttention`` under masks that are added."""
 
     def attend(self, q: Value, k: Value, v: Value, mask: Value, dtype: FloatType) -> Value:
-        """Three inputs are left out: the biases of Q, K and V, and a mask of keys."""
+        """Attend under an added mask; the biases of Q, K and V and the mask of keys are left out."""
         return self.g.op(
             "MultiHeadAttention",
             *(q, k, v, None, None, self._added(mask, dtype)),

@@ -10,12 +10,12 @@ from .float_types import FloatType
 
 
 class OrtCpuAttention(StandardAttention):
-    """For ONNX Runtime on CPUs. What differs from the standard dialect, by what is in the batch:
+    """For ONNX Runtime on CPUs. It differs from the standard dialect by the content of the batch:
 
-    - Every row is one whole pair: global layers take the fused ``MultiHeadAttention``, which needs no mask and
-      holds no tokens x tokens matrix (at 8,192 tokens that would be 3.2 GB).
-    - Rows of at most SHORT tokens: sliding layers attend over the whole row under a band mask; blocks would
-      compute more than they save.
+    - If every row is one whole pair, global layers use the fused ``MultiHeadAttention``, which requires no mask and
+      allocates no tokens x tokens matrix (3.2 GB at 8,192 tokens).
+    - If rows have at most SHORT tokens, sliding layers attend over the whole row under a band mask, because blocks
+      would compute more than they save.
     - Masks are added to the scores, which is faster here than booleans.
     """
 
@@ -32,7 +32,7 @@ class OrtCpuAttention(StandardAttention):
         self.sliding_mask = g.branch(self.short_rows, self._band_mask, self._block_mask)
 
     def global_attention(self, q: Value, k: Value, v: Value, dtype: FloatType) -> Value:
-        """Fused and without a mask where every row is one whole pair."""
+        """Fused and without a mask if every row is one whole pair."""
         g = self.g
 
         def fused() -> Value:
@@ -41,7 +41,7 @@ class OrtCpuAttention(StandardAttention):
         return g.branch(self.one_pair_rows, fused, lambda: self.attend(q, k, v, self.global_mask, dtype))
 
     def sliding_attention(self, q: Value, k: Value, v: Value, dtype: FloatType) -> Value:
-        """Short rows at once under the band mask, others in blocks."""
+        """Short rows whole under the band mask, others in blocks."""
         in_blocks = super().sliding_attention
         return self.g.branch(
             self.short_rows, lambda: self.attend(q, k, v, self.sliding_mask, dtype), lambda: in_blocks(q, k, v, dtype)

@@ -1,4 +1,4 @@
-"""In which float type each place of a graph is computed."""
+"""The float type of each place of a graph."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ RESIDUAL = "residual"  # the stream that every layer adds to
 
 @dataclass(frozen=True)
 class FloatTypes:
-    """Float32 everywhere, or float16 but for the ``kept`` places and what is never float16.
+    """Float32 everywhere, or float16 except at the ``kept`` places, which stay float32.
 
     A place is ``"residual"``, ``"layers.3.attn"`` or ``"layers.3.mlp"``. Layer norms, the softmax, pooling, the head
-    and the logits are float32 in every graph: their sums need it.
+    and the logits are float32 in every graph, because their sums require it.
     """
 
     default: FloatType = np.float32

@@ -85,8 +85,14 @@ class Architecture(ABC):
 
     @abstractmethod
     def absorbed_by(self, layer: str) -> tuple[str, int]:
-        """The linear layer that reads what the tensors of ``layer`` make, and how many equal parts their rows have.
+        """Which linear layer's input the tensors of ``layer`` produce, and from which of their rows.
 
-        Its input may be divided by a vector if the last part of those rows is divided by it too. ``("", 1)`` if there
-        is no such layer.
+        Dividing these rows by a vector divides the input of that linear layer by it.
+
+        Args:
+            layer: the name of tensors, without ``.weight`` or ``.bias``.
+
+        Returns:
+            The name of the linear layer, and the number of equal parts of the rows, of which the last one produces its
+            input. ``("", 1)`` if there is no such linear layer.
         """

@@ -1,7 +1,7 @@
 """Run a float16 graph on a processor as a GPU would: float32 inside each node, float16 between nodes.
 
-ONNX Runtime has no float16 kernels for processors. It would run the graph in float32 and round nothing; so every node
-is written between Casts, as a GPU's kernels add up in float32 and store float16:
+ONNX Runtime has no float16 kernels for processors: it would run the graph in float32 without any rounding. Casts around
+every node round as a GPU does, whose kernels add in float32 and store float16:
 
     float16 ─▶ Cast to float32 ─▶ node ─▶ Cast to float16 ─▶
 """
@@ -24,7 +24,7 @@ from modernrank.backends.onnxruntime.cpu import CpuSettings, OnnxRuntimeCpuBacke
 from modernrank.host import available_threads
 
 FLOAT16, FLOAT = TensorProto.FLOAT16, TensorProto.FLOAT
-# Nodes that move values and compute nothing: they keep their type, and need no rounding.
+# Nodes that only move values. They keep the type of their input, so there is nothing to round.
 MOVES = {"Cast", "Concat", "Constant", "Gather", "Identity", "Reshape", "Slice"}
 MOVES |= {"Split", "Squeeze", "Transpose", "Unsqueeze", "Where"}
 OTHER_TYPES = {
@@ -35,7 +35,14 @@ OTHER_TYPES = {
 
 @contextmanager
 def backend_on_processor(folder: Path, graph: OnnxGraph, labels: int, workers: int = 1) -> Iterator[Backend]:
-    """A backend of any graph on all of the processor's threads, ``workers`` batches at a time; float16 is emulated."""
+    """Open a backend for any graph on all threads of the processor; float16 is emulated.
+
+    Args:
+        folder: of the artifact.
+        graph: one of its graphs.
+        labels: number of the model's labels.
+        workers: number of batches that run side by side.
+    """
     with ExitStack() as opened:
         if graph.precision == "fp16":
             emulated = Path(opened.enter_context(tempfile.TemporaryDirectory()))
@@ -45,7 +52,7 @@ def backend_on_processor(folder: Path, graph: OnnxGraph, labels: int, workers: i
 
 
 def write_emulation(folder: Path, graph: OnnxGraph, out: Path) -> OnnxGraph:
-    """Write to the folder ``out`` a graph that computes what the float16 ``graph`` in ``folder`` computes.
+    """Write to the folder ``out`` a float32 graph that rounds where the float16 ``graph`` in ``folder`` does.
 
     Returns:
         The record of the graph in ``out``, for float32 kernels.

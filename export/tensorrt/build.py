@@ -111,16 +111,9 @@ def build_engine(
     longest = artifact.manifest.model.max_length
     profiles = default_profiles(longest) if profiles is None else profiles
     check_profiles(profiles, longest)
-    if hardware_compatible and chosen == "tensorrt-rtx":
-        raise InputError(
-            "engines of tensorrt-rtx run on every GPU that it supports; leave hardware_compatible out",
-            argument="hardware_compatible",
-            library=chosen,
-        )
+    options = _choose_options(chosen, version_compatible, hardware_compatible)
     trt = load_library(chosen)
     capability = ANY if chosen == "tensorrt-rtx" else open_cuda(device).compute_capability
-    flags = {"version_compatible": version_compatible, "hardware_compatible": hardware_compatible}
-    options = [name for name, is_on in flags.items() if is_on]
     job = _Job(artifact, graph, chosen, str(trt.__version__), capability, profiles, options, workspace, report)
     artifact.check_files(graph.files)
     manifest = _record(job, _build(trt, job))
@@ -145,6 +138,18 @@ def _choose_library(library: str) -> ProviderName:
         value=library,
         choices=("auto", *LIBRARIES),
     )
+
+
+def _choose_options(library: ProviderName, version_compatible: bool, hardware_compatible: bool) -> list[str]:
+    """Names of the builder's flags that are on."""
+    if hardware_compatible and library == "tensorrt-rtx":
+        raise InputError(
+            "engines of tensorrt-rtx run on every GPU that it supports; leave hardware_compatible out",
+            argument="hardware_compatible",
+            library=library,
+        )
+    flags = {"version_compatible": version_compatible, "hardware_compatible": hardware_compatible}
+    return [name for name, is_on in flags.items() if is_on]
 
 
 def _build(trt: Any, job: _Job) -> list[Path]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,7 @@ class Parity:
     against:    what ran the checkpoint.
     ran_on:     what ran the artifact.
     fidelity:   agreement on text pairs; None in fp32.
+    files:      SHA-256 of each file of the graph.
     """
 
     precision: str
@@ -47,6 +49,7 @@ class Parity:
     against: str
     ran_on: str
     fidelity: Fidelity | None = None
+    files: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def largest(self) -> float:

@@ -105,10 +105,18 @@ def record_parity(folder: str | Path, parity: Parity) -> Manifest:
         The new manifest.
 
     Raises:
-        ArtifactError: the manifest cannot be read or written.
+        ArtifactError: the manifest cannot be read or written, or the graph is not the verified one any more.
     """
 
     def change(manifest: Manifest) -> Manifest:
+        recorded = {name: entry.sha256 for name, entry in manifest.files.items()}
+        changed = sorted(name for name, digest in parity.files.items() if recorded.get(name) != digest)
+        if changed:
+            raise ArtifactError(
+                f"{folder} was exported again during its verification: {', '.join(changed)} changed; verify it again",
+                path=Path(folder),
+                files=changed,
+            )
         return replace(manifest, parity={**manifest.parity, parity.precision: parity.as_json()})
 
     return update_manifest(Path(folder), change)
@@ -194,6 +202,7 @@ class _Verification:
             against=self.model.description,
             ran_on=describe(self.backend.info, is_emulated(self.graph, provider)),
             fidelity=None if is_exact else self.fidelity(pairs_file),
+            files={name: self.artifact.manifest.files[name].sha256 for name in self.graph.files},
         )
 
     def compare(self, pairs: list[IntArray], expected: FloatArray) -> Iterator[Row]:

@@ -72,6 +72,16 @@ def test_an_engine_that_was_built_during_a_verification_is_kept(artifact: Path) 
     assert [engine.library for engine in manifest.engines] == ["tensorrt"]
 
 
+def test_a_result_is_not_recorded_for_another_graph(artifact: Path) -> None:
+    """As after `export --force` during the verification."""
+    graph = Manifest.read(artifact).graphs[0]
+    files = {name: record.sha256 for name, record in Manifest.read(artifact).files.items() if name in graph.files}
+    record_parity(artifact, replace(PARITY, files=files))
+    with pytest.raises(ArtifactError) as refused:
+        record_parity(artifact, replace(PARITY, files={**files, graph.file: "0" * 64}))
+    assert refused.value.details["files"] == [graph.file]
+
+
 def test_a_read_only_folder_is_named_with_the_reason(artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a read-only mount, where deleting the partial file fails too."""
 

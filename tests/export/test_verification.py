@@ -10,13 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from modernrank import ArtifactError, InputError
+from modernrank import ArtifactError, InputError, Scorer
+from modernrank.arrays import FloatArray, IntArray
 from modernrank.artifact.folder import Artifact
 from modernrank.artifact.manifest import Source
 from modernrank.evaluation.agreement import Fidelity
-from modernrank.export import export_checkpoint, verify_artifact
+from modernrank.export import export_checkpoint, record_parity, verify_artifact
 from modernrank.export.checkpoint.hub import DEFAULT_MODEL, DEFAULT_REVISION, locate
 from modernrank.export.models.modernbert.published_logits import PUBLISHED, published_for
+from modernrank.export.report import Report, silent
+from modernrank.export.verification import verify
 from modernrank.export.verification.inputs import LENGTHS, LONGEST_SHARED, arrangements, random_pairs
 from modernrank.export.verification.result import ARRANGEMENTS, Parity, Row
 from modernrank.export.verification.verify import check_same_checkpoint, choose_graph
@@ -88,6 +91,59 @@ def test_a_padded_graph_has_one_pair_in_a_row() -> None:
 
 def test_random_pairs_have_the_lengths_that_were_asked_for(artifacts: Path) -> None:
     assert [len(pair) for pair in random_pairs(Artifact.open(artifacts / "tiny"), (3, 64, 8192))] == [3, 64, 8192]
+
+
+class SecondRuntime:
+    """Stands for ``transformers``, which is not installed here: the same model in the standard dialect."""
+
+    description = "the standard dialect"
+    artifact: Path
+
+    def __init__(self, checkpoint: Path) -> None:
+        self._scorer = Scorer.load(self.artifact)
+
+    def logits(self, pairs: list[IntArray], report: Report = silent) -> FloatArray:
+        return self._scorer.score(pairs)
+
+
+@pytest.fixture
+def second_runtime(artifacts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SecondRuntime, "artifact", artifacts / "tiny-standard", raising=False)
+    monkeypatch.setattr(verify, "TransformersModel", SecondRuntime)
+    monkeypatch.setattr(verify, "check_tokenizer", lambda artifact, checkpoint: None)
+
+
+def test_the_grid_is_compared_and_recorded(second_runtime: None, artifact: Path) -> None:
+    parity = verify_artifact(artifact, checkpoint("tiny"), longest=130)
+    assert parity.passed
+    assert {row.arrangement for row in parity.rows} == set(ARRANGEMENTS)
+    assert {row.length for row in parity.rows} == {length for length in LENGTHS if length <= 130}
+    assert parity.against == SecondRuntime.description
+    assert Artifact.open(artifact).manifest.parity["fp32"] == json.loads(json.dumps(parity.as_json()))
+
+
+def test_a_verification_is_recorded_only_if_it_should_be(second_runtime: None, artifact: Path) -> None:
+    parity = verify_artifact(artifact, checkpoint("tiny"), longest=64, record=False)
+    assert Artifact.open(artifact).manifest.parity == {}
+    record_parity(artifact, parity)
+    assert Artifact.open(artifact).manifest.parity["fp32"]["passed"] is True
+
+
+def test_another_precision_is_judged_by_its_fidelity(second_runtime: None, artifacts: Path) -> None:
+    parity = verify_artifact(artifacts / "tiny-int8", checkpoint("tiny"), longest=64, precision="int8", record=False)
+    assert parity.fidelity is not None
+    assert parity.fidelity.queries == 12
+    assert 0 < parity.fidelity.rms < 0.2
+    assert not parity.passed  # a model this narrow exceeds the bound for models of full size
+    assert parity.largest > 1e-4
+
+
+def test_a_float16_graph_is_emulated_on_the_processor(second_runtime: None, tmp_path: Path) -> None:
+    export_checkpoint(checkpoint("tiny"), tmp_path / "half", precision="fp16")
+    parity = verify_artifact(tmp_path / "half", checkpoint("tiny"), longest=64, record=False)
+    assert parity.precision == "fp16"
+    assert parity.ran_on.endswith("on cpu, float16 emulated")
+    assert parity.passed
 
 
 @pytest.fixture

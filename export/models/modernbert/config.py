@@ -61,7 +61,7 @@ WITHOUT_EFFECT = frozenset(
 
 @dataclass(frozen=True)
 class Layer:
-    """The kind of one encoder layer: global (all tokens) or sliding (``reach`` tokens to either side), and its RoPE."""
+    """One encoder layer: global (all tokens) or sliding (``reach`` tokens on each side), and its RoPE base."""
 
     is_global: bool
     rope_theta: float
@@ -76,7 +76,7 @@ class ModernBertConfig:
     intermediate_size: int
     num_attention_heads: int
     layers: tuple[Layer, ...]
-    reach: int  # tokens that a sliding layer sees to either side: |i - j| <= reach
+    reach: int  # tokens that a sliding layer sees on each side: |i - j| <= reach
     max_position_embeddings: int
     norm_eps: float
     norm_bias: bool

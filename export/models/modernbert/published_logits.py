@@ -1,6 +1,6 @@
-"""Logits of ``Alibaba-NLP/gte-reranker-modernbert-base`` that others published: a check that needs no second runtime.
+"""Published logits of ``Alibaba-NLP/gte-reranker-modernbert-base``: a check that requires no second runtime.
 
-They hold for the real weights at this revision only. Each source says float16 or float32, hence the tolerances.
+They apply to the real weights at this revision only. The tolerances follow from the float type of each source.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from modernrank.export.checkpoint.hub import DEFAULT_MODEL, DEFAULT_REVISION
 
 @dataclass(frozen=True)
 class Published:
-    """Logits of some pairs, where they come from, and how far ours may be from them."""
+    """Logits of some pairs, their source, and the maximum difference of ours."""
 
     pairs: tuple[tuple[str, str], ...]
     logits: tuple[float, ...]
@@ -46,5 +46,5 @@ PUBLISHED = (
 
 
 def published_for(source: Source) -> tuple[Published, ...]:
-    """The published logits that an artifact of ``source`` must reproduce: none for any other model or revision."""
+    """The published logits that an artifact of ``source`` must reproduce; empty for another model or revision."""
     return PUBLISHED if (source.model_id, source.revision) == (DEFAULT_MODEL, DEFAULT_REVISION) else ()

@@ -19,7 +19,7 @@ class Int8Linear(FloatLinear):
         x ──QuantizeLinear──▶ uint8 ──┬─▶ MatMulIntegerToFloat ──▶ y        one QuantizeLinear for each input,
                                       └─▶ MatMulIntegerToFloat ──▶ ..       shared by Q, K and V, or up and gate
 
-    Activations unsigned and weights signed is the order of operands that processors multiply fastest.
+    Processors multiply unsigned activations by signed weights fastest.
     """
 
     def __init__(self, inputs: Mapping[str, InputQuantisation]) -> None:
@@ -58,7 +58,7 @@ class Int8Linear(FloatLinear):
         return self._quantised[x]
 
     def _add_float_inputs(self, g: GraphBuilder, x: Value, y: Value, weight: FloatArray, columns: list[int]) -> Value:
-        """Add what the chosen input channels contribute to every output."""
+        """Add the products of the chosen input channels, in float32, to every output."""
         with g.scope("float_inputs"):
             if x not in self._gathered:
                 self._gathered[x] = g.op("Gather", x, g.constant("channels", np.array(columns, np.int64)), axis=-1)
@@ -66,7 +66,7 @@ class Int8Linear(FloatLinear):
 
     @staticmethod
     def _add_float_outputs(g: GraphBuilder, x: Value, y: Value, weight: FloatArray, chosen: list[int]) -> Value:
-        """Add the products of the chosen output channels, in float32, at their places."""
+        """Add the products of the chosen output channels, in float32, at their positions."""
         with g.scope("float_outputs"):
             places = np.eye(len(weight), dtype=np.float32)[chosen]  # [chosen, outputs]
             part = g.op("MatMul", x, g.constant("weight", weight[chosen].T))

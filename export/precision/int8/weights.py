@@ -15,10 +15,10 @@ INT8_MAX = 127
 class InputQuantisation:
     """How the input of one linear layer becomes uint8: ``q = clip(round(x / scale) + zero_point, 0, 255)``.
 
-    The scale is fixed at export, so that a pair's score does not depend on what shares its batch.
+    The scale is fixed at export, so that a pair's score does not depend on the other pairs of its batch.
 
-    A few channels that are many times the others stay in float32, as products of their own: ``float_inputs`` by their
-    activations, ``float_outputs`` by their weights.
+    A few channels that are many times larger than the others stay in float32, in products of their own:
+    ``float_inputs`` because of their activations, ``float_outputs`` because of their weights.
     """
 
     scale: float
