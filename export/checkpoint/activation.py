@@ -1,8 +1,8 @@
 """Which activation a checkpoint's own files ask for.
 
-The first of these that is set decides. The default is that of ``CrossEncoder.get_default_activation_fn`` in
-sentence-transformers 6.
+The first of these that is set decides, as in ``CrossEncoder`` of sentence-transformers 6.
 
+    config_sentence_transformers.json activation_fn                           where there is a modules.json
     config.json                       sentence_transformers.activation_fn
     config.json                       sbert_ce_default_activation_function    (before version 4)
     config_sentence_transformers.json activation_fn
@@ -18,7 +18,7 @@ from typing import Any
 from modernrank.artifact.json_records import read_json_object
 from modernrank.errors import ArtifactError
 
-from .hub import SENTENCE_TRANSFORMERS
+from .hub import MODULES, SENTENCE_TRANSFORMERS
 
 # By the last part of the name of a class of torch.
 KNOWN = {"Identity": "logit", "Sigmoid": "sigmoid", "Softmax": "softmax"}
@@ -64,7 +64,8 @@ def _candidates(checkpoint: Path) -> list[tuple[Path, str, Any]]:
     ]
     own = checkpoint / SENTENCE_TRANSFORMERS
     if own.is_file():
-        candidates.append((own, "activation_fn", read_json_object(own).get("activation_fn")))
+        position = 0 if (checkpoint / MODULES).is_file() else len(candidates)
+        candidates.insert(position, (own, "activation_fn", read_json_object(own).get("activation_fn")))
     return candidates
 
 

@@ -242,4 +242,4 @@ class _Verification:
 
     def scorer(self) -> Scorer:
         manifest = self.artifact.manifest
-        return Scorer(self.backend, len(manifest.model.labels), manifest.tokenizer.pad_token_id)
+        return Scorer(self.backend, manifest.model, manifest.tokenizer.pad_token_id)

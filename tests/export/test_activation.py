@@ -56,6 +56,12 @@ def test_the_first_source_wins(tmp_path: Path) -> None:
     assert activation(tmp_path, own=own, **{OLD: SOFTMAX}) == "softmax"
 
 
+def test_the_file_of_sentence_transformers_wins_where_it_saved_the_modules(tmp_path: Path) -> None:
+    """As its ``_load_config_modules`` reads them."""
+    (tmp_path / "modules.json").write_text("[]")
+    assert activation(tmp_path, own={"activation_fn": SIGMOID}, **{NEW: {"activation_fn": IDENTITY}}) == "sigmoid"
+
+
 @pytest.mark.parametrize("name", ["torch.nn.modules.activation.Tanh", "my.Sigmoid", "Sigmoid"])
 def test_an_unknown_one_is_kept_by_name_with_a_warning(tmp_path: Path, name: str) -> None:
     with pytest.warns(UserWarning, match=name):
