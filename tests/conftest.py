@@ -45,10 +45,10 @@ def some_of_the_evaluation(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The artifact of the trained demo model, in float32 and int8, its quality measured on its own evaluation set."""
+def demo(tmp_path_factory: pytest.TempPathFactory, some_of_the_evaluation: Path) -> Path:
+    """The artifact of the trained demo model, in float32 and int8, its quality measured on twenty queries."""
     folder = tmp_path_factory.mktemp("trained") / "demo"
-    export_checkpoint(DEMO, folder, precision=["fp32", "int8"])
+    export_checkpoint(DEMO, folder, precision=["fp32", "int8"], evaluation=some_of_the_evaluation)
     return folder
 
 
