@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-import subprocess
+from pathlib import Path
+
+from .processes import run_python
+
+CODE = """
 import sys
 from pathlib import Path
+from modernrank import Reranker
+folder, rounds, *lengths = sys.argv[1:]
+with Reranker.load(folder) as reranker:
+    for _ in range(int(rounds)):
+        for words in lengths:
+            reranker.score([("query", "x " * int(words))], on_truncate=lambda cut: None)
+        print(int(Path("/proc/self/statm").read_text().split()[1]) * 4096)
+"""
 
 
 def resident_after_rounds(artifact: Path, words: tuple[int, ...], rounds: int) -> list[int]:
     """Resident bytes of a process of its own after each round of scoring pairs of so many ``words``."""
-    code = f"""
-from pathlib import Path
-from modernrank import Reranker
-with Reranker.load({str(artifact)!r}) as reranker:
-    for _ in range({rounds}):
-        for words in {words}:
-            reranker.score([("query", "x " * words)], on_truncate=lambda cut: None)
-        print(int(Path("/proc/self/statm").read_text().split()[1]) * 4096)
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = run_python(CODE, artifact, rounds, *words, timeout=600)
+    done.check_returncode()
     return [int(line) for line in done.stdout.split()]
