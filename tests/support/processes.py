@@ -7,7 +7,7 @@ import sys
 
 
 def run_python(code: str, *arguments: object, timeout: float = 60) -> subprocess.CompletedProcess[str]:
-    """Run ``code`` with ``arguments`` in ``sys.argv[1:]``. A process that hangs is an error after ``timeout`` seconds."""
+    """Run ``code`` with ``arguments`` in ``sys.argv[1:]``; more than ``timeout`` seconds are an error."""
     return subprocess.run(
         [sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, timeout=timeout, check=False
     )

@@ -50,7 +50,9 @@ def test_cut_pairs_are_reported_one_by_one(artifacts: Path) -> None:
 
 def test_one_warning_counts_all_cut_pairs(short: Reranker, reranker: Reranker) -> None:
     lost = (reranker.count_tokens(PAIRS) - short.count_tokens(PAIRS)).sum()
-    with pytest.warns(TruncationWarning, match=rf"2 pairs were .*max_length={SHORT} .* {lost} tokens .*pair 1\b") as seen:
+    with pytest.warns(
+        TruncationWarning, match=rf"2 pairs were .*max_length={SHORT} .* {lost} tokens .*pair 1\b"
+    ) as seen:
         short.score(PAIRS)
     assert len(seen) == 1
 
