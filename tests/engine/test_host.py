@@ -1,11 +1,11 @@
-"""Thread counts from affinity, topology and cgroup quotas, on trees of files like those of Linux."""
+"""Threads from affinity, topology and cgroup quotas, on trees of files like those of Linux; the cache folder."""
 
 import os
 from pathlib import Path
 
 import pytest
 
-from modernrank.host import affinity, available_threads, cgroup_quota, physical_cores
+from modernrank.host import CACHE_VARIABLE, affinity, available_threads, cache_folder, cgroup_quota, physical_cores
 
 
 def write(path: Path, text: str) -> None:
@@ -62,3 +62,14 @@ def test_the_affinity_mask_counts() -> None:
         assert available_threads() == 1
     finally:
         os.sched_setaffinity(0, before)
+
+
+def test_the_cache_folder_is_the_named_one_else_that_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(CACHE_VARIABLE, raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv("HOME", "/home/someone")
+    assert cache_folder() == Path("/home/someone/.cache/modernrank")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/var/cache")
+    assert cache_folder() == Path("/var/cache/modernrank")
+    monkeypatch.setenv(CACHE_VARIABLE, "~/models")
+    assert cache_folder() == Path("/home/someone/models")
