@@ -1,4 +1,4 @@
-"""Backends that behave badly on purpose."""
+"""Backends made for a test: one that records what it runs, and one whose logits are not numbers."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from modernrank.batching.batch import Batch
 from modernrank.batching.policy import BatchPolicy
 
 
-class NotANumber(Backend):
-    """A backend of a model that overflows: all its logits are NaN."""
+class Wrapper(Backend):
+    """Passes everything on to another backend."""
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
@@ -25,7 +25,38 @@ class NotANumber(Backend):
         return self._backend.policy
 
     def run(self, batch: Batch, side_by_side: bool = False) -> FloatArray:
-        return np.full((len(batch.input_ids), batch.slots, 1), np.nan, np.float32)
+        return self._backend.run(batch, side_by_side)
 
     def close(self) -> None:
         self._backend.close()
+
+
+class Recording(Wrapper):
+    """Keeps the batches that it runs, whether each had a share of the threads, and how often it was closed."""
+
+    def __init__(self, backend: Backend) -> None:
+        super().__init__(backend)
+        self.batches: list[Batch] = []
+        self.shares: list[bool] = []
+        self.closed = 0
+
+    @property
+    def pairs(self) -> int:
+        """How many pairs were run."""
+        return sum(int(batch.segment_ids.max(axis=1).sum()) for batch in self.batches)
+
+    def run(self, batch: Batch, side_by_side: bool = False) -> FloatArray:
+        self.batches.append(batch)
+        self.shares.append(side_by_side)
+        return super().run(batch, side_by_side)
+
+    def close(self) -> None:
+        self.closed += 1
+        super().close()
+
+
+class NotANumber(Wrapper):
+    """A backend of a model that overflows: all its logits are NaN."""
+
+    def run(self, batch: Batch, side_by_side: bool = False) -> FloatArray:
+        return np.full((len(batch.input_ids), batch.slots, 1), np.nan, np.float32)

@@ -1,0 +1,72 @@
+"""What a model does to its process: output, threads at the end, idle time, memory."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from modernrank import Reranker
+from support.memory import resident_after_rounds
+from support.processes import run_python
+
+PAIRS = [("the terms of the license", "notice " * (i % 9)) for i in range(40)]
+
+
+def test_nothing_is_printed_by_default(artifacts: Path) -> None:
+    code = """
+import sys
+from modernrank import Reranker
+with Reranker.load(sys.argv[1], threads=2) as reranker:
+    reranker.score([("a", f"b {i}") for i in range(40)])
+    reranker.rank("a", ["b", "c"])
+"""
+    done = run_python(code, artifacts / "tiny")
+    assert done.returncode == 0
+    assert done.stdout == ""
+    assert done.stderr == ""
+
+
+def test_a_worker_thread_finishes_its_list_after_the_main_thread_has_ended(artifacts: Path) -> None:
+    """Python starts nothing more in pools from then on; the model's own workers are such a pool."""
+    code = """
+import sys, threading, time
+import concurrent.futures.thread as pools
+from modernrank import Reranker
+
+reranker = Reranker.load(sys.argv[1], threads=2)
+documents = [f"document {i} " * (1 + i % 9) for i in range(40)]
+before = reranker.rank("a query", documents)
+
+def work():
+    while not pools._shutdown:
+        time.sleep(0.01)
+    print(len(reranker.rank("a query", documents)), reranker.rank("a query", documents) == before)
+
+threading.Thread(target=work).start()
+"""
+    done = run_python(code, artifacts / "tiny")
+    assert done.stderr == ""
+    assert done.returncode == 0
+    assert done.stdout.split() == ["40", "True"]
+
+
+def test_an_idle_model_uses_no_processor_time(artifacts: Path) -> None:
+    with Reranker.load(artifacts / "tiny", threads=2) as reranker:
+        reranker.score(PAIRS)
+        time.sleep(0.05)
+        before = time.process_time()
+        time.sleep(0.3)
+        assert time.process_time() - before < 0.1
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads resident memory from /proc")
+def test_memory_returns_after_long_pairs(artifacts: Path) -> None:
+    """Growing and shrinking inputs; the tiny model is so small that the allocator's own noise counts.
+
+    ``make parity`` holds a model of full size to 20 %.
+    """
+    levels = resident_after_rounds(artifacts / "tiny", (5, 200, 1000, 4000, 6500, 1000, 200, 5), rounds=4)
+    assert max(levels) - levels[0] < 64e6
