@@ -29,31 +29,29 @@ def batch(rows: int, tokens: int, seed: int = 0) -> Batch:
 
 
 @pytest.mark.parametrize("graphs", [False, True])
-def test_shapes_that_come_again_give_the_logits_of_their_own_inputs(
-    session: ort.InferenceSession, graphs: bool
-) -> None:
+def test_shapes_that_recur_give_the_logits_of_their_own_inputs(session: ort.InferenceSession, graphs: bool) -> None:
     bound = IoBindingRunner(ort, session, 1, "cpu", cuda_graphs=graphs)
-    kept = []
+    results = []
     for seed, (rows, tokens) in enumerate([(1, 64), (3, 100), (1, 64), (2, 200), (3, 128), (1, 64)]):
         feeds = packed_inputs(padded_to_profile(batch(rows, tokens, seed), PROFILES))
-        kept.append((bound.run(feeds), session.run(None, feeds)[0]))
-    for found, expected in kept:  # after all runs: an answer is not overwritten by the next
-        np.testing.assert_array_equal(found, expected)
+        results.append((bound.run(feeds), session.run(None, feeds)[0]))
+    for logits, expected in results:  # after all runs: a result is not overwritten by the next
+        np.testing.assert_array_equal(logits, expected)
 
 
 @pytest.mark.parametrize("graphs", [False, True])
-def test_more_shapes_than_are_kept(session: ort.InferenceSession, graphs: bool) -> None:
+def test_more_shapes_than_are_kept_give_the_same_logits(session: ort.InferenceSession, graphs: bool) -> None:
     bound = IoBindingRunner(ort, session, 1, "cpu", cuda_graphs=graphs)
-    most = MAX_SHAPES + MAX_CUDA_GRAPHS + 2
-    for tokens in [*range(3, 3 + most), 3, most]:
+    shapes = MAX_SHAPES + MAX_CUDA_GRAPHS + 2
+    for tokens in [*range(3, 3 + shapes), 3, shapes]:
         feeds = packed_inputs(batch(1, tokens, tokens))
         np.testing.assert_array_equal(bound.run(feeds), session.run(None, feeds)[0])
 
 
 def test_threads_do_not_mix_their_inputs(session: ort.InferenceSession) -> None:
     bound = IoBindingRunner(ort, session, 1, "cpu")
-    every = [packed_inputs(batch(2, 64, seed)) for seed in range(40)]
+    feeds_of_all = [packed_inputs(batch(2, 64, seed)) for seed in range(40)]
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(bound.run, every))
-    for feeds, logits in zip(every, found, strict=True):
+        results = list(pool.map(bound.run, feeds_of_all))
+    for feeds, logits in zip(feeds_of_all, results, strict=True):
         np.testing.assert_array_equal(logits, session.run(None, feeds)[0])

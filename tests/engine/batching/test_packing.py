@@ -1,4 +1,6 @@
-"""Packing: every token exactly once, no row over its width, order restored, waste bounded."""
+"""Packing: every token exactly once, no row above its width, order restored, waste bounded."""
+
+import re
 
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 from modernrank import InputError
 from modernrank.batching.batch import assemble, unpack
 from modernrank.batching.packing import Plan, plan
-from modernrank.batching.policy import BatchPolicy, PackingPolicy, TokenBudget
+from modernrank.batching.policy import BatchPolicy, PackingPolicy, SchedulePolicy, TokenBudget
 
 
 def policy_for(tokens: int, pairs_per_row: int | None = None, minimum_fill: float = 0.75) -> BatchPolicy:
@@ -31,7 +33,7 @@ def token_ids(lengths: list[int]) -> list[np.ndarray]:
 
 
 def rows_of(planned: Plan) -> list[tuple[int, ...]]:
-    return [row for run in planned.batches for row in run.rows]
+    return [row for batch in planned.batches for row in batch.rows]
 
 
 @given(LENGTHS, POLICIES)
@@ -41,17 +43,17 @@ def test_every_pair_is_placed_exactly_once(lengths: list[int], policy: BatchPoli
 
 
 @given(LENGTHS, POLICIES)
-def test_no_row_and_no_run_exceeds_its_limit(lengths: list[int], policy: BatchPolicy) -> None:
-    for run in plan(lengths, policy).runs:
-        assert all(sum(lengths[pair] for pair in row) <= run.width for row in run.rows)
-        assert all(len(row) <= (policy.packing.pairs_per_row or len(row)) for row in run.rows)
-        assert len(run.rows) == 1 or len(run.rows) * run.width <= policy.packing.shape.tokens
+def test_no_row_and_no_batch_exceeds_its_limit(lengths: list[int], policy: BatchPolicy) -> None:
+    for planned in plan(lengths, policy).batches:
+        assert all(sum(lengths[pair] for pair in row) <= planned.width for row in planned.rows)
+        assert all(len(row) <= (policy.packing.pairs_per_row or len(row)) for row in planned.rows)
+        assert len(planned.rows) == 1 or planned.tokens <= policy.packing.shape.tokens  # type: ignore[attr-defined]
 
 
 @given(LENGTHS, POLICIES)
 def test_waste_is_reported_and_bounded(lengths: list[int], policy: BatchPolicy) -> None:
     planned = plan(lengths, policy)
-    computed = sum(len(run.rows) * run.width for run in planned.batches)
+    computed = sum(len(batch.rows) * batch.width for batch in planned.batches)
     assert planned.computed_tokens == computed
     assert planned.waste == (pytest.approx(1 - sum(lengths) / computed) if lengths else 0.0)
     assert planned.waste <= 1 - policy.packing.minimum_fill + 1e-9
@@ -61,12 +63,12 @@ def test_waste_is_reported_and_bounded(lengths: list[int], policy: BatchPolicy) 
 def test_batches_hold_every_token_once_with_its_position(lengths: list[int], policy: BatchPolicy) -> None:
     ids = token_ids(lengths)
     seen = []
-    for run in plan(lengths, policy).runs:
-        batch = assemble(run, ids, PAD)
+    for planned in plan(lengths, policy).batches:
+        batch = assemble(planned, ids, PAD)
         real = batch.segment_ids > 0
         assert (batch.input_ids[~real] == PAD).all()
         assert (batch.position_ids[real] == batch.input_ids[real] % 1000).all()
-        for r, row in enumerate(run.rows):
+        for r, row in enumerate(planned.rows):
             for segment, pair in enumerate(row, start=1):
                 assert (batch.input_ids[r, batch.segment_ids[r] == segment] == ids[pair]).all()
         seen.extend(batch.input_ids[real])
@@ -76,21 +78,21 @@ def test_batches_hold_every_token_once_with_its_position(lengths: list[int], pol
 @given(LENGTHS, POLICIES)
 def test_unpack_restores_the_order(lengths: list[int], policy: BatchPolicy) -> None:
     out = np.full((len(lengths), 2), np.nan, np.float32)
-    for run in plan(lengths, policy).runs:
-        logits = np.full((len(run.rows), run.slots, 2), np.nan, np.float32)
-        for r, row in enumerate(run.rows):
+    for planned in plan(lengths, policy).batches:
+        logits = np.full((len(planned.rows), planned.slots, 2), np.nan, np.float32)
+        for r, row in enumerate(planned.rows):
             logits[r, : len(row)] = [(pair, -pair) for pair in row]
-        unpack(run, logits, out)
+        unpack(planned, logits, out)
     assert (out == [(pair, -pair) for pair in range(len(lengths))]).all() if lengths else out.size == 0
 
 
-def test_pairs_of_like_length_get_rows_of_their_own() -> None:
+def test_pairs_of_equal_length_get_rows_of_their_own() -> None:
     planned = plan([128] * 8, policy_for(512))
-    assert [run.rows for run in planned.batches] == [((0,), (1,), (2,), (3,)), ((4,), (5,), (6,), (7,))]
+    assert [batch.rows for batch in planned.batches] == [((0,), (1,), (2,), (3,)), ((4,), (5,), (6,), (7,))]
     assert planned.waste == 0
 
 
-def test_short_pairs_fill_what_long_ones_leave() -> None:
+def test_short_pairs_fill_the_gaps_of_long_ones() -> None:
     planned = plan([300, 100, 100, 90, 290], policy_for(600))
     assert planned.batches[0].rows == ((0,), (4,))
     assert planned.waste < 0.25
@@ -101,11 +103,28 @@ def test_a_real_mix_wastes_little() -> None:
     assert plan(lengths, BatchPolicy()).waste < 0.05
 
 
-def test_no_pairs_need_no_runs() -> None:
+def test_no_pairs_need_no_batches() -> None:
     assert plan([], BatchPolicy()).batches == ()
     assert plan([], BatchPolicy()).waste == 0
 
 
 def test_a_pair_without_tokens_is_refused() -> None:
-    with pytest.raises(InputError, match="at least one token"):
+    with pytest.raises(InputError, match=r"\b0\b"):
         plan([3, 0], BatchPolicy())
+
+
+def test_a_plan_prints_its_batches_by_kind() -> None:
+    planned = plan([9, 9, 4, 30], BatchPolicy(PackingPolicy(TokenBudget(18), 1, 1.0), SchedulePolicy(2)))
+    summary, _, *kinds = str(planned).splitlines()
+    assert re.findall(r"\d+(?:\.\d)?", summary) == ["4", "52", "3", "0.0"]
+    assert [re.findall(r"\d+", kind) for kind in kinds] == [
+        ["1", "1", "30", "1"],
+        ["1", "2", "9", "2"],
+        ["1", "1", "4", "1"],
+    ]
+    alone = sum(kind.endswith("all") for kind in kinds)
+    assert alone == len(planned.schedule.alone)
+
+
+def test_a_plan_of_nothing_prints_too() -> None:
+    assert str(plan([], BatchPolicy())).startswith("0 pairs of 0 tokens in 0 batches")

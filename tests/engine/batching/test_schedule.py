@@ -1,4 +1,4 @@
-"""The schedule: every run once, long ones alone, no slower than the two simple ways."""
+"""The schedule: every batch once, long ones alone, no slower than the two simple ways."""
 
 import pytest
 from hypothesis import given
@@ -12,14 +12,14 @@ WORKERS = st.integers(1, 9)
 
 
 @given(TOKENS, WORKERS)
-def test_every_run_is_scheduled_exactly_once(tokens: list[int], workers: int) -> None:
-    found = schedule(tokens, SchedulePolicy(workers, 1024))
-    assert sorted(found.alone + found.side_by_side) == list(range(len(tokens)))
+def test_every_batch_is_scheduled_exactly_once(tokens: list[int], workers: int) -> None:
+    scheduled = schedule(tokens, SchedulePolicy(workers, 1024))
+    assert sorted(scheduled.alone + scheduled.side_by_side) == list(range(len(tokens)))
 
 
 @given(TOKENS, WORKERS)
-def test_long_runs_have_all_threads(tokens: list[int], workers: int) -> None:
-    assert all(tokens[run] <= 1024 for run in schedule(tokens, SchedulePolicy(workers, 1024)).side_by_side)
+def test_long_batches_have_all_threads(tokens: list[int], workers: int) -> None:
+    assert all(tokens[batch] <= 1024 for batch in schedule(tokens, SchedulePolicy(workers, 1024)).side_by_side)
 
 
 @given(TOKENS, WORKERS)
@@ -30,14 +30,14 @@ def test_it_is_no_slower_than_one_after_the_other(tokens: list[int], workers: in
 
 
 @given(TOKENS, WORKERS)
-def test_side_by_side_runs_come_longest_first(tokens: list[int], workers: int) -> None:
-    side = [tokens[run] for run in schedule(tokens, SchedulePolicy(workers, 1024)).side_by_side]
-    assert side == sorted(side, reverse=True)
+def test_batches_side_by_side_come_longest_first(tokens: list[int], workers: int) -> None:
+    side_by_side = [tokens[batch] for batch in schedule(tokens, SchedulePolicy(workers, 1024)).side_by_side]
+    assert side_by_side == sorted(side_by_side, reverse=True)
 
 
 @pytest.mark.parametrize(
     ("tokens", "alone"),
     [([100], 1), ([100] * 2, 0), ([100] * 3, 1), ([100] * 100, 0), ([100] * 101, 1), ([600, 90, 80], 1), ([], 0)],
 )
-def test_what_is_left_over_has_all_threads(tokens: list[int], alone: int) -> None:
+def test_odd_batches_have_all_threads(tokens: list[int], alone: int) -> None:
     assert len(schedule(tokens, SchedulePolicy(2, 1024)).alone) == alone
