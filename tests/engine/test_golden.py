@@ -20,14 +20,14 @@ def expected(name: str) -> tuple[list[tuple[str, str]], np.ndarray]:
 
 
 @pytest.mark.parametrize("name", ARTIFACTS)
-def test_together(artifacts: Path, name: str) -> None:
+def test_scores_of_pairs_together_are_those_of_transformers(artifacts: Path, name: str) -> None:
     pairs, logits = expected(name)
     with Reranker.load(artifacts / name) as reranker:
         assert reranker.score(pairs) == pytest.approx(logits, abs=TOLERANCE)
 
 
 @pytest.mark.parametrize("name", ARTIFACTS)
-def test_alone_and_shuffled(artifacts: Path, name: str) -> None:
+def test_scores_of_pairs_alone_and_shuffled_are_those_of_transformers(artifacts: Path, name: str) -> None:
     pairs, logits = expected(name)
     with Reranker.load(artifacts / name) as reranker:
         alone = np.concatenate([reranker.score([pair]) for pair in pairs])
@@ -36,7 +36,7 @@ def test_alone_and_shuffled(artifacts: Path, name: str) -> None:
         assert reranker.score([pairs[i] for i in order]) == pytest.approx(logits[order], abs=TOLERANCE)
 
 
-def test_every_two_pairs_together(reranker: Reranker) -> None:
+def test_scores_of_two_pairs_together_are_those_of_transformers(reranker: Reranker) -> None:
     """A short pair shares the row or the batch of a long one, in both orders."""
     pairs, logits = expected("tiny")
     for first, second in itertools.permutations(range(0, len(pairs), 3), 2):

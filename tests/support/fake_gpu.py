@@ -1,7 +1,7 @@
-"""A GPU made of the processor: it keeps CUDA's rules, and breaks the test where the session breaks one.
+"""A GPU that is simulated on the processor: it keeps CUDA's rules, and fails the test where the backend breaks one.
 
-Nothing that is given to a stream happens before it is synchronised, as on a GPU that is late; addresses, sizes, shapes
-and types are checked where they are used; what is not given back is seen. The engine computes with ONNX Runtime.
+Work in a stream runs only when the stream is synchronised, as on a slow GPU. Addresses, sizes, shapes and types are
+checked where they are used, and a leak is seen. The engine computes with ONNX Runtime.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class FakeCuda(Cuda):
         if size > free:
             raise out_of_memory(size, free, total)
         address = next(self._numbers) * 2**32
-        self.device[address] = np.full(size, 0xFF, np.uint8)  # what was there before is no zeros
+        self.device[address] = np.full(size, 0xFF, np.uint8)  # uninitialised memory is not zero
         return address
 
     def free(self, address: int) -> None:
