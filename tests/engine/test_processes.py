@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 
@@ -50,6 +51,29 @@ threading.Thread(target=work).start()
     assert done.stderr == ""
     assert done.returncode == 0
     assert done.stdout.split() == ["40", "True"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system does not fork")
+def test_a_forked_process_scores_with_the_model_of_its_parent(artifacts: Path) -> None:
+    """As gunicorn's workers with --preload: the parent's threads and held locks do not exist in the child."""
+    code = """
+import os, sys, warnings
+from modernrank import Reranker
+
+warnings.simplefilter("ignore", DeprecationWarning)
+reranker = Reranker.load(sys.argv[1], threads=2)
+pairs = [("a query", f"document {i} " * (20 + i % 30)) for i in range(60)]
+expected = reranker.score(pairs).tolist()
+assert len(reranker.plan(pairs).schedule.side_by_side) > 1
+child = os.fork()
+if child == 0:
+    os._exit(0 if reranker.score(pairs).tolist() == expected else 7)
+assert reranker.score(pairs).tolist() == expected
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    done = run_python(code, artifacts / "tiny")
+    assert done.stderr == ""
+    assert done.stdout == "0\n"
 
 
 def test_an_idle_model_uses_no_processor_time(artifacts: Path) -> None:

@@ -27,6 +27,7 @@ def test_the_list_of_names_is_sorted_and_has_no_double() -> None:
         (Reranker.load, ["path"]),
         (Reranker.from_checkpoint, ["checkpoint"]),
         (Reranker.score, ["self", "pairs"]),
+        (Reranker.count_tokens, ["self", "pairs"]),
         (Reranker.score_iter, ["self", "pairs"]),
         (Reranker.rank, ["self", "query", "documents", "top_k"]),
     ],

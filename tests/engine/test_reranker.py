@@ -106,6 +106,15 @@ def test_tokens_are_counted_as_they_are_scored(reranker: Reranker) -> None:
 def test_counted_tokens_end_at_the_limit(artifacts: Path) -> None:
     with Reranker.load(artifacts / "tiny", threads=1, max_length=20) as short:
         assert short.count_tokens(PAIRS).max() == 20
+        assert short.count_tokens(PAIRS, max_length=np.int64(10)).max() == 10  # type: ignore[arg-type]
+        with pytest.raises(InputError, match=r"pair 1\b"):
+            short.count_tokens(PAIRS, truncation="error")
+
+
+def test_its_encoder_and_its_scorer_give_its_scores(reranker: Reranker) -> None:
+    encoded = reranker.encoder.encode(PAIRS)
+    logits = reranker.scorer.score([pair.ids for pair in encoded])
+    assert logits[:, 0].tolist() == reranker.score(PAIRS).tolist()
 
 
 def test_a_plan_reports_rows_and_waste_without_scoring(artifacts: Path) -> None:

@@ -97,9 +97,21 @@ def test_no_pairs_run_nothing(artifacts: Path, recording: Recording, artifact_of
         assert several_labels.score([]).shape == (0, 3)
 
 
-def test_a_pair_without_tokens_is_refused(scorer: Scorer) -> None:
-    with pytest.raises(InputError):
-        scorer.score([np.array([], np.int64)])
+@pytest.mark.parametrize(
+    "ids", [np.array([], np.int64), np.ones((1, 3), np.int64), np.ones(3), np.array(["a"]), np.ones(8193, np.int64)],
+    ids=["empty", "2-D", "floats", "strings", "too long"],
+)  # fmt: skip
+def test_what_is_no_array_of_token_ids_is_refused_by_its_index(scorer: Scorer, ids: np.ndarray) -> None:
+    with pytest.raises(InputError) as caught:
+        scorer.score([*made_up_ids(), ids])
+    assert caught.value.details == {"index": len(LENGTHS), "limit": 8192}
+
+
+@pytest.mark.parametrize("token", [-1, 512, 10**6])
+def test_ids_outside_the_vocabulary_are_refused(scorer: Scorer, token: int) -> None:
+    with pytest.raises(InputError, match=str(token)) as caught:
+        scorer.score([np.array([1, 2, token])])
+    assert caught.value.details["limit"] == 511
 
 
 def test_the_plan_of_lengths_is_what_runs(artifact_of_tiny: Artifact, recording: Recording) -> None:
@@ -125,13 +137,13 @@ def test_logits_that_are_not_numbers_are_an_error(artifact_of_tiny: Artifact) ->
     assert caught.value.details["pairs"] == len(ids)
 
 
-def test_ids_beyond_the_vocabulary_are_an_error_and_the_next_call_works(scorer: Scorer) -> None:
-    expected = scorer.score(made_up_ids())
-    with pytest.raises(BackendError) as caught:
-        scorer.score([np.array([1, 2, 10**6])])
-    assert caught.value.details["rows"] == 1
-    assert caught.value.details["tokens"] == 3
-    assert np.array_equal(scorer.score(made_up_ids()), expected)
+def test_after_an_error_of_the_backend_the_next_call_works(artifact_of_tiny: Artifact, recording: Recording) -> None:
+    with scorer_of(artifact_of_tiny, recording) as scorer:
+        recording.fail_next = True
+        with pytest.raises(BackendError):
+            scorer.score(made_up_ids())
+        expected = np.concatenate([scorer.score([ids]) for ids in made_up_ids()])
+        assert np.array_equal(scorer.score(made_up_ids()), expected)
 
 
 def test_many_callers_get_their_own_logits(scorer: Scorer) -> None:

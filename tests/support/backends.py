@@ -8,6 +8,7 @@ from modernrank.arrays import FloatArray
 from modernrank.backends.base import Backend, BackendInfo
 from modernrank.batching.batch import Batch
 from modernrank.batching.policy import BatchPolicy
+from modernrank.errors import BackendError
 
 
 class Wrapper(Backend):
@@ -32,13 +33,17 @@ class Wrapper(Backend):
 
 
 class Recording(Wrapper):
-    """Keeps the batches that it runs, whether each had a share of the threads, and how often it was closed."""
+    """Keeps the batches that it runs, whether each had a share of the threads, and how often it was closed.
+
+    With ``fail_next`` the next batch is an error.
+    """
 
     def __init__(self, backend: Backend) -> None:
         super().__init__(backend)
         self.batches: list[Batch] = []
         self.shares: list[bool] = []
         self.closed = 0
+        self.fail_next = False
 
     @property
     def pairs(self) -> int:
@@ -48,6 +53,9 @@ class Recording(Wrapper):
     def run(self, batch: Batch, side_by_side: bool = False) -> FloatArray:
         self.batches.append(batch)
         self.shares.append(side_by_side)
+        if self.fail_next:
+            self.fail_next = False
+            raise BackendError("this batch fails", rows=len(batch.input_ids), tokens=batch.input_ids.shape[1])
         return super().run(batch, side_by_side)
 
     def close(self) -> None:

@@ -101,6 +101,12 @@ def test_a_call_may_lower_the_limit(reranker: Reranker, short: Reranker) -> None
     assert reranker.rank(QUERY, DOCUMENTS, max_length=SHORT) == short.rank(QUERY, DOCUMENTS)
 
 
+def test_a_call_cannot_raise_the_limit_of_the_load(short: Reranker) -> None:
+    with pytest.raises(InputError) as caught:
+        short.score(PAIRS, max_length=SHORT + 1)
+    assert caught.value.details == {"argument": "max_length", "value": SHORT + 1, "limit": SHORT}
+
+
 def test_the_limit_of_a_call_ends_with_it(reranker: Reranker) -> None:
     before = reranker.score(PAIRS)
     reranker.score(PAIRS, max_length=SHORT, truncation="document", on_truncate=lambda cut: None)
