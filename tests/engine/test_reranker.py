@@ -77,10 +77,10 @@ def test_a_window_is_a_whole_number_of_at_least_1(reranker: Reranker, window: An
 
 def test_a_bad_pair_is_named_by_its_index_in_the_whole_input(reranker: Reranker) -> None:
     pairs: list[Any] = [*[("a", "b")] * 50, ("a", None)]
-    with pytest.raises(InputError, match=r"pair 50\b"):
-        list(reranker.score_iter(pairs, window=8))
-    with pytest.raises(InputError, match=r"pair 50\b"):
-        reranker.score(pairs)
+    for score in (reranker.score, lambda pairs: list(reranker.score_iter(pairs, window=8))):
+        with pytest.raises(InputError, match=r"pair 50\b") as caught:
+            score(pairs)
+        assert caught.value.details["index"] == 50
 
 
 def test_progress_is_drawn_on_standard_error(reranker: Reranker, capfd: pytest.CaptureFixture[str]) -> None:

@@ -104,6 +104,13 @@ def test_auto_precision_is_what_the_provider_would_run(tiny: Artifact) -> None:
     assert auto_precision(with_int8(tiny, {"passed": False}), "cpu") == "fp32"
 
 
+def test_auto_precision_without_a_graph_or_an_engine_is_an_error(tiny: Artifact) -> None:
+    for provider in ("cuda", "tensorrt"):
+        with pytest.raises(ArtifactError) as caught:
+            auto_precision(tiny, provider)
+        assert caught.value.details["available"] == [("fp32", "ort-cpu")]
+
+
 def test_a_graph_for_engines_without_an_engine_says_what_to_build(tiny: Artifact) -> None:
     graphs = [replace(tiny.manifest.graphs[0], dialect="tensorrt")]
     with pytest.raises(ProviderError, match="modernrank build-engine"):

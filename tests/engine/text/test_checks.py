@@ -144,16 +144,17 @@ def test_data_frames_of_pandas_are_refused(reranker: Reranker) -> None:
 )
 def test_a_pair_is_two_strings(pair: object, kinds: str) -> None:
     with pytest.raises(InputError, match=kinds) as caught:
-        as_pair(pair, "pair 7")
-    assert caught.value.details["name"] == "pair 7"
+        as_pair(pair, "pair 7", index=7)
+    assert caught.value.details == {"index": 7}
 
 
 @pytest.mark.parametrize("index", [0, 2])
 def test_a_document_that_is_no_string_is_named_by_its_index(reranker: Reranker, index: int) -> None:
     documents: list[Any] = list(DOCUMENTS)
     documents[index] = None
-    with pytest.raises(InputError, match=f"document {index} .*NoneType"):
+    with pytest.raises(InputError, match=f"document {index} .*NoneType") as caught:
         reranker.rank(QUERY, documents)
+    assert caught.value.details["index"] == index
 
 
 def test_a_query_that_is_no_string_is_refused(reranker: Reranker) -> None:
@@ -163,8 +164,8 @@ def test_a_query_that_is_no_string_is_refused(reranker: Reranker) -> None:
 
 def test_a_lone_surrogate_is_named_by_its_position() -> None:
     with pytest.raises(InputError, match=r"\\ud800") as caught:
-        check_text("ab\ud800", "document 3")
-    assert caught.value.details == {"name": "document 3", "character": 2}
+        check_text("ab\ud800", "document 3", index=3)
+    assert caught.value.details == {"index": 3, "character": 2}
 
 
 @pytest.mark.parametrize("text", ["", "\0", "Größe 北京", "\U0001f600", "e\u0301"])
