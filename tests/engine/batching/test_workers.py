@@ -51,8 +51,8 @@ def test_company_and_order_do_not_change_a_score(load: Callable[..., Reranker], 
 
 def test_many_callers_get_their_own_scores(load: Callable[..., Reranker], scores: np.ndarray) -> None:
     with load(threads=2) as reranker, ThreadPoolExecutor(8) as callers:
-        parts = list(callers.map(lambda i: reranker.score(PAIRS[i : i + 10]), range(30)))
-    for i, part in enumerate(parts):
+        parts = list(callers.map(lambda i: reranker.score(PAIRS[i : i + 10]), range(0, 30, 2)))
+    for i, part in zip(range(0, 30, 2), parts, strict=True):
         assert np.array_equal(part, scores[i : i + 10])
 
 
