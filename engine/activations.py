@@ -71,7 +71,7 @@ def resolve_activation(activation: ActivationChoice, model: Model) -> str:
             value=chosen,
             choices=tuple(ACTIVATIONS),
         )
-    if activation == "softmax" and len(model.labels) == 1:
+    if chosen == "softmax" and len(model.labels) == 1:
         raise InputError(
             "softmax over one label is always 1; choose activation='sigmoid' or 'logit'", argument="activation"
         )

@@ -125,13 +125,13 @@ class Scorer:
         return in_order
 
     def warmup(self, lengths: Sequence[int] = (16, 128, 512)) -> None:
-        """Score a made-up pair of each of ``lengths`` (tokens), with all threads and side by side.
+        """Score a made-up pair of each of ``lengths`` (tokens, cut to the model's), with all threads and side by side.
 
         The first run of a kind pays for touching the weights and for memory: a service calls this before it takes
             traffic.
         """
         backend = self._open_backend()
-        for length in {positive("a length", length) for length in lengths}:
+        for length in {min(positive("a length", length), self._model.max_length) for length in lengths}:
             ids = np.full(length, self._pad_token_id, np.int64)
             batch = assemble(PlannedBatch(((0,),), length), [ids], self._pad_token_id)
             for side_by_side in (False, True):

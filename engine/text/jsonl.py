@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -129,6 +130,8 @@ def read_documents(lines: Iterable[bytes], source: str) -> list[str]:
             f"{source} is a single JSON value by its name; write one object a line to a .jsonl file", file=source
         )
     read = list(lines)
+    if read:
+        read[0] = read[0].removeprefix(codecs.BOM_UTF8)
     first = next((line.lstrip() for line in read if line.strip()), b"")
     is_standard = source == STANDARD
     if is_standard and first.startswith(b"[") and _is_json_array(b"".join(read)):

@@ -100,3 +100,13 @@ def test_model_is_refused_where_the_artifact_has_no_such_field(artifact: Path) -
     with Reranker.load(artifact, threads=1) as reranker, pytest.raises(InputError) as caught:
         reranker.score(PAIRS, activation="model")
     assert caught.value.details["argument"] == "activation"
+
+
+def test_a_recorded_softmax_over_one_label_is_refused_like_one_that_is_asked_for(artifact: Path) -> None:
+    """Every score would be 1."""
+    edit_manifest(artifact, lambda manifest: manifest["model"].update(activation="softmax"))
+    with Reranker.load(artifact, threads=1) as reranker:
+        for activation in ("softmax", "model"):
+            with pytest.raises(InputError) as caught:
+                reranker.score(PAIRS, activation=activation)  # type: ignore[arg-type]
+            assert caught.value.details["argument"] == "activation"

@@ -168,6 +168,11 @@ def test_warmup_runs_each_length_with_all_threads_and_side_by_side(
     assert caught.value.details["value"] == 0
 
 
+def test_warmup_cuts_lengths_to_the_model(artifacts: Path) -> None:
+    with Scorer.load(artifacts / "tiny", LoadOptions(cpu=CpuOptions(threads=1))) as scorer:
+        scorer.warmup([10**9])
+
+
 def test_a_closed_scorer_refuses_work(artifact_of_tiny: Artifact, recording: Recording) -> None:
     scorer = scorer_of(artifact_of_tiny, recording)
     scorer.close()

@@ -163,3 +163,7 @@ def test_results_go_to_standard_output(capsys: pytest.CaptureFixture[str]) -> No
     with writing("-") as write:
         write({"score": 1.5})
     assert json.loads(capsys.readouterr().out) == {"score": 1.5}
+
+
+def test_a_byte_order_mark_does_not_hide_json_lines_on_standard_input() -> None:
+    assert read_documents([b'\xef\xbb\xbf{"document": "a"}\n', b'{"document": "b"}\n'], "-") == ["a", "b"]
