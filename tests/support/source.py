@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import io
 import tokenize
 from collections.abc import Iterator
@@ -42,8 +43,13 @@ def folder_of(module: str) -> str:
     return package_folders()[longest]
 
 
-def imports(path: Path) -> Iterator[Import]:
+@functools.cache
+def imports(path: Path) -> tuple[Import, ...]:
     """The imports of our own modules in a file."""
+    return tuple(_imports(path))
+
+
+def _imports(path: Path) -> Iterator[Import]:
     tree = ast.parse(path.read_text())
     deferred = {
         child
@@ -74,8 +80,9 @@ def _resolved(path: Path, node: ast.ImportFrom) -> str:
     return submodule if submodule in _all_modules() else base
 
 
-def _all_modules() -> set[str]:
-    return {name_of(path) for folder in FOLDERS for path in modules(folder)}
+@functools.cache
+def _all_modules() -> frozenset[str]:
+    return frozenset(name_of(path) for folder in FOLDERS for path in modules(folder))
 
 
 def code_lines(source: str) -> set[int]:
