@@ -25,10 +25,10 @@ from modernrank.artifact.folder import Artifact
 from modernrank.backends.registry import PROVIDERS
 from modernrank.benchmarks.measure.environment import describe
 from modernrank.benchmarks.measure.workload import CountTokens, Workload, fixed, mix
-from modernrank.benchmarks.progress import Report
 from modernrank.benchmarks.reporting.result import Measurement, Result
 from modernrank.benchmarks.reporting.table import markdown
 from modernrank.export import export_checkpoint
+from modernrank.export.report import Report
 from modernrank.export.verification.verify import verify_artifact
 from modernrank.options import PrecisionName, ProviderName, check_choice, names_of, positive
 

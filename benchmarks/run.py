@@ -9,6 +9,7 @@ from typing import Any
 
 from modernrank import Reranker
 from modernrank.artifact.folder import Artifact
+from modernrank.export.report import Report, silent
 from modernrank.options import check_choice, positive
 
 from .defaults import PEAK_SECONDS, ROUNDS, SCENARIOS, ScenarioName
@@ -19,7 +20,6 @@ from .measure.workload import Workload, WorkloadOptions, make_workloads
 from .peers.contenders import PeerSetup, our_contenders, peer_contender, peer_names
 from .peers.peer_process import CPU
 from .peers.turns import take_turns
-from .progress import Report, ignore
 from .reporting.result import Measurement, Result
 
 # Arrivals in the server scenario by default, as shares of the measured capacity.
@@ -54,7 +54,7 @@ class ScenarioOptions:
 
 
 def run_scenarios(
-    artifact: str | Path, options: ScenarioOptions | None = None, *, report: Report = ignore, **load_options: Any
+    artifact: str | Path, options: ScenarioOptions | None = None, *, report: Report = silent, **load_options: Any
 ) -> Result:
     """Measure an artifact in every scenario on every workload.
 
@@ -134,7 +134,7 @@ def run_peers(
     setup: PeerSetup,
     options: PeersOptions | None = None,
     *,
-    report: Report = ignore,
+    report: Report = silent,
     **load_options: Any,
 ) -> Result:
     """Measure every precision of every artifact and peers on the same checkpoint, in turns.

@@ -80,13 +80,13 @@ class TruncationWarning(UserWarning):
     """Pairs exceeded ``max_length`` and were cut; the message says how many and by how much."""
 
 
-def counted(number: int, noun: str) -> str:
+def counted(number: int, noun: str, plural: str = "") -> str:
     """A number with its noun, for messages.
 
-    >>> counted(1, "pair"), counted(2_000, "pair")
-    ('1 pair', '2,000 pairs')
+    >>> counted(1, "pair"), counted(1200, "pair"), counted(2, "query", "queries")
+    ('1 pair', '1,200 pairs', '2 queries')
     """
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
 def _rebuild(kind: type[ModernRankError], message: str, details: dict[str, Any]) -> ModernRankError:

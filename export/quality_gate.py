@@ -20,7 +20,7 @@ from modernrank.arrays import FloatArray
 from modernrank.artifact.folder import Artifact
 from modernrank.artifact.manifest import Manifest, OnnxGraph
 from modernrank.backends.registry import PROVIDERS
-from modernrank.errors import InputError
+from modernrank.errors import InputError, counted
 from modernrank.evaluation.formats import QUERIES, EvaluationSet, read_folder
 from modernrank.host import available_threads
 from modernrank.options import EXACT
@@ -30,7 +30,7 @@ from .precision.calibration import held_out_pairs
 from .precision.fp16_emulation import backend_on_processor
 from .precision.job import GraphJob, GraphSource
 from .precision.registry import PRECISIONS
-from .report import Report, counted
+from .report import Report
 
 if TYPE_CHECKING:  # scipy, which an exact export does not need
     from modernrank.evaluation.agreement import Fidelity

@@ -1,4 +1,4 @@
-"""How an export, a build or a verification reports its steps to the caller, and how it counts things."""
+"""How an export, a build, a verification or a measurement reports its steps: by calls with a line of text."""
 
 from __future__ import annotations
 
@@ -10,12 +10,3 @@ Report = Callable[[str], None]
 
 def silent(message: str) -> None:
     """Report nothing."""
-
-
-def counted(number: int, noun: str, plural: str = "") -> str:
-    """A number with its noun, in the plural where the number is not 1.
-
-    >>> counted(1, "pair"), counted(1200, "pair"), counted(2, "query", "queries")
-    ('1 pair', '1,200 pairs', '2 queries')
-    """
-    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"

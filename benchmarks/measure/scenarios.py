@@ -23,9 +23,9 @@ from modernrank.artifact.folder import Artifact
 from modernrank.benchmarks.defaults import SAMPLES, SECONDS
 from modernrank.benchmarks.op_counts import flops_per_token
 from modernrank.benchmarks.peers.peer_process import peak_memory
-from modernrank.benchmarks.progress import Report
 from modernrank.benchmarks.reporting.result import Measurement, Parameters
 from modernrank.errors import InputError
+from modernrank.export.report import Report
 from modernrank.options import positive
 from modernrank.text.checks import Pair
 

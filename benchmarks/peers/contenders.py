@@ -16,8 +16,8 @@ from typing import Any, Self
 from modernrank.artifact.folder import Artifact
 from modernrank.benchmarks.defaults import PEER_BATCHES, PEER_FOLDER, TORCH
 from modernrank.benchmarks.op_counts import flops_per_token
-from modernrank.benchmarks.progress import Report
 from modernrank.export.precision.calibration import SHIPPED
+from modernrank.export.report import Report
 from modernrank.text.checks import Pair
 
 from . import own_process, peer_process

@@ -9,8 +9,8 @@ import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from modernrank.benchmarks.progress import Report
 from modernrank.errors import ModernRankError
+from modernrank.export.report import Report
 
 from .peer_process import GPU_PEERS, PEERS, Peer
 

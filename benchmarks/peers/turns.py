@@ -10,9 +10,9 @@ import numpy as np
 
 from modernrank.arrays import FloatArray
 from modernrank.benchmarks.measure.workload import CountTokens, Workload
-from modernrank.benchmarks.progress import Report
 from modernrank.benchmarks.reporting.result import Measurement
 from modernrank.evaluation.agreement import measure
+from modernrank.export.report import Report
 
 from .contenders import OWN_PLAN, Answer, Contender, ContenderProcess
 from .environments import PeerError

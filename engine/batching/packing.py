@@ -52,7 +52,7 @@ class Plan:
         """
         pairs = sum(len(row) for batch in self.batches for row in batch.rows)
         padding = f"{100 * self.waste:.1f} % padding"
-        batches = f"{len(self.batches):,} {'batch' if len(self.batches) == 1 else 'batches'}"
+        batches = counted(len(self.batches), "batch", "batches")
         lines = [f"{counted(pairs, 'pair')} of {counted(self.pair_tokens, 'token')} in {batches}, {padding}"]
         alone = set(self.schedule.alone)
         kinds = Counter(

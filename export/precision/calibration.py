@@ -7,8 +7,7 @@ import itertools
 from dataclasses import dataclass
 from pathlib import Path
 
-from modernrank.errors import InputError
-from modernrank.export.report import counted
+from modernrank.errors import InputError, counted
 from modernrank.text import jsonl
 from modernrank.text.checks import Pair
 

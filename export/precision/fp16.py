@@ -8,10 +8,9 @@ import numpy as np
 
 from modernrank.arrays import IntArray
 from modernrank.batching.policy import BatchPolicy, PackingPolicy, TokenBudget
-from modernrank.errors import ArtifactError
+from modernrank.errors import ArtifactError, counted
 from modernrank.export.graph.float_types import FloatTypes
 from modernrank.export.graph.options import GraphOptions
-from modernrank.export.report import counted
 
 from .calibration import Calibration, read_calibration
 from .job import GraphJob, GraphSource, WrittenGraph

@@ -9,8 +9,8 @@ import numpy as np
 
 from modernrank.arrays import FloatArray, IntArray
 from modernrank.artifact.folder import Artifact
-from modernrank.errors import ArtifactError
-from modernrank.export.report import Report, counted, silent
+from modernrank.errors import ArtifactError, counted
+from modernrank.export.report import Report, silent
 
 from .inputs import TEXTS
 

@@ -24,7 +24,7 @@ from modernrank.backends.base import Backend, BackendInfo
 from modernrank.backends.open import open_backend
 from modernrank.backends.registry import PROVIDERS
 from modernrank.batching.batch import assemble, unpack
-from modernrank.errors import ArtifactError, InputError
+from modernrank.errors import ArtifactError, InputError, counted
 from modernrank.evaluation.agreement import Fidelity, measure
 from modernrank.export.checkpoint.hub import SENTENCE_TRANSFORMERS, Origin, locate, origin_hashes
 from modernrank.export.checkpoint.weights import weight_files
@@ -33,7 +33,7 @@ from modernrank.export.output_folder import update_manifest
 from modernrank.export.precision.calibration import held_out_pairs, read_calibration
 from modernrank.export.precision.fp16_emulation import backend_on_processor
 from modernrank.export.precision.registry import PRECISIONS
-from modernrank.export.report import Report, counted, silent
+from modernrank.export.report import Report, silent
 from modernrank.options import PrecisionChoice, PrecisionName, ProviderName, check_choice
 
 from .inputs import LENGTHS, MINIMUM_LONGEST, arrangements, random_pairs

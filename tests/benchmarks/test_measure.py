@@ -23,7 +23,7 @@ from modernrank.benchmarks.measure.workload import (
     mix,
 )
 from modernrank.benchmarks.op_counts import count_graph
-from modernrank.benchmarks.progress import ignore
+from modernrank.export.report import silent
 from modernrank.text.checks import Pair
 
 WORKLOAD = Workload("two", [[("a b", "c d e"), ("a b", "f")], [("g", "h i")]])
@@ -100,7 +100,7 @@ def test_the_default_workload_is_a_query_of_passages(count: CountTokens) -> None
 
 @pytest.mark.parametrize(("name", "pairs"), [("query", 6), ("single", 4), ("offline", 12)])
 def test_scenarios_keep_samples_counts_and_stages(subject: Subject, name: str, pairs: int) -> None:
-    m = getattr(scenarios, name)(subject, WORKLOAD, Budget(seconds=0, samples=4), ignore)
+    m = getattr(scenarios, name)(subject, WORKLOAD, Budget(seconds=0, samples=4), silent)
     assert (m.contender, m.scenario, m.workload) == ("modernrank fp32", name, "two")
     assert (m.ours, m.precision, m.provider, m.tokens_per_pair) == (True, "fp32", "cpu", None)
     assert len(m.seconds) == 4
@@ -119,19 +119,19 @@ def test_the_operations_are_those_of_the_graph_that_ran(artifacts: Path, tmp_pat
     fp32 = dataclasses.replace(graph, precision="fp32", file="another.onnx")
     several = dataclasses.replace(artifact, manifest=dataclasses.replace(artifact.manifest, graphs=[fp32, graph]))
     with Reranker.load(folder, precision="int8", threads=1) as reranker:
-        m = scenarios.single(Subject(several, reranker), WORKLOAD, Budget(0, 1), ignore)
+        m = scenarios.single(Subject(several, reranker), WORKLOAD, Budget(0, 1), silent)
     assert m.flops_per_token == count_graph(folder / graph.file).linear_flops
 
 
 def test_a_measurement_lasts_as_long_as_its_budget(subject: Subject) -> None:
-    m = scenarios.single(subject, WORKLOAD, Budget(seconds=0.2, samples=1), ignore)
+    m = scenarios.single(subject, WORKLOAD, Budget(seconds=0.2, samples=1), silent)
     assert m.elapsed >= 0.2
     assert len(m.seconds) > 1
 
 
 def test_the_server_scenario_answers_every_arrival(subject: Subject) -> None:
     arrivals, budget = Arrivals((50, 100), seed=3), Budget(0.1, 10)
-    first, again = (list(scenarios.server(subject, WORKLOAD, arrivals, budget, ignore)) for _ in range(2))
+    first, again = (list(scenarios.server(subject, WORKLOAD, arrivals, budget, silent)) for _ in range(2))
     assert [m.parameters for m in first] == [{"rate": 50}, {"rate": 100}]
     assert all(len(m.seconds) == 10 and min(m.seconds) > 0 for m in first)
     assert [m.tokens for m in first] == [m.tokens for m in again], "arrivals must follow from the seed"
@@ -139,7 +139,7 @@ def test_the_server_scenario_answers_every_arrival(subject: Subject) -> None:
 
 def test_the_rate_within_a_bound_requires_a_p99(subject: Subject) -> None:
     rates = Arrivals((100.0,))
-    (few,) = scenarios.server(subject, WORKLOAD, rates, Budget(0, 10), ignore)
+    (few,) = scenarios.server(subject, WORKLOAD, rates, Budget(0, 10), silent)
     enough = dataclasses.replace(few, seconds=[0.1] * 100)
     assert scenarios.rate_within([few], 1e9) is None
     assert scenarios.rate_within([few, enough], 0.2) == 100.0
@@ -147,7 +147,7 @@ def test_the_rate_within_a_bound_requires_a_p99(subject: Subject) -> None:
 
 
 def test_a_cold_start_has_parts(subject: Subject) -> None:
-    m = scenarios.cold(subject, WORKLOAD, Budget(0, 1), ignore)
+    m = scenarios.cold(subject, WORKLOAD, Budget(0, 1), silent)
     (whole,), (parts,) = m.seconds, m.details["parts"]
     assert parts.keys() == {"import", "load", "first_score"}
     assert sum(parts.values()) < whole
@@ -156,7 +156,7 @@ def test_a_cold_start_has_parts(subject: Subject) -> None:
 def test_a_cold_start_that_fails_names_the_error(subject: Subject) -> None:
     moved = dataclasses.replace(subject, artifact=dataclasses.replace(subject.artifact, folder=Path("no/artifact")))
     with pytest.raises(ModernRankError, match="no/artifact"):
-        scenarios.cold(moved, WORKLOAD, Budget(0, 1), ignore)
+        scenarios.cold(moved, WORKLOAD, Budget(0, 1), silent)
 
 
 @pytest.mark.parametrize("options", [(Budget, (-1.0,)), (Budget, (1.0, 0)), (Arrivals, ((0.0,),))])

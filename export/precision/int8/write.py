@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from modernrank.errors import counted
 from modernrank.export.graph.options import GraphOptions
 from modernrank.export.precision.calibration import Calibration, read_calibration
 from modernrank.export.precision.job import GraphJob, WrittenGraph
 from modernrank.export.precision.observe import encode, observe
-from modernrank.export.report import counted
 
 from .choose import Quantisation, quantise
 from .linear import Int8Linear
