@@ -9,7 +9,7 @@ TORCH ?= torch==2.13.0
 MODEL ?= Alibaba-NLP/gte-reranker-modernbert-base
 OUT ?= artifacts/gte-reranker-modernbert-base
 
-.PHONY: setup demo train-demo train-check export test test-slow coverage lint typecheck check parity reference \
+.PHONY: setup demo train-demo train-check export test test-python test-slow coverage lint typecheck check parity reference \
 	packaging peers-check engines-check gpu-check golden clean
 
 setup: .venv/ready
@@ -78,6 +78,12 @@ export: setup
 test: setup
 	.venv/bin/python -m pytest
 
+# The default suite with another Python: make test-python PYTHON=python3.13
+test-python:
+	$(PYTHON) -m venv .venv-$(notdir $(PYTHON))
+	.venv-$(notdir $(PYTHON))/bin/python -m pip install --quiet --editable '.[dev]'
+	.venv-$(notdir $(PYTHON))/bin/python -m pytest
+
 # Tests that take seconds to minutes each: the demo model's whole evaluation, timings of processes.
 test-slow: setup
 	.venv/bin/python -m pytest -m slow
@@ -133,5 +139,5 @@ golden: .venv-parity/ready
 	.venv-parity/bin/python tests/make_test_data.py
 
 clean:
-	rm -rf .venv .venv-parity .venv-reference .venv-engines .train .train-check .peers .gpu-check build dist artifacts *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-* .train .train-check .peers .gpu-check build dist artifacts *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
