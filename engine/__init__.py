@@ -1,6 +1,6 @@
 """modernrank: score (query, document) pairs with ModernBERT rerankers, fast, with the scores of ``transformers``."""
 
-if __name__ != "modernrank":  # the folder's own name, from the root of a checkout: a second copy of every class
+if __name__ != "modernrank":  # imported as `engine` from the root of a checkout, it would copy every class
     raise ImportError("import modernrank, not engine; install it first with `make setup` or `pip install -e .`")
 
 import logging as _logging
@@ -38,7 +38,7 @@ from .text.encoder import EncodedPair, PairEncoder
 from .text.truncation import Truncation
 from .timing import StageTimes
 
-_logging.getLogger("modernrank").addHandler(_logging.NullHandler())  # silent until the application asks
+_logging.getLogger("modernrank").addHandler(_logging.NullHandler())  # silent until the application configures logging
 
 __all__ = [
     "ActivationChoice",

@@ -1,4 +1,4 @@
-"""From logits to scores, in float32: half precision would make false ties."""
+"""From logits to scores, in float32, because half precision would create false ties."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ ACTIVATIONS: dict[str, Callable[[FloatArray], FloatArray]] = {
 
 
 def activate(name: str, logits: FloatArray) -> FloatArray:
-    """Apply an activation to logits ``[pairs, labels]``; the shape stays.
+    """Apply an activation to logits ``[pairs, labels]``; the shape does not change.
 
     >>> activate("sigmoid", np.zeros((1, 1), np.float32))
     array([[0.5]], dtype=float32)

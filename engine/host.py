@@ -1,7 +1,7 @@
 """What this process may use of the machine: threads, and a folder for caches.
 
-A container sees all cores of its host. A thread on each of them, while the scheduler grants two, makes every batch wait
-for the slowest. What counts is the affinity mask and the cgroup quota.
+A container sees all cores of its host. If each of them gets a thread but the scheduler grants two, every batch waits
+for the slowest. The affinity mask and the cgroup quota decide.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
 def cache_folder() -> Path:
     """The folder for exported artifacts and compiled engines: ``MODERNRANK_CACHE``, else the XDG cache of the user.
 
-    It is not made here.
+    It is not created here.
     """
     if named := os.environ.get(CACHE_VARIABLE):
         return Path(named).expanduser()
@@ -61,7 +61,7 @@ def available_threads(
 ) -> int:
     """Threads worth starting: the physical cores in the affinity mask, capped by the cgroup's CPU quota.
 
-    Two hyper-threads of a core count once: matrix products fill the core's vector units already.
+    Two hyper-threads of a core count once, because one already fills the core's vector units with matrix products.
 
     >>> 1 <= available_threads() <= (os.cpu_count() or 1)
     True
@@ -79,7 +79,7 @@ def affinity() -> set[int]:
 
 
 def physical_cores(processors: set[int], topology: Path = CPU_TOPOLOGY) -> int:
-    """Count the cores behind logical ``processors``; each counts as a core where the system does not say."""
+    """Count the cores behind logical ``processors``; each counts as a core if the system does not report it."""
     siblings = set()
     for processor in processors:
         path = topology / f"cpu{processor}" / "topology" / "thread_siblings_list"

@@ -40,9 +40,9 @@ from .text.truncation import TruncationSummary
 from .timing import StageTimes
 from .windows import OnTruncate, score_documents, score_pairs, score_parts
 
-# Pairs that are encoded, planned and scored together: enough to find rows of similar length, few enough to hold.
+# Pairs that are encoded, planned and scored together: enough to find rows of similar length, few enough for memory.
 WINDOW = 4096
-# With a progress bar, smaller ones: the bar moves when a window is done.
+# Windows are smaller with a progress bar, because the bar moves when a window is done.
 PROGRESS_WINDOW = 256
 
 W = TypeVar("W", bound=Sized)
@@ -64,8 +64,8 @@ class RankedDocument:
 class Reranker:
     """Scores (query, document) pairs with an exported reranker.
 
-    Make one with ``Reranker.load`` or ``Reranker.from_checkpoint``. Threads may share it. Use it as a context manager,
-    or call ``close``.
+    Create one with ``Reranker.load`` or ``Reranker.from_checkpoint``. Threads may share it. Use it as a context
+    manager, or call ``close``.
 
     >>> from modernrank import Reranker
     >>> with Reranker.load(TINY) as reranker:                                    # an artifact's folder
@@ -110,7 +110,7 @@ class Reranker:
             threads: number of threads in all; by default the cores that affinity and cgroup quota grant.
             workers: number of batches that run side by side, each on its share of ``threads``; by default one for each
                 thread, which is fastest for lists and for several callers. ``1`` holds the weights once, not twice. On
-                GPUs the number of lanes.
+                GPUs it is the number of lanes.
             max_length: maximum number of tokens in a pair, special tokens included; by default the artifact's limit.
             truncation: what happens to a longer pair: ``"longest_first"`` (as in ``transformers``), ``"document"`` (the
                 query is never cut) or ``"error"``.
@@ -118,7 +118,7 @@ class Reranker:
             cuda_stream: address of the caller's own CUDA stream, for a TensorRT engine.
             cuda_graphs: replay small shapes that recur as CUDA graphs; by default engines do, and ``"cuda"`` does not.
             gpu_memory_limit: maximum number of bytes that provider ``"cuda"`` takes; by default no limit.
-            verify_files: compare every file with its SHA-256. ``False`` checks sizes only, for pools of workers of
+            verify_files: compare every file with its SHA-256. ``False`` checks sizes only, for pools of processes of
                 which one has verified the artifact; engines are always verified.
             cache: folder for what a runtime compiles; by default ``MODERNRANK_CACHE`` or the user's cache folder. The
                 artifact itself is never written to.
@@ -162,9 +162,9 @@ class Reranker:
         Args:
             checkpoint: a hub id such as ``"Alibaba-NLP/gte-reranker-modernbert-base"``, or a folder.
             precision: what to export and load: ``"fp32"``, which is exact and exported in seconds; ``"int8"`` or
-                ``"fp16"``; or ``"auto"`` for float32 and int8, of which int8 runs if its measured quality passes (at
-                full size the export then takes about a minute).
-            revision: of a hub id: a commit, tag or branch.
+                ``"fp16"``; or ``"auto"``, which exports float32 and int8 and runs int8 if its measured quality passes
+                (at full size this export takes about a minute).
+            revision: commit, tag or branch of a hub id.
             cache: folder for exported artifacts and compiled engines; by default ``MODERNRANK_CACHE`` or the user's
                 cache.
             load_options: further arguments of ``load``.
@@ -195,7 +195,7 @@ class Reranker:
 
     @property
     def max_length(self) -> int:
-        """The maximum number of tokens in a pair, special tokens included, where a call does not lower it."""
+        """The maximum number of tokens in a pair, special tokens included, unless a call lowers it."""
         return self.encoder.max_length
 
     def score(
@@ -277,7 +277,7 @@ class Reranker:
         try:
             for logits in score_pairs(self.scorer, encoder, pairs, window, notify):
                 yield from self._squeezed(activate(activation, logits))
-        finally:  # also where the caller stops early
+        finally:  # also if the caller stops early
             if isinstance(notify, TruncationSummary):
                 notify.warn()
 
@@ -297,7 +297,7 @@ class Reranker:
         """Sort ``documents`` by their score for ``query``, best first, ties by index.
 
         Args:
-            query: is tokenised once, not once for each document.
+            query: the query, which is tokenised once, not once for each document.
             documents: any iterable of strings: a list, an array, a column of a data frame. Equal ones are scored once,
                 and so tie to the last bit.
             top_k: number of documents to return; all by default.
@@ -308,8 +308,8 @@ class Reranker:
                 ``truncation`` says; ``"chunk"`` scores it in overlapping parts, each with the whole query, and takes
                 the highest score, as hosted rerankers do. A small ``max_length``, such as 512, then makes the parts
                 short. The time grows with the document: 1 million characters are some 700 parts of 512 tokens.
-            max_parts: maximum number of parts of a document, from its beginning; by default all. What lies beyond
-                counts in ``tokens_cut``.
+            max_parts: maximum number of parts of a document, from its beginning; by default all. Tokens beyond the last
+                part count in ``tokens_cut``.
             show_progress: as in ``score``.
 
         Raises:
@@ -346,7 +346,7 @@ class Reranker:
     def plan(
         self, pairs: Iterable[Pair], *, max_length: int | None = None, truncation: TruncationChoice | None = None
     ) -> Plan:
-        """How ``pairs`` would be placed in rows and batches as one window. Nothing runs; ``print`` explains it."""
+        """How ``pairs`` would be placed in rows and batches as one window. Nothing runs; print the plan to see it."""
         return self.scorer.plan(self.count_tokens(pairs, max_length=max_length, truncation=truncation).tolist())
 
     def count_tokens(
@@ -418,7 +418,7 @@ def _with_progress(scored: Iterator[W], items: Iterable[object]) -> Iterator[W]:
     try:
         from tqdm import tqdm
     except ImportError as error:
-        raise InputError("show_progress requires tqdm: pip install tqdm, or leave show_progress off") from error
+        raise InputError("show_progress requires tqdm: pip install tqdm, or turn show_progress off") from error
     with tqdm(total=len(items) if isinstance(items, Sized) else None, unit="pair") as bar:
         for window in scored:
             yield window

@@ -30,13 +30,13 @@ from .timing import StageTimer, StageTimes
 class Scorer:
     """Scores token ids with a loaded model: plans batches, runs them, checks the logits, and counts the time.
 
-    It is the one way in for token ids; ``Reranker`` adds texts. Threads may share it. Use it as a context manager, or
-    call ``close``.
+    It is the public interface for token ids; ``Reranker`` adds texts. Threads may share it. Use it as a context
+    manager, or call ``close``.
 
     Args:
         backend: the loaded model; the scorer closes it.
         model: its labels, vocabulary and maximum length, from the manifest.
-        pad_token_id: fills the rest of rows that are not full.
+        pad_token_id: the token id that fills rows which are not full.
 
     >>> import numpy as np
     >>> from modernrank import Scorer
@@ -127,8 +127,8 @@ class Scorer:
     def warmup(self, lengths: Sequence[int] = (16, 128, 512)) -> None:
         """Score a made-up pair of each of ``lengths`` (tokens, cut to the model's), with all threads and side by side.
 
-        The first run of a kind pays for touching the weights and for memory: a service calls this before it takes
-            traffic.
+        The first run of each kind takes longer, because it reads the weights and allocates memory. A service therefore
+        calls this before it takes traffic.
         """
         backend = self._open_backend()
         for length in {min(positive("a length", length), self._model.max_length) for length in lengths}:
@@ -193,7 +193,7 @@ def _check_token_ids(token_ids: Sequence[IntArray], model: Model) -> list[IntArr
         lowest, highest = int(joined.min()), int(joined.max())
         if lowest < 0 or highest >= model.vocabulary:
             raise InputError(
-                f"token ids are from {lowest} to {highest}, and the model's are from 0 to {model.vocabulary - 1}",
+                f"token ids range from {lowest} to {highest}, but the model's range from 0 to {model.vocabulary - 1}",
                 limit=model.vocabulary - 1,
             )
     return checked

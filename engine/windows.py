@@ -1,8 +1,8 @@
-"""From texts to logits, a window after the other: what ``Reranker`` does between its arguments and its results.
+"""From texts to logits, one window after the other: what ``Reranker`` does between its arguments and its results.
 
 texts ──windows──▶ some thousand pairs ──PairEncoder──▶ token ids ──Scorer──▶ logits
 
-A window is encoded, planned and scored as a whole. So a stream of any length takes constant memory.
+A window is encoded, planned and scored as a whole, so a stream of any length takes constant memory.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ DocumentLogit = tuple[float, int]
 def score_pairs(
     scorer: Scorer, encoder: PairEncoder, pairs: Iterable[object], size: int, notify: OnTruncate
 ) -> Iterator[FloatArray]:
-    """Logits ``[pairs, labels]`` of each window of at most ``size`` pairs; ``notify`` is called for each pair cut."""
+    """Logits ``[pairs, labels]`` of each window of at most ``size`` pairs; ``notify`` is called for each cut pair."""
     start = 0
     for encoded in _encode(scorer, pairs, size, lambda window: encoder.encode(window.items, window.start)):
         for index, pair in enumerate(encoded, start):
             if pair.tokens_cut:
                 notify(Truncation(index, pair.query_tokens_cut, pair.document_tokens_cut))
         if start == 0 and isinstance(notify, TruncationSummary):
-            notify.warn()  # before the work: a warning that is turned into an error then costs none
+            notify.warn()  # before the work, so that a warning which is turned into an error wastes none
         yield scorer.score([pair.ids for pair in encoded])
         start += len(encoded)
 
@@ -66,7 +66,7 @@ def score_parts(
 
 
 def _encode(scorer: Scorer, items: Iterable[T], size: int, encode: Callable[[Window[T]], R]) -> Iterator[R]:
-    """Encode a stream window by window; where the backend wants it, one window ahead in another thread."""
+    """Encode a stream window by window; if the backend prefers it, one window ahead in another thread."""
 
     def timed(window: Window[T]) -> R:
         with scorer.timer.stage("tokenise"):

@@ -86,7 +86,7 @@ class Artifact:
         """What is known of a precision's quality, in words."""
         if precision == EXACT:
             return "exact"
-        unknown = "its quality was not measured, so precision 'auto' does not take it"
+        unknown = "its quality was not measured, so precision 'auto' does not use it"
         return str(self.manifest.quality.get(precision, {}).get("summary", unknown))
 
     def check_files(self, names: Sequence[str], hashes: bool = True) -> None:
@@ -132,7 +132,7 @@ class Artifact:
 def pair_encoder(
     folder: Path, tokenizer: Tokenizer, max_length: int, truncation: TruncationChoice = "longest_first"
 ) -> PairEncoder:
-    """The encoder of a tokenizer's record: the one factory, for scoring, calibration and verification alike."""
+    """The encoder of a tokenizer's record. Scoring, calibration and verification all create their encoders here."""
     return PairEncoder(folder / tokenizer.file, max_length, truncation, tokenizer.truncation_side)
 
 

@@ -1,4 +1,4 @@
-"""``manifest.json``: the only hand-over between ``export`` and the runtime.
+"""``manifest.json``: the only interface between ``export`` and the runtime.
 
 Schema version 1 (``docs/artifact-format.md`` describes each field):
 
@@ -11,9 +11,9 @@ Schema version 1 (``docs/artifact-format.md`` describes each field):
     tokenizer        file, pad_token_id, truncation_side, max_length (tokens)
     graphs           a list: precision, dialect, layout ("packed" or "padded"), opset, file, data
     engines          a list of TensorRT engines: graph, graph_sha256, precision, file, library, version,
-                     compute_capability, profiles, slots, options; empty until `modernrank build-engine` ran
+                     compute_capability, profiles, slots, options; empty until `modernrank build-engine` has run
     files            {name: {size (bytes), sha256}} of every file but the manifest
-    parity           {precision: figures of `modernrank verify`}, empty until it ran
+    parity           {precision: figures of `modernrank verify`}, empty until it has run
     quantisation     {precision: how it was made}: calibration pairs, what stayed in float32, errors by layer
     quality          {precision: what it loses compared with float32, and whether `precision="auto"` may take it}
     tools            {package: version} that the export ran with
@@ -110,7 +110,7 @@ class TensorRtEngineRecord:
 
     graph, graph_sha256: the graph's file, and its hash when the engine was built.
     library:  ``"tensorrt"`` or ``"tensorrt-rtx"``; ``version`` is the library's.
-    compute_capability: of the GPU on which it was built, ``"9.0"``; ``"any"`` where the library compiles at first use.
+    compute_capability: of the GPU on which it was built, ``"9.0"``; ``"any"`` if the library compiles at first use.
     slots:    maximum number of pairs in a row, which is fixed in an engine.
     options:  ``"version_compatible"``, ``"hardware_compatible"``.
     """
@@ -160,7 +160,7 @@ class Manifest:
         return min(self.model.max_length, self.tokenizer.max_length)
 
     def auto_precisions(self) -> list[PrecisionName]:
-        """What ``precision="auto"`` may take, the fastest first: those whose quality passed, and the exact one."""
+        """Precisions that ``precision="auto"`` may use, fastest first: those that passed, and the exact one."""
         return [name for name in PRECISIONS if name == EXACT or self.quality.get(name, {}).get("passed") is True]
 
     def to_json(self) -> str:
@@ -188,7 +188,7 @@ def _parse(data: dict[str, Any], path: Path) -> Manifest:
     version = data.get("schema_version")
     if isinstance(version, int) and version > SCHEMA_VERSION:
         raise ArtifactError(
-            f"{path} has schema version {version}, and this modernrank reads versions up to {SCHEMA_VERSION}: "
+            f"{path} has schema version {version}, but this modernrank reads versions up to {SCHEMA_VERSION}; "
             "upgrade modernrank, or export the artifact again with this version",
             path=path,
             schema_version=version,
@@ -226,7 +226,7 @@ def _parse(data: dict[str, Any], path: Path) -> Manifest:
 
 
 def _check_files(manifest: Manifest, path: Path) -> None:
-    """Every file that is used has a recorded hash, and none lies outside the folder."""
+    """Check that every file in use has a recorded hash, and that none lies outside the folder."""
     used = [manifest.tokenizer.file, *(engine.file for engine in manifest.engines)]
     used += [name for graph in manifest.graphs for name in graph.files]
     for name in (*manifest.files, *used):

@@ -18,16 +18,17 @@ from modernrank.errors import ProfileError
 # Tokens. Widths are multiples of it, so that few shapes occur. It is the block of the sliding layers
 # (`export.graph.attention.BLOCK`): a narrower step would compute no less.
 STEP = 64
-# Maximum number of pairs in a row of an engine. To pool more slots than a row has costs next to nothing (0.02 % of the
+# Maximum number of pairs in a row of an engine. Pooling more slots than a row has costs almost nothing (0.02 % of the
 # operations).
 SLOTS = 32
-# Batches of at most so many tokens spend more time in launching kernels than in running them. Their shapes are rounded
-# up to a few, each of which becomes a CUDA graph.
+# Batches of at most this many tokens spend more time in launching kernels than in running them. Their shapes are
+# rounded up to a few, each of which becomes a CUDA graph.
 CUDA_GRAPH_TOKENS = 4096
 # Pairs of a window on GPUs: a few large batches, short enough that the tokenising of the next window hides behind them.
 PREFETCH_PAIRS = 1024
 _SHAPE = re.compile(r"(\d+)x(\d+)")
-# Row counts that small batches are rounded up to; at most half of a count is added, from 4 on at most a third.
+# The row counts of small batches, which are rounded up to one of them. Rounding adds at most half of a count, from 4 on
+# at most a third.
 _ROW_COUNTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096)
 
 
@@ -135,7 +136,7 @@ def rounded(profile: Profile, rows: int, tokens: int) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class ProfileShapes:
-    """Batches as wide as their longest pair needs, and with as many rows as the profile accepts.
+    """Makes batches as wide as their longest pair, with as many rows as the profile accepts.
 
     They are wider, up to the optimum width of the profile, where more pairs wait than its rows would hold.
     """
@@ -151,8 +152,8 @@ class ProfileShapes:
 
 
 def policy_of(profiles: Sequence[Profile], slots: int, workers: int) -> BatchPolicy:
-    """What a GPU with these profiles wants of its batches: rows of several pairs, as many as they accept."""
-    # A lane has the whole GPU or shares it: nothing is gained by waiting for the others.
+    """Which batches a GPU with these profiles prefers: rows of several pairs, as many as the profiles accept."""
+    # A lane has the whole GPU or shares it, so it gains nothing by waiting for the others.
     max_tokens = max(profile.rows[2] * profile.tokens[2] for profile in profiles)
     return BatchPolicy(
         PackingPolicy(ProfileShapes(tuple(profiles)), pairs_per_row=slots, minimum_fill=0.0),

@@ -1,7 +1,7 @@
 """The providers: what each requires, which dialects it runs, which options it takes, and how it is opened.
 
 A new provider is one entry here, its name in ``options.ProviderName``, and the module that its ``open`` imports. A
-provider that was asked for and cannot run is an error, never a silent change to another one.
+requested provider that cannot run is an error, never a silent change to another one.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from .tensorrt.library import find_library
 
 logger = logging.getLogger(__name__)
 
-CUDA_MAJOR = 13  # of the CUDA that ONNX Runtime's GPU build requires
+CUDA_MAJOR = 13  # the version of CUDA that ONNX Runtime's GPU build requires
 NVINFER = "libnvinfer.so.10"  # the library that ONNX Runtime's TensorRT provider links
 
-# Opens an artifact on the device of a number.
+# Opens an artifact on the device with this number.
 OpenBackend = Callable[[Artifact, LoadOptions, int], Backend]
 
 
@@ -235,7 +235,7 @@ def choose_provider(name: ProviderChoice, usable: Iterable[str]) -> Provider:
     for provider in PROVIDERS.values():
         if provider.name not in usable:
             continue
-        reason = provider.why_not()  # imports its library: not done for those after the best
+        reason = provider.why_not()  # this imports its library, so providers after the best are not asked
         if not reason:
             rejected = "".join(f"; not {other} because {why}" for other, why in reasons.items())
             logger.info("provider 'auto' chose %s%s", provider.name, rejected)

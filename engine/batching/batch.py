@@ -21,7 +21,7 @@ INPUTS_PER_TOKEN = ("input_ids", "position_ids", "segment_ids")
 
 @dataclass(frozen=True)
 class PlannedBatch:
-    """One batch of a plan: ``rows[r]`` lists the pairs of row r in order, ``width`` is the tokens in each row."""
+    """One batch of a plan: ``rows[r]`` lists the pairs of row r in order, ``width`` counts the tokens in each row."""
 
     rows: tuple[tuple[int, ...], ...]
     width: int

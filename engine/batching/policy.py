@@ -1,4 +1,4 @@
-"""What a backend wants of its batches: how rows are filled, what runs side by side, how far to tokenise ahead."""
+"""Which batches a backend prefers: how rows are filled, what runs side by side, how far to tokenise ahead."""
 
 from __future__ import annotations
 
@@ -71,9 +71,10 @@ class SchedulePolicy:
 
 @dataclass(frozen=True)
 class BatchPolicy:
-    """Everything that a backend wants of its batches.
+    """All preferences of a backend for its batches.
 
-    prefetch_pairs: number of pairs of a long list that are tokenised while as many before them run; None for none.
+    prefetch_pairs: number of pairs of a long list that are tokenised while the same number of earlier ones run,
+                    or None.
     """
 
     packing: PackingPolicy = field(default_factory=PackingPolicy)

@@ -1,4 +1,4 @@
-"""A stream in windows, and work on the next window while the result of the last one is used."""
+"""Cut a stream into windows, and work on the next window while the result of the previous one is used."""
 
 from __future__ import annotations
 

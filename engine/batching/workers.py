@@ -19,9 +19,9 @@ R = TypeVar("R")
 
 
 def start(pool: ThreadPoolExecutor, work: Callable[..., R], *arguments: Any) -> Future[R]:
-    """Give ``work`` to a pool, or do it in this thread where the pool accepts no more.
+    """Give ``work`` to a pool, or do it in this thread if the pool accepts no more.
 
-    That is so once the main thread has ended: Python then starts nothing in pools, but other threads may go on.
+    Pools accept no more work after the main thread has ended, but other threads may still run.
     """
     try:
         return pool.submit(work, *arguments)
@@ -36,8 +36,7 @@ class WorkerPool:
 
     A batch gets all threads only while its caller is the only one. With several callers, every batch runs side by side,
     so the machine never gets more threads than it has for long, and no caller waits for another's whole list. The score
-    is
-    the same either way: a kernel's result does not depend on the number of threads.
+    is the same either way, because a kernel's result does not depend on the number of threads.
     """
 
     def __init__(self, workers: int) -> None:
@@ -47,7 +46,7 @@ class WorkerPool:
         renew_after_fork(self)
 
     def renew(self) -> None:
-        """Start anew, in a forked process: the parent's threads do not exist there."""
+        """Start a new pool in a forked process, where the parent's threads do not exist."""
         self._pool = ThreadPoolExecutor(self._workers, "modernrank-worker") if self._workers > 1 else None
         self._lock = threading.Lock()
         self._callers = 0
@@ -70,7 +69,7 @@ class WorkerPool:
                     future.cancel()
 
     def close(self) -> None:
-        """End the workers, after the batches that they were given."""
+        """Stop the workers, after the batches that they have received."""
         self._closed = True
         if self._pool is not None:
             self._pool.shutdown()

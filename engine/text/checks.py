@@ -1,7 +1,7 @@
 """Refuse input that is not texts, and say what to pass instead.
 
 People pass lists, tuples, generators, numpy arrays, and columns of data frames; all of these are accepted. Mappings and
-whole data frames iterate over their keys or column names: they are refused, as their contents would be ignored.
+whole data frames are refused, because they iterate over their keys or column names and their contents would be ignored.
 """
 
 from __future__ import annotations

@@ -3,8 +3,7 @@
     [CLS] query [SEP] document [SEP]
 
 ``tokenizer.json`` may embed padding and truncation (the target's pads every text to 8,000 tokens). Both are switched
-off
-here, once, and the tokenizer never changes afterwards: several threads may encode at the same time.
+off here, once. The tokenizer never changes afterwards, so several threads may encode at the same time.
 """
 
 from __future__ import annotations
@@ -89,7 +88,7 @@ class PairEncoder:
         self._set_limits(max_length, truncation)
 
     def with_limits(self, max_length: int, truncation: TruncationChoice) -> PairEncoder:
-        """The same encoder with other limits. It shares the tokenizer and costs next to nothing."""
+        """The same encoder with other limits. It shares the tokenizer and costs almost nothing."""
         if (max_length, truncation) == (self.max_length, self.truncation):
             return self
         other = copy.copy(self)
@@ -146,7 +145,7 @@ class PairEncoder:
                 is left out.
 
         Raises:
-            InputError: beside the query there is no room for MINIMUM_PART tokens of a document that needs parts.
+            InputError: the query leaves no room for MINIMUM_PART tokens of a document that needs parts.
         """
         (query_encoding,) = self._tokenizer.encode_batch_fast([query], add_special_tokens=False)
         encodings = self._tokenizer.encode_batch_fast(list(documents), add_special_tokens=False)
@@ -156,8 +155,8 @@ class PairEncoder:
             ids = encoding.ids
             if len(ids) > room and room < MINIMUM_PART:
                 raise InputError(
-                    f"document {index} needs parts, but beside the query's {len(query_encoding.ids)} tokens max_length "
-                    f"{self.max_length} leaves {max(0, room)} for each, and the minimum is {MINIMUM_PART}; shorten the "
+                    f"document {index} needs parts, but with the query's {len(query_encoding.ids)} tokens max_length "
+                    f"{self.max_length} leaves {max(0, room)} per part, and the minimum is {MINIMUM_PART}; shorten the "
                     "query or raise max_length",
                     index=index,
                     room=max(0, room),
@@ -174,7 +173,7 @@ class PairEncoder:
         query_length, document_length = len(query), len(document)
         if query_length + document_length > room:
             tokens = query_length + document_length + len(self._template)
-            name = f"pair {index} has {tokens} tokens, and max_length is {self.max_length}"
+            name = f"pair {index} has {tokens} tokens, but max_length is {self.max_length}"
             query_length, document_length = kept_lengths(query_length, document_length, room, self.truncation, name)
         template = self._template
         kept_query, kept_document = self._cut(query, query_length), self._cut(document, document_length)
@@ -210,7 +209,7 @@ def load_tokenizer(file: Path, vocabulary: int | None = None) -> Tokenizer:
 
 
 def _find_template(tokenizer: Tokenizer, file: Path) -> _Template:
-    """Find the special tokens around a pair: encode two marks and look where they are."""
+    """Find the special tokens around a pair: encode two marks and find their positions."""
     first, second = (tokenizer.encode(mark, add_special_tokens=False) for mark in ("a", "b"))
     ids = tokenizer.encode("a", "b").ids
     if len(first.ids) != 1 or len(second.ids) != 1 or ids.count(first.ids[0]) != 1 or ids.count(second.ids[0]) != 1:

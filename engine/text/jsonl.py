@@ -16,7 +16,7 @@ from modernrank.errors import InputError
 from .checks import Pair, as_pair, check_text
 
 STANDARD = "-"
-# Endings of files that hold a JSON object a line; in any case of letters.
+# Name endings of files that hold one JSON object a line; upper or lower case does not matter.
 JSON_LINES = (".jsonl", ".ndjson")
 # Fields that the result of a pair adds to its line.
 RESULT_FIELDS = ("score", "query_tokens_cut", "document_tokens_cut")
@@ -38,7 +38,7 @@ class Place:
 
     @property
     def details(self) -> dict[str, Any]:
-        """For the details of an error."""
+        """The place as the details of an error."""
         return {"file": self.file, "line": self.line}
 
     def error(self, problem: str, **details: Any) -> InputError:
@@ -118,8 +118,8 @@ class PairReader:
 def read_documents(lines: Iterable[bytes], source: str) -> list[str]:
     """Documents of JSON lines, ``{"document": ..}``, or of plain text, one a line.
 
-    A file is JSON lines if its name ends in ``.jsonl`` or ``.ndjson``; standard input is if all its lines begin with a
-    brace.
+    A file is JSON lines if its name ends in ``.jsonl`` or ``.ndjson``; standard input is JSON lines if all its lines
+    begin with a brace.
 
     Raises:
         InputError: a line cannot be used, there are no documents, or the input is one JSON array.
@@ -127,7 +127,7 @@ def read_documents(lines: Iterable[bytes], source: str) -> list[str]:
     suffix = PurePath(source).suffix.lower()
     if suffix == ".json":
         raise InputError(
-            f"{source} is a single JSON value by its name; write one object a line to a .jsonl file", file=source
+            f"{source} has the name of a single JSON value; write one object a line to a .jsonl file", file=source
         )
     read = list(lines)
     if read:

@@ -1,9 +1,9 @@
-"""Cut a long document into overlapping parts, of which the best one decides."""
+"""Cut a long document into overlapping parts, of which the best one counts."""
 
 from __future__ import annotations
 
-# Neighbouring parts share this fraction of their tokens: a passage on the border of one part, if it is no longer than
-# that, is whole in the next.
+# Neighbouring parts share this fraction of their tokens, so a passage on the border of one part is whole in the next,
+# if it is no longer than that.
 OVERLAP = 1 / 4
 # Minimum number of a document's tokens in a part.
 MINIMUM_PART = 16

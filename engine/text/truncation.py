@@ -93,7 +93,7 @@ class TruncationSummary:
 
 
 def _level_of_caller() -> int:
-    """The ``stacklevel`` of ``warnings.warn`` that names the line outside this package which asked for the scores."""
+    """The ``stacklevel`` of ``warnings.warn`` that names the line outside this package which requested the scores."""
     level, frame = 1, sys._getframe(1)
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "modernrank":
         level, frame = level + 1, frame.f_back

@@ -16,14 +16,14 @@ Bytes = npt.NDArray[np.uint8]
 class Cuda(Protocol):
     """One GPU. Addresses and streams are integers, as CUDA's own handles are.
 
-    Copies, kernels and CUDA graphs of a stream run in order; none is sure to have ended before ``synchronize`` returns.
-    Every method raises ``BackendError`` with CUDA's own words where CUDA fails.
+    Copies, kernels and CUDA graphs of a stream run in order; they may still run until ``synchronize`` returns. Every
+    method raises ``BackendError`` with CUDA's own message if CUDA fails.
     """
 
     name: str
     compute_capability: str  # "9.0"
     library: str  # "cuda-python 13.0"
-    has_graphs: bool  # whether ``capture`` is offered
+    has_graphs: bool  # whether ``capture`` is supported
 
     def activate(self) -> None:
         """Make the calling thread use this GPU; each thread must call it before the other methods."""
@@ -70,7 +70,7 @@ class Cuda(Protocol):
         ...
 
     def capture(self, stream: int, work: Callable[[], None]) -> Any:
-        """A CUDA graph of what ``work`` starts in the stream; nothing of it runs now."""
+        """Capture what ``work`` starts in the stream as a CUDA graph. Nothing of it runs now."""
         ...
 
     def launch(self, graph: Any, stream: int) -> None:
@@ -86,7 +86,7 @@ def out_of_memory(size: int, free: int, total: int) -> BackendError:
     """The error for a GPU whose memory is too small."""
     return BackendError(
         f"{size / 1e6:,.0f} MB of GPU memory were requested, but only {free / 1e6:,.0f} of {total / 1e6:,.0f} MB are "
-        "free: build an engine with smaller profiles (modernrank build-engine --profile short=16x512), or load with "
+        "free; build an engine with smaller profiles (modernrank build-engine --profile short=16x512), or load with "
         "fewer workers",
         requested=size,
         free=free,

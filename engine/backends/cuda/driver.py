@@ -1,4 +1,4 @@
-"""Asks the NVIDIA driver itself what there is: no CUDA library is needed."""
+"""Queries the NVIDIA driver directly, so that no CUDA library is needed."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def find_driver() -> Driver | None:
 
 
 def device_name(number: int) -> str:
-    """The name of the GPU ``number``, as the driver gives it; "unknown GPU" where it gives none."""
+    """The name of the GPU ``number``, as the driver reports it; "unknown GPU" if it reports none."""
     library, device, name = _load(), ctypes.c_int(0), ctypes.create_string_buffer(256)
     if library is None or library.cuDeviceGet(ctypes.byref(device), number) != 0:
         return "unknown GPU"

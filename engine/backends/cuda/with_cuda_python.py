@@ -29,7 +29,7 @@ class CudaPython(Cuda):
         count = self._call(runtime.cudaGetDeviceCount)
         if device >= count:
             raise ProviderError(
-                f"GPU {device} was asked for, but there are only {count}; choose a lower number",
+                f"GPU {device} was requested, but this machine has only {count}; choose a lower number",
                 device=device,
                 count=count,
             )
@@ -44,7 +44,7 @@ class CudaPython(Cuda):
             raise ProviderError("there is no NVIDIA driver on this machine; install one, or use provider='cpu'")
         if driver // 1000 < runtime // 1000:
             raise ProviderError(
-                f"the NVIDIA driver supports CUDA {_version(driver)}, {self.library} requires {_version(runtime)}: "
+                f"the NVIDIA driver supports CUDA {_version(driver)}, but {self.library} requires {_version(runtime)}; "
                 f"update the driver, or install cuda-python {driver // 1000}"
             )
 
@@ -94,7 +94,7 @@ class CudaPython(Cuda):
         self._call(self._rt.cudaStreamBeginCapture, stream, mode)
         try:
             work()
-        finally:  # also where the work fails: the stream must not stay in capture
+        finally:  # also if the work fails, because the stream must not stay in capture
             error, graph = self._rt.cudaStreamEndCapture(stream)
         self._check(error, "cudaStreamEndCapture")
         try:

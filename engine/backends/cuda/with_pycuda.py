@@ -30,7 +30,7 @@ class PyCuda(Cuda):
             raise ProviderError(f"CUDA cannot start: {error}; install or update the NVIDIA driver") from error
         if device >= count:
             raise ProviderError(
-                f"GPU {device} was asked for, but there are only {count}; choose a lower number",
+                f"GPU {device} was requested, but this machine has only {count}; choose a lower number",
                 device=device,
                 count=count,
             )
@@ -91,13 +91,13 @@ class PyCuda(Cuda):
             raise BackendError(f"the GPU failed: {error}") from error
 
     def capture(self, stream: int, work: Callable[[], None]) -> Any:
-        raise ProviderError(f"{self.library} has no CUDA graphs: install cuda-python")
+        raise ProviderError(f"{self.library} does not support CUDA graphs; install cuda-python")
 
     def launch(self, graph: Any, stream: int) -> None:
-        raise ProviderError(f"{self.library} has no CUDA graphs: install cuda-python")
+        raise ProviderError(f"{self.library} does not support CUDA graphs; install cuda-python")
 
     def destroy_graph(self, graph: Any) -> None:
-        raise ProviderError(f"{self.library} has no CUDA graphs: install cuda-python")
+        raise ProviderError(f"{self.library} does not support CUDA graphs; install cuda-python")
 
     def _stream(self, handle: int) -> Any:
         if handle not in self._streams:

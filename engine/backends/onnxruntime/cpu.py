@@ -25,15 +25,15 @@ from .loading import Inputs, check_labels, import_onnxruntime, load_session, run
 
 # Measured in int8: up to a fifth faster than one pair a batch below 64 tokens a pair, no difference above.
 TOKENS_PER_BATCH = 256
-# From here on the memory of a batch is returned when it ends, which costs too much for a short one.
+# From this number of tokens on, the memory of a batch is returned when it ends. That costs too much for a short one.
 LARGE_BATCH_TOKENS = 512
 
 
 @dataclass(frozen=True)
 class CpuSettings:
-    """How many ``threads`` a batch that runs alone has, and how many ``workers`` run batches side by side.
+    """The number of ``threads`` of a batch that runs alone, and of ``workers`` that run batches side by side.
 
-    kernel: of int8 products, as in ``int8_kernel``; None for the fastest that is exact on this processor.
+    kernel: kernel of int8 products, as in ``int8_kernel``; None for the fastest that is exact on this processor.
     """
 
     threads: int
@@ -42,7 +42,7 @@ class CpuSettings:
 
     @staticmethod
     def of(options: CpuOptions) -> CpuSettings:
-        """The settings of ``options``, with this machine's threads where they leave the choice.
+        """The settings of ``options``, with this machine's threads where ``options`` leave the choice.
 
         Raises:
             InputError: more workers than threads.
@@ -75,7 +75,7 @@ class OnnxRuntimeCpuBackend(Backend):
     Args:
         folder: the artifact's folder.
         graph: which of its graphs.
-        labels: the number of the model's labels, by the manifest.
+        labels: the number of the model's labels, from the manifest.
         settings: threads, workers and the int8 kernel.
 
     Raises:
@@ -92,14 +92,14 @@ class OnnxRuntimeCpuBackend(Backend):
             return load_session(ort, folder, graph, provider, {}, session_options(ort, threads, kernel))
 
         counts = sorted({settings.threads, settings.threads // settings.workers}, reverse=True)
-        with ThreadPoolExecutor(len(counts)) as pool:  # both at the same time; one where the counts agree
+        with ThreadPoolExecutor(len(counts)) as pool:  # both at the same time, or one if the counts agree
             sessions = list(pool.map(load, counts))
         self._sessions: tuple[Any, Any] | None = (sessions[0], sessions[-1])
         check_labels(sessions[0], labels, folder / graph.file)
         self._inputs = Inputs(sessions[0], graph.layout)
         self._errors = runtime_errors(ort)
         self._large_batch_options = _shrink_after_run(ort)
-        # Rows of one length, one pair each: nothing is padded, and a score is the same in every company.
+        # Rows of one length, one pair each: nothing is padded, and a score does not depend on other pairs.
         packing = PackingPolicy(TokenBudget(TOKENS_PER_BATCH), pairs_per_row=1, minimum_fill=1.0)
         self._policy = BatchPolicy(packing, SchedulePolicy(settings.workers))
         self._info = BackendInfo(

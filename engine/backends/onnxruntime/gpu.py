@@ -38,7 +38,7 @@ def open_gpu(artifact: Artifact, provider: Provider, options: LoadOptions, devic
 
 
 def _engine_cache(artifact: Artifact, graph: OnnxGraph, cache: Path | None) -> Path:
-    """The folder for what TensorRT compiles from this very graph: outside the artifact, which may be read-only."""
+    """A cache folder for what TensorRT compiles from this graph, outside the artifact, which may be read-only."""
     hashes = "".join(artifact.manifest.files[name].sha256 for name in graph.files)
     folder = (cache or cache_folder()) / "ort-tensorrt" / hashlib.sha256(hashes.encode()).hexdigest()[:16]
     try:

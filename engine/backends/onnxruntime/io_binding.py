@@ -19,7 +19,7 @@ from modernrank.backends.profiles import CUDA_GRAPH_TOKENS
 
 logger = logging.getLogger(__name__)
 
-# Shapes whose buffers are kept, some megabytes; the one that was not used for the longest time is dropped first.
+# Maximum number of shapes whose buffers (some megabytes) are kept; the least recently used one is dropped first.
 MAX_SHAPES = 32
 # ONNX Runtime keeps a captured CUDA graph, and its memory, until the session closes.
 MAX_CUDA_GRAPHS = 16
@@ -45,7 +45,7 @@ class IoBindingRunner:
         ort: the module ``onnxruntime``.
         session: an ``InferenceSession`` of a packed graph with one output.
         labels: the number of the model's labels.
-        device: ``"cuda"``, or ``"cpu"``, which needs no binding and so can show that it is right.
+        device: ``"cuda"``, or ``"cpu"``, which needs no binding and therefore can show that its results are right.
         number: of the device.
         cuda_graphs: whether the session was opened with ``enable_cuda_graph``. The first MAX_CUDA_GRAPHS small shapes
             are then captured, each in its first run, and replayed afterwards.
@@ -64,7 +64,7 @@ class IoBindingRunner:
     def run(self, inputs: Mapping[str, Any]) -> FloatArray:
         """Logits, float32 ``[rows, slots, labels]``, of the inputs by name."""
         rows, tokens = inputs["input_ids"].shape
-        with self._lock:  # a replay of a CUDA graph must not meet another run
+        with self._lock:  # a replay of a CUDA graph must not overlap with another run
             buffers = self._buffers((rows, tokens), inputs)
             for name, array in inputs.items():
                 buffers.inputs[name].update_inplace(np.ascontiguousarray(array))

@@ -40,8 +40,8 @@ def import_onnxruntime(provider: Provider) -> Any:
     if version < MINIMUM_VERSION:
         minimum = ".".join(map(str, MINIMUM_VERSION))
         raise ProviderError(
-            f"modernrank requires onnxruntime {minimum} or newer, and {ort.__version__} is installed, whose int8 is "
-            "wrong on some processors: pip install --upgrade onnxruntime",
+            f"modernrank requires onnxruntime {minimum} or newer, but {ort.__version__} is installed, whose int8 is "
+            "wrong on some processors; upgrade it: pip install --upgrade onnxruntime",
             provider=provider.name,
             installed=ort.__version__,
             minimum=minimum,
@@ -50,7 +50,7 @@ def import_onnxruntime(provider: Provider) -> Any:
 
 
 def session_options(ort: Any, threads: int, kernel: str = "") -> Any:
-    """Options of a session with ``threads`` threads, whose int8 products run by ``kernel``."""
+    """Options of a session with ``threads`` threads, whose int8 products use ``kernel``."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -60,12 +60,12 @@ def session_options(ort: Any, threads: int, kernel: str = "") -> Any:
     # as it ends: an idle service uses no processor time.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     use_int8_kernel(options, kernel)
-    options.log_severity_level = 3  # errors; what matters is raised
+    options.log_severity_level = 3  # errors only; what matters is raised
     return options
 
 
 def use_int8_kernel(options: Any, kernel: str) -> None:
-    """Make a session run its int8 products by ``kernel``, one of ``int8_kernel``'s."""
+    """Make a session use ``kernel`` for int8 products: one of the results of ``int8_kernel``."""
     if kernel == EXACT_EVERYWHERE:
         options.add_session_config_entry("session.x64quantprecision", "1")
 
@@ -96,7 +96,7 @@ def load_session(
     running = session.get_providers()[0]
     if running != provider.execution_provider:
         raise ProviderError(
-            f"provider {provider.name!r} was asked for, but ONNX Runtime {ort.__version__} would run on {running} "
+            f"provider {provider.name!r} was requested, but ONNX Runtime {ort.__version__} would run on {running} "
             f"without {provider.execution_provider}. To get it: {provider.install}",
             provider=provider.name,
             running=running,
@@ -109,8 +109,8 @@ def _read_scattered_weights(folder: Path, graph: OnnxGraph, options: Any) -> np.
     """Read the weights into memory if they are a link into another folder than the graph's file.
 
     ONNX Runtime maps weights into memory, but only those whose real path is in the real folder of the graph. Caches
-    that store each file under its hash (DVC, git-annex, Nix, Bazel) link elsewhere. To read them takes more time and
-    memory: full size in float32 2.2 s instead of 0.8 s and a peak of 2.1 GB instead of 1.1 GB.
+    that store each file under its hash (DVC, git-annex, Nix, Bazel) link elsewhere. Reading them takes more time and
+    memory: at full size in float32, 2.2 s instead of 0.8 s, and a peak of 2.1 GB instead of 1.1 GB.
     """
     if graph.data is None or len({(folder / name).resolve().parent for name in graph.files}) == 1:
         return None
@@ -124,7 +124,7 @@ def check_labels(session: Any, labels: int, file: Path) -> None:
     """Refuse a graph whose number of labels is not the manifest's.
 
     Raises:
-        ArtifactError: it is another one.
+        ArtifactError: the two numbers differ.
     """
     outputs = session.get_outputs()[0].shape[-1]
     if isinstance(outputs, int) and outputs != labels:

@@ -14,7 +14,7 @@ from modernrank.batching.batch import INPUTS_PER_TOKEN, Batch
 
 
 def cuda_options(device: int, cuda_graphs: bool = False, memory_limit: int | None = None) -> dict[str, Any]:
-    """Memory as it is requested, not doubled each time; products in the precision of the graph, not in TF32.
+    """Options that allocate what is requested, without doubling it, and multiply in the graph's precision, not in TF32.
 
     >>> cuda_options(1, memory_limit=2 * 10**9)["gpu_mem_limit"]
     2000000000
@@ -55,7 +55,7 @@ def tensorrt_options(device: int, cache: Path, profiles: Sequence[Profile]) -> d
 
 
 def padded_to_profile(batch: Batch, profiles: Sequence[Profile]) -> Batch:
-    """The batch with padding up to a shape that a profile accepts, and all slots that an engine has.
+    """Pad the batch to a shape that a profile accepts, and to all slots of an engine.
 
     Raises:
         ProfileError: no profile accepts it.

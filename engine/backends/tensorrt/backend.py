@@ -30,7 +30,7 @@ def open_engine(artifact: Artifact, library: str, options: LoadOptions, device: 
 
     Raises:
         ArtifactError: no engine fits this library, version, GPU and precision.
-        ProviderError: the library or a CUDA library is missing, or has no CUDA graphs where they were asked for.
+        ProviderError: the library or a CUDA library is missing, or does not support CUDA graphs, which were requested.
     """
     manifest, gpu = artifact.manifest, options.gpu
     version = str(load_library(library).__version__)
@@ -38,7 +38,7 @@ def open_engine(artifact: Artifact, library: str, options: LoadOptions, device: 
     cuda.activate()
     if gpu.cuda_graphs and not cuda.has_graphs:
         raise ProviderError(
-            f"cuda_graphs was asked for, but {cuda.library} does not support them: pip install cuda-bindings",
+            f"cuda_graphs was requested, but {cuda.library} does not support them; pip install cuda-bindings",
             provider=library,
         )
     record = choose_engine(manifest, library, version, cuda.compute_capability, options.precision)
@@ -66,8 +66,8 @@ class TensorRtBackend(Backend):
         cuda: the GPU.
         info: of the engine, with ``workers`` as the number of lanes.
         labels: the number of the model's labels.
-        max_cuda_graphs: maximum number of CUDA graphs that a lane keeps, the one that was not used for the longest time
-            is dropped first; 0 for none.
+        max_cuda_graphs: maximum number of CUDA graphs that a lane keeps; the least recently used one is dropped first.
+            0 for none.
         stream: the caller's own CUDA stream, which the only lane then uses.
 
     Raises:
@@ -120,7 +120,7 @@ class TensorRtBackend(Backend):
             self._idle.put(lane)
 
     def close(self) -> None:
-        """Free the engine. Batches that have begun end first."""
+        """Free the engine, after the batches that have begun."""
         lanes, self._lanes = self._lanes, []
         if lanes:
             self._cuda.activate()

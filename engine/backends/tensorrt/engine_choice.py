@@ -63,7 +63,7 @@ def reasons_against(
 
 
 def _same_version(engine: TensorRtEngineRecord, version: str) -> bool:
-    """The very same; for a version-compatible engine the same major version, and not an older one."""
+    """Whether the versions are equal, or a version-compatible engine is not newer and of the same major version."""
     if engine.version == version:
         return True
     built, installed = _numbers(engine.version), _numbers(version)
@@ -71,7 +71,7 @@ def _same_version(engine: TensorRtEngineRecord, version: str) -> bool:
 
 
 def _fits_gpu(engine: TensorRtEngineRecord, compute_capability: str) -> bool:
-    """The same GPU generation; a hardware-compatible engine runs from compute capability 8.0 on."""
+    """Whether the GPU generation is the same, or for a hardware-compatible engine, compute capability 8.0 or higher."""
     if engine.compute_capability in (ANY, compute_capability):
         return True
     return "hardware_compatible" in engine.options and _numbers(compute_capability) >= (8, 0)

@@ -49,7 +49,7 @@ class Lane:
         self._labels = labels
         self._max_cuda_graphs = max_cuda_graphs
         self._callers_stream = stream
-        self._owned = ExitStack()  # what must be freed, the last first
+        self._owned = ExitStack()  # what must be freed, in reverse order
         self._cuda_graphs: OrderedDict[Shape, Any] = OrderedDict()
         self._runs: Counter[Shape] = Counter()
 
@@ -120,7 +120,7 @@ class Lane:
             padded[:rows, :tokens] = getattr(batch, name)
 
     def _enqueue(self, shape: Shape) -> None:
-        """Start the copies in, the engine, and the copy out in the stream."""
+        """Start the input copies, the engine and the output copy in the stream."""
         profile, rows, tokens = shape
         context, used = self._contexts[profile], rows * tokens * INDEX.itemsize
         for name in INPUTS_PER_TOKEN:
@@ -138,7 +138,7 @@ class Lane:
         return self._output[0].view(np.float32)[: math.prod(sizes)].reshape(sizes)
 
     def _consider_capture(self, shape: Shape) -> None:
-        """Capture a small shape once it has run often enough; the last run was of this very shape."""
+        """Capture a small shape once it has run often enough; the last run was of this shape."""
         if self._max_cuda_graphs == 0 or shape in self._cuda_graphs or shape[1] * shape[2] > CUDA_GRAPH_TOKENS:
             return
         self._runs[shape] += 1

@@ -109,7 +109,7 @@ class TensorRtEngine(DeviceEngine):
             )
         if self._engine.num_optimization_profiles != len(profiles):
             raise ArtifactError(
-                f"{file} has {self._engine.num_optimization_profiles} profiles, the manifest names {len(profiles)}; "
+                f"{file} has {self._engine.num_optimization_profiles} profiles, but the manifest has {len(profiles)}; "
                 "build it again: modernrank build-engine"
             )
         self.runtime = f"{library} {trt.__version__}"
