@@ -40,9 +40,9 @@ COMMANDS = (
     ),
     Command(
         "bench",
-        "Measure artifacts, alone or beside others, and show results.",
+        "Measure artifacts, alone or beside other runtimes, and show results.",
         bench.add_options,
-        lambda args: int(args.run(args)),  # of its own commands
+        lambda args: int(args.run(args)),  # the function of its own command
         "bench",
     ),
 )
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         _prepare_standard_output()
         code = command.run(args)
-        sys.stdout.flush()  # here, where a closed pipe is still ours to handle
+        sys.stdout.flush()  # flush here, where a closed pipe is still handled
         return code
     except ModernRankError as error:
         return fail(str(error))
@@ -75,13 +75,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 128 + signal.SIGINT
     except BrokenPipeError:  # the reader of our output has gone, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + 13  # SIGPIPE, which Windows has no name for
+        return 128 + 13  # SIGPIPE, for which Windows has no name
     except OSError as error:
         return fail(f"{error.filename or 'input or output'}: {error.strerror}")
 
 
 class _ClosedOutput(io.TextIOBase):
-    """Stands for a standard output that was closed before Python started: to write to it is an error."""
+    """Replaces a standard output that was closed before Python started. Writing to it is an error."""
 
     def write(self, text: str) -> int:
         raise OSError(errno.EBADF, "it is closed; redirect it to a file", "standard output")

@@ -1,4 +1,4 @@
-"""``modernrank export``, ``verify`` and ``build-engine``: make artifacts and prove them."""
+"""``modernrank export``, ``verify`` and ``build-engine``: make artifacts and verify them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def _add_export_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "checkpoint",
         nargs="?",
-        help="a folder or a hub id (Alibaba-NLP/gte-reranker-modernbert-base at its pinned revision)",
+        help="a folder or a hub id (default: Alibaba-NLP/gte-reranker-modernbert-base at its pinned revision)",
     )
     add_out(parser, "the artifact's folder", required=True)
     add_exported_precisions(parser)
@@ -26,20 +26,20 @@ def _add_export_options(parser: argparse.ArgumentParser) -> None:
         "--evaluation",
         type=Path,
         metavar="FOLDER",
-        help="for fp16 and int8: a BEIR folder with candidates.run, to measure what they lose (the checkpoint's own)",
+        help="for fp16 and int8: BEIR folder with candidates.run, to measure the loss (default: the checkpoint's own)",
     )
     parser.add_argument(
         "--calibration",
         type=Path,
         metavar="FILE",
-        help="for fp16 and int8: JSON lines of pairs like those that will be scored (a small set that ships)",
+        help="for fp16 and int8: JSON lines of pairs like those to be scored (default: a small set that ships)",
     )
     parser.add_argument(
         "--graph",
         choices=DIALECTS,
-        help="dialect of the graph (ort-cpu, or tensorrt for fp16); reference is optimum's export",
+        help="dialect of the graph (default: ort-cpu, or tensorrt for fp16); reference is optimum's export",
     )
-    parser.add_argument("--revision", help="of a hub id: a commit, tag or branch")
+    parser.add_argument("--revision", help="commit, tag or branch of a hub id")
     parser.add_argument("--force", action="store_true", help="replace an existing artifact")
 
 
@@ -70,19 +70,21 @@ def _export(args: argparse.Namespace) -> int:
 
 def _add_verify_options(parser: argparse.ArgumentParser) -> None:
     add_artifact(parser)
-    parser.add_argument("--against", required=True, metavar="CHECKPOINT", help="the checkpoint of the artifact")
     parser.add_argument(
-        "--longest", type=positive_int, default=8192, metavar="TOKENS", help="skip longer pairs (%(default)s)"
+        "--against", required=True, metavar="CHECKPOINT", help="the checkpoint from which the artifact was exported"
+    )
+    parser.add_argument(
+        "--longest", type=positive_int, default=8192, metavar="TOKENS", help="skip longer pairs (default: %(default)s)"
     )
     add_precision(parser)
     parser.add_argument(
         "--provider",
         default="cpu",
         choices=names_of(ProviderName),
-        help="what runs it (%(default)s, which emulates fp16)",
+        help="provider that runs the artifact (default: %(default)s, which emulates fp16)",
     )
     parser.add_argument(
-        "--pairs", type=Path, metavar="FILE", help="for fp16 and int8: JSON lines of pairs to measure the fidelity with"
+        "--pairs", type=Path, metavar="FILE", help="for fp16 and int8: JSON lines of pairs on which to measure fidelity"
     )
 
 
@@ -113,16 +115,25 @@ def _add_build_engine_options(parser: argparse.ArgumentParser) -> None:
         action="append",
         metavar="NAME=ROWSxTOKENS",
         help="shapes to support, as NAME=MINIMUM:OPTIMUM:MAXIMUM or the maximum alone; repeat it for several "
-        "(short and long)",
+        "(default: short and long)",
     )
-    parser.add_argument("--library", default="auto", choices=("auto", "tensorrt", "tensorrt-rtx"), help="(%(default)s)")
+    parser.add_argument(
+        "--library",
+        default="auto",
+        choices=("auto", "tensorrt", "tensorrt-rtx"),
+        help="library that builds the engine (default: %(default)s)",
+    )
     add_precision(parser)
     parser.add_argument("--workspace", type=positive_int, metavar="MIB", help="maximum scratch memory of a kernel")
-    parser.add_argument("--version-compatible", action="store_true", help="also for later versions of TensorRT")
     parser.add_argument(
-        "--hardware-compatible", action="store_true", help="also for other GPUs from compute capability 8.0 on"
+        "--version-compatible", action="store_true", help="make the engine run on later versions of TensorRT too"
     )
-    parser.add_argument("--device", type=int, default=0, metavar="N", help="number of the GPU (%(default)s)")
+    parser.add_argument(
+        "--hardware-compatible",
+        action="store_true",
+        help="make the engine run on other GPUs of compute capability 8.0 or higher too",
+    )
+    parser.add_argument("--device", type=int, default=0, metavar="N", help="number of the GPU (default: %(default)s)")
 
 
 def _build_engine(args: argparse.Namespace) -> int:

@@ -117,7 +117,7 @@ def _print_rates(result: Result, p99_bound: float) -> None:
     measurements = [m for m in result.measurements if m.scenario == "server"]
     for workload in dict.fromkeys(m.workload for m in measurements):
         rate = rate_within([m for m in measurements if m.workload == workload], p99_bound)
-        verdict = "no measured rate, or too few samples" if rate is None else f"up to {rate:g} queries in a second"
+        verdict = "no measured rate, or too few samples" if rate is None else f"up to {rate:g} queries per second"
         print(f"{workload}: p99 within {p99_bound:g} s: {verdict}")
 
 
@@ -141,23 +141,26 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
         "--scenario",
         action="append",
         choices=names_of(defaults.ScenarioName),
-        help="repeat it for several (query, single)",
+        help="repeat it for several (default: query, single)",
     )
     _add_workload_options(parser)
     parser.add_argument(
-        "--seconds", type=float, default=defaults.SECONDS, help="minimum duration of a measurement (%(default)s)"
+        "--seconds",
+        type=float,
+        default=defaults.SECONDS,
+        help="minimum duration of a measurement (default: %(default)s)",
     )
     parser.add_argument(
         "--samples",
         type=positive_int,
         default=defaults.SAMPLES,
-        help="minimum number of calls in a measurement (%(default)s)",
+        help="minimum number of calls in a measurement (default: %(default)s)",
     )
     parser.add_argument(
         "--rate",
         action="append",
         type=float,
-        help="for the server scenario: queries in a second; repeat it for several (five shares of the capacity)",
+        help="for the server scenario: queries per second; repeat it for several (default: five shares of capacity)",
     )
     parser.add_argument(
         "--p99-bound",
@@ -174,24 +177,33 @@ def _add_peers_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("checkpoint", type=Path, help="the folder from which the artifacts were exported")
     parser.add_argument("artifact", type=Path, nargs="+", help="a folder that `modernrank export` wrote")
     parser.add_argument(
-        "--peer", action="append", metavar="NAME", help="a peer; repeat it for several (all that run on the device)"
+        "--peer",
+        action="append",
+        metavar="NAME",
+        help="a peer; repeat it for several (default: all that run on the device)",
     )
     _add_workload_options(parser)
     parser.add_argument(
-        "--rounds", type=positive_int, default=defaults.ROUNDS, help="number of samples of each contender (%(default)s)"
+        "--rounds",
+        type=positive_int,
+        default=defaults.ROUNDS,
+        help="number of samples of each contender (default: %(default)s)",
     )
     parser.add_argument(
-        "--batch", action="append", type=positive_int, help="batch size for peers; repeat it for several (1, 4, 8, 32)"
+        "--batch",
+        action="append",
+        type=positive_int,
+        help="batch size for peers; repeat it for several (default: 1, 4, 8, 32)",
     )
     add_running_options(parser)
-    parser.add_argument("--torch-device", default="cpu", help="torch's name of the peers' device (%(default)s)")
-    parser.add_argument("--torch", default=defaults.TORCH, help="what pip installs as torch (%(default)s)")
+    parser.add_argument("--torch-device", default="cpu", help="torch's name of the device (default: %(default)s)")
+    parser.add_argument("--torch", default=defaults.TORCH, help="what pip installs as torch (default: %(default)s)")
     parser.add_argument(
         "--environments",
         type=Path,
         default=defaults.PEER_FOLDER,
         metavar="FOLDER",
-        help="folder for the peers' virtual environments and exports (%(default)s)",
+        help="folder for the peers' virtual environments and exports (default: %(default)s)",
     )
     parser.add_argument(
         "--this-environment",
@@ -204,18 +216,23 @@ def _add_peers_options(parser: argparse.ArgumentParser) -> None:
 
 def _add_report_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "result", type=Path, nargs="+", help="a file of `--out`; of several, the first one's environment is shown"
+        "result",
+        type=Path,
+        nargs="+",
+        help="a file that `--out` wrote; of several files, the environment of the first is shown",
     )
     _add_baseline(parser)
     parser.add_argument("--plots", type=Path, metavar="FOLDER", help="draw the plots for which the results have data")
-    parser.add_argument("--format", default="svg", choices=("svg", "png"), help="format of the plots (%(default)s)")
+    parser.add_argument(
+        "--format", default="svg", choices=("svg", "png"), help="format of the plots (default: %(default)s)"
+    )
 
 
 def _add_compare_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("before", type=Path, help="the old result")
     parser.add_argument("after", type=Path, help="the new result")
     parser.add_argument(
-        "--threshold", type=float, default=0.05, metavar="SHARE", help="ignore smaller changes (%(default)s)"
+        "--threshold", type=float, default=0.05, metavar="SHARE", help="ignore smaller changes (default: %(default)s)"
     )
 
 
@@ -233,12 +250,15 @@ def _add_workload_options(parser: argparse.ArgumentParser) -> None:
         "--documents",
         type=positive_int,
         metavar="K",
-        help="number of documents in a query (100 with --mix, 1 with --length, all with --pairs)",
+        help="number of documents per query (default: 100 with --mix, 1 with --length, all with --pairs)",
     )
     parser.add_argument(
-        "--queries", type=positive_int, default=1, help="number of queries with --mix or --length (%(default)s)"
+        "--queries",
+        type=positive_int,
+        default=1,
+        help="number of queries with --mix or --length (default: %(default)s)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="seed of the texts and the arrivals (%(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the texts and the arrivals (default: %(default)s)")
 
 
 def _add_result_options(parser: argparse.ArgumentParser) -> None:
@@ -247,12 +267,14 @@ def _add_result_options(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=defaults.PEAK_SECONDS,
         metavar="SECONDS",
-        help="how long each peak rate of matrix products is measured (%(default)s)",
+        help="how long each peak rate of matrix products is measured (default: %(default)s)",
     )
     add_out(parser, "write the result as JSON, with its raw samples")
 
 
 def _add_baseline(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--baseline", metavar="NAME", help="contender whose speed counts as 1 (sentence-transformers or transformers)"
+        "--baseline",
+        metavar="NAME",
+        help="contender whose speed counts as 1 (default: sentence-transformers or transformers)",
     )

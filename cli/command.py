@@ -16,7 +16,7 @@ class Command:
     help:        one sentence.
     add_options: adds its options to a parser.
     run:         runs it with the parsed options; returns the exit code.
-    extra:       the extra of the package that brings what it requires, such as ``"cpu,export"``.
+    extra:       the extra of the package that installs its requirements, such as ``"cpu,export"``.
     """
 
     name: str

@@ -36,9 +36,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--candidates",
         type=Path,
         metavar="FILE",
-        help='what a first stage found: a TREC run, or JSON lines {"query_id", "document_id", "document"}',
+        help='candidates of a first stage: a TREC run, or JSON lines {"query_id", "document_id", "document"}',
     )
-    parser.add_argument("--qrels", type=Path, metavar="FILE", help="judgements of TREC, or of BEIR in .tsv")
+    parser.add_argument(
+        "--qrels", type=Path, metavar="FILE", help="judgements in TREC's format, or in BEIR's with the ending .tsv"
+    )
     parser.add_argument("--corpus", type=Path, metavar="FILE", help='JSON lines {"_id", "title", "text"}')
     parser.add_argument(
         "--runs", type=Path, metavar="FOLDER", help="write the rankings here as TREC runs, and resume from them"

@@ -37,7 +37,7 @@ def _origin(artifact: Artifact) -> Rows:
     model, source = manifest.model, manifest.source
     revision = f" at {source.revision}" if source.revision else ""
     return [
-        ("artifact", f"{manifest.name}, made {manifest.created} by modernrank {manifest.tools.get('modernrank')}"),
+        ("artifact", f"{manifest.name}, exported {manifest.created} by modernrank {manifest.tools.get('modernrank')}"),
         ("source", f"{source.model_id or 'a local folder'}{revision}, licence {manifest.license}"),
         ("model", f"{model.architecture}, {model.layers} layers of {model.hidden_size}, {model.pooling} pooling"),
         ("labels", ", ".join(model.labels)),
@@ -47,7 +47,7 @@ def _origin(artifact: Artifact) -> Rows:
 
 
 def _contents(artifact: Artifact) -> Rows:
-    """What was written, how it was made, and what is known of its scores."""
+    """The graphs and engines, how they were made, and how well their scores agree."""
     manifest = artifact.manifest
     rows = []
     for graph in manifest.graphs:

@@ -1,4 +1,4 @@
-"""Options that several commands share, each defined once: they mean the same everywhere.
+"""Options that several commands share. Each is defined once, so it means the same everywhere.
 
 --out FILE or FOLDER   where the result goes
 --json                 print the result as JSON
@@ -54,39 +54,60 @@ def add_precision(parser: argparse.ArgumentParser, several: bool = False) -> Non
             "--precision",
             action="append",
             choices=names_of(PrecisionChoice),
-            help="repeat it to compare several (auto)",
+            help="repeat it to compare several (default: auto)",
         )
     else:
-        parser.add_argument("--precision", default="auto", choices=names_of(PrecisionChoice), help="(%(default)s)")
+        parser.add_argument(
+            "--precision",
+            default="auto",
+            choices=names_of(PrecisionChoice),
+            help="precision of the graph (default: %(default)s)",
+        )
 
 
 def add_exported_precisions(parser: argparse.ArgumentParser) -> None:
     """``--precision`` of ``export``: what to write, the most exact one first."""
-    parser.add_argument("--precision", action="append", choices=PRECISIONS[::-1], help="repeat it for several (fp32)")
+    parser.add_argument(
+        "--precision", action="append", choices=PRECISIONS[::-1], help="repeat it for several (default: fp32)"
+    )
 
 
 def add_provider(parser: argparse.ArgumentParser) -> None:
     """``--provider``: what runs the model."""
-    parser.add_argument("--provider", default="auto", choices=names_of(ProviderChoice), help="(%(default)s)")
+    parser.add_argument(
+        "--provider",
+        default="auto",
+        choices=names_of(ProviderChoice),
+        help="provider that runs the model (default: %(default)s)",
+    )
 
 
 def add_running_options(parser: argparse.ArgumentParser) -> None:
     """How a model is loaded: provider, processor and GPUs. ``running_options`` reads them."""
     add_provider(parser)
-    parser.add_argument("--threads", type=positive_int, help="number of threads (the cores that are granted)")
+    parser.add_argument("--threads", type=positive_int, help="number of threads (default: the cores that are granted)")
     parser.add_argument(
-        "--workers", type=positive_int, help="number of batches side by side on these threads (as many as threads)"
+        "--workers",
+        type=positive_int,
+        help="number of batches side by side on these threads (default: one for each thread)",
     )
     parser.add_argument(
-        "--device", type=int, action="append", metavar="N", help="number of a GPU; repeat it for several (the first)"
+        "--device",
+        type=int,
+        action="append",
+        metavar="N",
+        help="number of a GPU; repeat it for several (default: the first)",
     )
     parser.add_argument(
         "--cuda-graphs",
         action=argparse.BooleanOptionalAction,
-        help="replay small shapes that recur as CUDA graphs (engines do, provider cuda does not)",
+        help="replay small shapes that recur as CUDA graphs (default: engines do, provider cuda does not)",
     )
     parser.add_argument(
-        "--gpu-memory-limit", type=positive_int, metavar="MIB", help="for provider cuda: maximum memory (no limit)"
+        "--gpu-memory-limit",
+        type=positive_int,
+        metavar="MIB",
+        help="for provider cuda: maximum memory (default: no limit)",
     )
 
 
@@ -106,20 +127,31 @@ def running_options(args: argparse.Namespace) -> dict[str, Any]:
 def add_max_length(parser: argparse.ArgumentParser) -> None:
     """``--max-length``: a lower limit than the artifact's."""
     parser.add_argument(
-        "--max-length", type=positive_int, metavar="TOKENS", help="maximum length of a pair (the artifact's limit)"
+        "--max-length",
+        type=positive_int,
+        metavar="TOKENS",
+        help="maximum number of tokens in a pair (default: the artifact's limit)",
     )
 
 
 def add_truncation(parser: argparse.ArgumentParser) -> None:
     """``--truncation``: what happens to longer pairs."""
     parser.add_argument(
-        "--truncation", default="longest_first", choices=names_of(TruncationChoice), help="(%(default)s)"
+        "--truncation",
+        default="longest_first",
+        choices=names_of(TruncationChoice),
+        help="what happens to a longer pair (default: %(default)s)",
     )
 
 
 def add_activation(parser: argparse.ArgumentParser) -> None:
     """``--activation``: from logits to scores."""
-    parser.add_argument("--activation", default="logit", choices=names_of(ActivationChoice), help="(%(default)s)")
+    parser.add_argument(
+        "--activation",
+        default="logit",
+        choices=names_of(ActivationChoice),
+        help="scale of the scores (default: %(default)s)",
+    )
 
 
 def add_long_documents(parser: argparse.ArgumentParser) -> None:
@@ -128,5 +160,5 @@ def add_long_documents(parser: argparse.ArgumentParser) -> None:
         "--long-documents",
         default="truncate",
         choices=names_of(LongDocuments),
-        help="cut what exceeds --max-length, or score it in overlapping parts and take the best (%(default)s)",
+        help="cut what exceeds --max-length, or score overlapping parts and take the best (default: %(default)s)",
     )

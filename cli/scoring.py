@@ -52,7 +52,7 @@ def _add_input(parser: argparse.ArgumentParser) -> None:
         "--input",
         default=jsonl.STANDARD,
         metavar="FILE",
-        help='JSON lines {"query", "document"}; - for standard input (%(default)s)',
+        help='JSON lines {"query", "document"}; - for standard input (default: %(default)s)',
     )
 
 
@@ -61,10 +61,13 @@ def _add_score_options(parser: argparse.ArgumentParser) -> None:
     add_activation(parser)
     _add_input(parser)
     parser.add_argument(
-        "--out", default=jsonl.STANDARD, metavar="PATH", help="JSON lines; - for standard output (%(default)s)"
+        "--out", default=jsonl.STANDARD, metavar="PATH", help="JSON lines; - for standard output (default: %(default)s)"
     )
     parser.add_argument(
-        "--window", type=positive_int, default=1024, help="number of pairs read ahead and scored together (%(default)s)"
+        "--window",
+        type=positive_int,
+        default=1024,
+        help="number of pairs read ahead and scored together (default: %(default)s)",
     )
 
 
@@ -95,14 +98,17 @@ def _add_rank_options(parser: argparse.ArgumentParser) -> None:
         "--documents",
         required=True,
         metavar="FILE",
-        help='one a line, or .jsonl with {"document": ..}; - for standard input',
+        help='one document per line, or .jsonl with {"document": ..}; - for standard input',
     )
     add_long_documents(parser)
     parser.add_argument(
-        "--max-parts", type=positive_int, metavar="N", help="with --long-documents chunk: maximum parts of a document"
+        "--max-parts",
+        type=positive_int,
+        metavar="N",
+        help="with --long-documents chunk: maximum number of parts of a document",
     )
-    parser.add_argument("--top-k", type=positive_int, metavar="K", help="show the best K")
-    add_json(parser, "one document a line")
+    parser.add_argument("--top-k", type=positive_int, metavar="K", help="show the best K documents")
+    add_json(parser, "one document per line")
 
 
 def _rank(args: argparse.Namespace) -> int:
@@ -127,7 +133,7 @@ def _rank(args: argparse.Namespace) -> int:
 
 
 def _as_typed(argument: str) -> str:
-    """An argument in UTF-8, where the locale made Python decode it as something else (``LC_ALL=C``)."""
+    """An argument in UTF-8, even if the locale made Python decode it as something else (``LC_ALL=C``)."""
     try:
         return os.fsencode(argument).decode("utf-8")
     except UnicodeError:
