@@ -17,12 +17,12 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from modernrank.arrays import IntArray
-from modernrank.errors import ArtifactError, InputError
+from modernrank.errors import ArtifactError, InputError, counted
 from modernrank.options import TruncationChoice, check_choice, positive
 
 from .checks import Pair, as_pair
 from .long_documents import MINIMUM_PART, overlapping_spans
-from .truncation import SIDES, kept_lengths
+from .truncation import POLICIES, SIDES, TooLong, cut
 
 
 @dataclass(frozen=True)
@@ -163,6 +163,13 @@ class PairEncoder:
                     minimum=MINIMUM_PART,
                 )
             spans = overlapping_spans(len(ids), room)[:max_parts]
+            if spans[-1][1] < len(ids) and self.truncation == "error":
+                raise InputError(
+                    f"document {index} has tokens beyond {counted(len(spans), 'part')}, and truncation is 'error'; "
+                    "raise max_parts, or choose another truncation",
+                    argument="max_parts",
+                    index=index,
+                )
             joined = [self._join(query_encoding.ids, ids[start:end], index) for start, end in spans]
             joined[-1] = EncodedPair(joined[-1].ids, document_tokens_cut=len(ids) - spans[-1][1])
             parts.append(joined)
@@ -174,14 +181,12 @@ class PairEncoder:
         if query_length + document_length > room:
             tokens = query_length + document_length + len(self._template)
             name = f"pair {index} has {tokens} tokens, but max_length is {self.max_length}"
-            query_length, document_length = kept_lengths(query_length, document_length, room, self.truncation, name)
+            pair = TooLong(query_length, document_length, room, name)
+            query_length, document_length = POLICIES[self.truncation](pair)
         template = self._template
-        kept_query, kept_document = self._cut(query, query_length), self._cut(document, document_length)
+        kept_query, kept_document = cut(query, query_length, self._side), cut(document, document_length, self._side)
         ids = [*template.before, *kept_query, *template.between, *kept_document, *template.after]
         return EncodedPair(np.array(ids, np.int64), len(query) - query_length, len(document) - document_length)
-
-    def _cut(self, ids: list[int], length: int) -> list[int]:
-        return ids[:length] if self._side == "right" else ids[len(ids) - length :]
 
 
 def load_tokenizer(file: Path, vocabulary: int | None = None) -> Tokenizer:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from modernrank.errors import InputError, TruncationWarning, counted
-from modernrank.options import TruncationChoice
 
 SIDES = ("right", "left")
 
@@ -21,31 +21,59 @@ class Truncation:
     document_tokens_cut: int
 
 
-def kept_lengths(query: int, document: int, room: int, policy: TruncationChoice, name: str) -> tuple[int, int]:
-    """How many tokens of a query and a document remain when both together exceed ``room`` (all in tokens).
+@dataclass(frozen=True)
+class TooLong:
+    """A pair that exceeds the limit, all in tokens.
 
-    Args:
-        query: tokens of the query.
-        document: tokens of the document.
-        room: tokens that both may take together.
-        policy: ``"longest_first"``, ``"document"`` or ``"error"``.
-        name: names the pair and the limit in errors.
-
-    Raises:
-        InputError: the policy is ``"error"``, or it is ``"document"`` and the query alone exceeds ``room``.
+    query, document: tokens of each part.
+    room:  what both parts may take together.
+    name:  names the pair and the limit in errors.
     """
-    if policy == "error":
-        raise InputError(f"{name}; shorten it, raise max_length, or choose another truncation", argument="truncation")
-    if policy == "document":
-        if query > room:
-            raise InputError(
-                f"{name}, and its query alone has {query} tokens, which truncation='document' never cuts; "
-                "shorten the query, raise max_length, or choose truncation='longest_first'",
-                argument="truncation",
-                query_tokens=query,
-            )
-        return query, room - query
-    return longest_first(query, document, room)
+
+    query: int
+    document: int
+    room: int
+    name: str
+
+
+def _refuse(pair: TooLong) -> tuple[int, int]:
+    raise InputError(
+        f"{pair.name}; shorten it, raise max_length, or choose another truncation",
+        argument="truncation",
+        tokens=pair.query + pair.document,
+    )
+
+
+def _cut_the_document(pair: TooLong) -> tuple[int, int]:
+    if pair.query > pair.room:
+        raise InputError(
+            f"{pair.name}, and its query alone has {pair.query} tokens, which truncation='document' never cuts; "
+            "shorten the query, raise max_length, or choose truncation='longest_first'",
+            argument="truncation",
+            query_tokens=pair.query,
+        )
+    return pair.query, pair.room - pair.query
+
+
+def _cut_the_longer_part(pair: TooLong) -> tuple[int, int]:
+    return longest_first(pair.query, pair.document, pair.room)
+
+
+# How many tokens of the query and of the document each policy keeps of a pair that is too long.
+POLICIES: Mapping[str, Callable[[TooLong], tuple[int, int]]] = {
+    "longest_first": _cut_the_longer_part,
+    "document": _cut_the_document,
+    "error": _refuse,
+}
+
+
+def cut(ids: list[int], length: int, side: str) -> list[int]:
+    """The ``length`` token ids that remain of a part whose ``side`` is cut.
+
+    >>> cut([1, 2, 3], 2, "right"), cut([1, 2, 3], 2, "left")
+    ([1, 2], [2, 3])
+    """
+    return ids[:length] if side == "right" else ids[len(ids) - length :]
 
 
 def longest_first(first: int, second: int, room: int) -> tuple[int, int]:

@@ -98,3 +98,12 @@ def test_scores_that_are_not_numbers_are_an_error_and_no_order(artifacts: Path, 
     with reranker_of(artifacts / "tiny", backend) as reranker, pytest.raises(BackendError) as caught:
         reranker.rank(QUERY, DOCUMENTS, long_documents=long_documents)
     assert caught.value.details["pairs"] == 4  # distinct ones
+
+
+def test_parts_that_leave_tokens_out_are_refused_where_nothing_may_be_cut(artifacts: Path) -> None:
+    with Reranker.load(artifacts / "tiny", max_length=64, truncation="error") as reranker:
+        document = "word " * 300
+        assert reranker.rank(QUERY, [document], long_documents="chunk")[0].tokens_cut == 0
+        with pytest.raises(InputError) as caught:
+            reranker.rank(QUERY, [document], long_documents="chunk", max_parts=2)
+    assert caught.value.details["argument"] == "max_parts"

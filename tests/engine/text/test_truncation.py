@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modernrank import InputError, Reranker, Truncation, TruncationWarning
-from modernrank.text.truncation import longest_first
+from modernrank.options import TruncationChoice, names_of
+from modernrank.text.truncation import POLICIES, longest_first
 
 QUERY = "the terms of the license"
 DOCUMENTS = ["a", "derivative works of the Work " * 5, "", "notice " * 30, "a"]
@@ -138,3 +139,8 @@ def test_a_limit_of_a_call_that_is_out_of_range_is_refused_at_once(
         getattr(reranker, method)(PAIRS, max_length=max_length)
     assert caught.value.details["argument"] == "max_length"
     assert caught.value.details[fact] == {"value": max_length, "limit": 8192, "minimum": 3}[fact]
+
+
+def test_every_policy_has_a_rule() -> None:
+    """A name that the API accepts is never computed as something else."""
+    assert set(POLICIES) == set(names_of(TruncationChoice))
