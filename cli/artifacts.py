@@ -8,7 +8,7 @@ from pathlib import Path
 from modernrank.backends.profiles import parse_profile
 from modernrank.options import ProviderName, names_of
 
-from .command import Command, fail, note
+from .base import Command, fail, note
 from .options import MEBIBYTE, add_artifact, add_exported_precisions, add_out, add_precision, positive_int
 
 DIALECTS = ("ort-cpu", "standard", "ort-cuda", "tensorrt", "tensorrt-decomposed", "reference")

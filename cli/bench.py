@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modernrank.benchmarks import defaults
 from modernrank.options import names_of
 
+from .base import Command, note
 from .options import add_artifact, add_out, add_precision, add_running_options, positive_int, running_options
 
 if TYPE_CHECKING:  # the command line imports this module on every start, so each command imports what it runs
@@ -42,7 +42,7 @@ def _run(args: argparse.Namespace) -> int:
         rates=tuple(args.rate or ()),
         peak_seconds=args.peak_seconds,
     )
-    result = run_scenarios(args.artifact, options, report=_note, precision=args.precision, **running_options(args))
+    result = run_scenarios(args.artifact, options, report=note, precision=args.precision, **running_options(args))
     if args.p99_bound:
         _print_rates(result, args.p99_bound)
     return _finish(result, args.out)
@@ -68,7 +68,7 @@ def _peers(args: argparse.Namespace) -> int:
         rounds=args.rounds,
         peak_seconds=args.peak_seconds,
     )
-    result = run_peers(args.artifact, setup, options, report=_note, **running_options(args))
+    result = run_peers(args.artifact, setup, options, report=note, **running_options(args))
     return _finish(result, args.out, args.baseline)
 
 
@@ -83,7 +83,7 @@ def _report(args: argparse.Namespace) -> int:
         from modernrank.benchmarks.reporting.plots import plot
 
         for file in plot(merged, args.plots, args.format):
-            _note(f"wrote {file}")
+            note(f"wrote {file}")
     return 0
 
 
@@ -126,13 +126,9 @@ def _finish(result: Result, out: Path | None, baseline: str | None = None) -> in
 
     if out:
         result.write(out)
-        _note(f"wrote {out}")
+        note(f"wrote {out}")
     print(markdown(result, baseline), end="")
     return 0
-
-
-def _note(message: str) -> None:
-    print(message, file=sys.stderr)
 
 
 def _add_run_options(parser: argparse.ArgumentParser) -> None:
@@ -278,3 +274,12 @@ def _add_baseline(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="contender whose speed counts as 1 (default: sentence-transformers or transformers)",
     )
+
+
+BENCH = Command(
+    "bench",
+    "Measure artifacts, alone or beside others, and show results.",
+    add_options,
+    lambda args: int(args.run(args)),  # of its own commands
+    "bench",
+)

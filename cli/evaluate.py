@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from modernrank.errors import InputError
 
+from .base import Command
 from .options import (
     add_json,
     add_long_documents,
@@ -101,3 +102,8 @@ def _read(args: argparse.Namespace) -> EvaluationSet:
             argument=missing[0],
         )
     return read_files(args.queries, args.candidates, args.qrels, args.corpus)
+
+
+EVAL = Command(
+    "eval", "Measure rankings on queries with judgements: nDCG@10, MRR@10, MAP.", add_options, run, "cpu,eval"
+)

@@ -11,7 +11,7 @@ from modernrank.backends.registry import PROVIDERS, providers_of
 from modernrank.host import available_threads
 from modernrank.options import EXACT
 
-from .command import Command
+from .base import Command
 from .options import add_artifact, add_json
 
 Rows = list[tuple[str, str]]

@@ -26,9 +26,12 @@ MEBIBYTE = 2**20
 
 def positive_int(text: str) -> int:
     """A whole number of at least 1, for ``add_argument(type=..)``."""
-    value = int(text)
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
     if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is less than 1")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
     return value
 
 

@@ -12,7 +12,7 @@ from modernrank import InputError, RankedDocument, Reranker, Truncation
 from modernrank.text import jsonl
 from modernrank.text.checks import check_text
 
-from .command import Command
+from .base import Command
 from .options import (
     add_activation,
     add_artifact,
