@@ -18,9 +18,9 @@ SENTENCE_TRANSFORMERS = "config_sentence_transformers.json"
 # The modules of a checkpoint that sentence-transformers saved: where it exists, SENTENCE_TRANSFORMERS comes first.
 MODULES = "modules.json"
 # The files besides the weights that decide a score, as far as a checkpoint has them.
-SETTINGS = ("config.json", "tokenizer.json", "tokenizer_config.json", SENTENCE_TRANSFORMERS)
+SETTINGS = ("config.json", "tokenizer.json", "tokenizer_config.json", SENTENCE_TRANSFORMERS, MODULES)
 # What is downloaded from the hub.
-PATTERNS = [*SETTINGS, MODULES, "README.md", "model.safetensors", "model.safetensors.index.json", "model-*.safetensors"]
+PATTERNS = [*SETTINGS, "README.md", "model.safetensors", "model.safetensors.index.json", "model-*.safetensors"]
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 import pytest
 
 from modernrank import ArtifactError, InputError, Reranker
+from modernrank.artifact.manifest import Manifest
+from modernrank.export.cache import cached_artifact, choose_graphs
 from support.artifacts import MANIFEST, checkpoint_with_bias
 from support.checkpoints import checkpoint
 
@@ -110,3 +113,38 @@ def test_two_processes_at_once_export_once(tmp_path: Path, reranker: Reranker) -
     assert [(process.returncode, error) for process, (_, error) in zip(both, results, strict=True)] == [(0, "")] * 2
     assert {output.strip() for output, _ in results} == {str(reranker.score(PAIRS[:1])[0])}
     assert len(exported(tmp_path)) == 1
+
+
+def test_everything_that_an_export_reads_counts_in_the_cache(tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(checkpoint("tiny"), tmp_path / "checkpoint"))
+    before = cached_artifact(copy, cache=tmp_path / "cache")
+    (copy / "modules.json").write_text("[]")
+    modules = cached_artifact(copy, cache=tmp_path / "cache")
+    (copy / "evaluation").mkdir()
+    (copy / "evaluation" / "queries.jsonl").write_text('{"_id": "q", "text": "x"}')
+    evaluation = cached_artifact(copy, cache=tmp_path / "cache")
+    assert len({before, modules, evaluation}) == 3
+    assert Manifest.read(before).name == "checkpoint"
+
+
+@pytest.mark.parametrize(
+    ("precision", "provider", "dialect"),
+    [
+        ("fp32", "auto", "ort-cpu"),
+        ("fp32", "cuda", "ort-cuda"),
+        ("fp16", "auto", "ort-cuda"),
+        ("fp16", "ort-tensorrt", "tensorrt-decomposed"),
+        ("auto", "cpu", "ort-cpu"),
+    ],
+)
+def test_the_graph_is_one_that_the_provider_runs(precision: Any, provider: Any, dialect: str) -> None:
+    precisions, chosen = choose_graphs(precision, provider)
+    assert chosen == dialect
+    assert precisions == (("fp32", "int8") if precision == "auto" else (precision,))
+
+
+@pytest.mark.parametrize(("precision", "provider"), [("fp32", "tensorrt"), ("fp16", "cpu"), ("int8", "cuda")])
+def test_what_needs_an_engine_or_lacks_a_graph_is_refused_before_any_work(precision: Any, provider: Any) -> None:
+    with pytest.raises(InputError) as caught:
+        Reranker.from_checkpoint(checkpoint("tiny"), precision=precision, provider=provider)
+    assert caught.value.details["value"] == provider
