@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -155,6 +156,7 @@ def choose_dialects(graph: str | None, precisions: Sequence[str]) -> dict[Precis
 
 
 def _export(checkpoint: str, out: Path, options: ExportOptions) -> Manifest:
+    started = time.perf_counter()
     check_target(out, options.force)
     origin = locate(checkpoint, options.revision)
     architecture = read_architecture(origin.folder)
@@ -182,7 +184,7 @@ def _export(checkpoint: str, out: Path, options: ExportOptions) -> Manifest:
             quality = measure_quality(Artifact(folder, manifest), source, material, options.report)
             manifest = replace(manifest, quality=quality)
         (folder / FILE_NAME).write_text(manifest.to_json(), encoding="utf-8")
-    logger.info("exported %s to %s", checkpoint, out)
+    logger.info("exported %s to %s in %.1f s", checkpoint, out, time.perf_counter() - started)
     return manifest
 
 
@@ -235,7 +237,7 @@ def _read_tokenizer(checkpoint: Path, architecture: Architecture) -> Tokenizer:
     limit, side = settings.get("model_max_length"), settings.get("truncation_side", "right")
     if limit is None:
         limit = facts.max_length
-    if not isinstance(limit, int | float) or limit < 1:
+    if not isinstance(limit, int | float) or not limit >= 1:  # NaN is not
         raise ArtifactError(
             f"{settings_file}: model_max_length = {limit!r} must be a number of tokens",
             path=settings_file,

@@ -35,7 +35,15 @@ def check_target(out: Path, force: bool) -> None:
         return
     if FILE_NAME not in names:
         raise ArtifactError(f"{out} exists and is not an artifact; choose another --out", path=out)
-    foreign = sorted(names - set(Manifest.read(out).files) - {FILE_NAME})
+    try:
+        own = {*Manifest.read(out).files, FILE_NAME}
+    except ArtifactError as error:
+        raise ArtifactError(
+            f"{out} holds a manifest that cannot be read ({error}), so it is unknown which files are the artifact's; "
+            "delete the folder yourself, or choose another --out",
+            path=out,
+        ) from error
+    foreign = sorted(names - own)
     if foreign:
         raise ArtifactError(
             f"{out} holds {foreign[0]}, which is not part of its artifact; move it, or choose another --out",

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Self
 
+from modernrank.artifact.manifest import Source
 from modernrank.export.checkpoint.weights import ExpectedTensors, Weights
 from modernrank.export.graph.options import GraphOptions
 
@@ -36,6 +38,22 @@ class LinearLayer:
     name: str
     can_be_smoothed: bool = True
     adds_to_residual: bool = False
+
+
+@dataclass(frozen=True)
+class Published:
+    """Published logits of some pairs.
+
+    pairs:     (query, document) tuples.
+    logits:    one for each pair.
+    tolerance: maximum difference of ours from them.
+    source:    who published them, and in which precision.
+    """
+
+    pairs: tuple[tuple[str, str], ...]
+    logits: tuple[float, ...]
+    tolerance: float
+    source: str
 
 
 class Architecture(ABC):
@@ -82,6 +100,10 @@ class Architecture(ABC):
     @abstractmethod
     def linear_layers(self) -> list[LinearLayer]:
         """The layers that can be quantised, in the order in which they run."""
+
+    def published_logits(self, source: Source) -> Sequence[Published]:
+        """Logits that others published for the checkpoint of ``source``, which verification must reproduce."""
+        return ()
 
     @abstractmethod
     def absorbed_by(self, layer: str) -> tuple[str, int]:

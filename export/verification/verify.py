@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,9 +26,10 @@ from modernrank.backends.registry import PROVIDERS
 from modernrank.batching.batch import assemble, unpack
 from modernrank.errors import ArtifactError, InputError, counted
 from modernrank.evaluation.agreement import Fidelity, measure
-from modernrank.export.checkpoint.hub import SENTENCE_TRANSFORMERS, Origin, locate, origin_hashes
+from modernrank.export.checkpoint.hub import MODULES, SENTENCE_TRANSFORMERS, Origin, locate, origin_hashes
 from modernrank.export.checkpoint.weights import weight_files
-from modernrank.export.models.modernbert.published_logits import Published, published_for
+from modernrank.export.models.architecture import Published
+from modernrank.export.models.registry import read_architecture
 from modernrank.export.output_folder import update_manifest
 from modernrank.export.precision.calibration import held_out_pairs, read_calibration
 from modernrank.export.precision.fp16_emulation import backend_on_processor
@@ -91,7 +92,8 @@ def verify_artifact(
     artifact.check_files(artifact.files_of(graph))
     model = TransformersModel(origin.folder)
     with _opened(artifact, graph, provider) as backend:
-        parity = _Verification(artifact, graph, backend, model, report).run(longest, pairs_file, provider)
+        known = read_architecture(origin.folder).published_logits(artifact.manifest.source)
+        parity = _Verification(artifact, graph, backend, model, known, report).run(longest, pairs_file, provider)
     logger.info("%s %s: %s", artifact.folder, graph.precision, parity.verdict())
     if record:
         record_parity(folder, parity)
@@ -166,8 +168,9 @@ def check_same_checkpoint(artifact: Artifact, origin: Origin) -> None:
     """
     hashes = origin_hashes(origin, weight_files(origin.folder))
     recorded = artifact.manifest.source.files
-    if SENTENCE_TRANSFORMERS not in recorded:  # versions that did not read it did not record it either
-        hashes.pop(SENTENCE_TRANSFORMERS, None)
+    for name in (SENTENCE_TRANSFORMERS, MODULES):
+        if name not in recorded:  # versions that did not read it did not record it either
+            hashes.pop(name, None)
     different = sorted(name for name in {*hashes, *recorded} if hashes.get(name) != recorded.get(name))
     if different:
         raise ArtifactError(
@@ -187,6 +190,7 @@ class _Verification:
     graph: OnnxGraph
     backend: Backend
     model: TransformersModel
+    known: Sequence[Published]
     report: Report
 
     def run(self, longest: int, pairs_file: Path | None, provider: ProviderName) -> Parity:
@@ -237,8 +241,7 @@ class _Verification:
             logits = scorer.score([pair.ids for pair in encoder.encode(entry.pairs)])[:, 0]
             return float(np.abs(logits - np.array(entry.logits)).max())
 
-        entries = published_for(self.artifact.manifest.source)
-        return tuple((entry.source, difference(entry), entry.tolerance) for entry in entries)
+        return tuple((entry.source, difference(entry), entry.tolerance) for entry in self.known)
 
     def scorer(self) -> Scorer:
         manifest = self.artifact.manifest

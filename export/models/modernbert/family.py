@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Self
 
+from modernrank.artifact.manifest import Source
 from modernrank.export.checkpoint.weights import ExpectedTensors, Weights
 from modernrank.export.graph.options import GraphOptions
-from modernrank.export.models.architecture import Architecture, LinearLayer, ModelFacts
+from modernrank.export.models.architecture import Architecture, LinearLayer, ModelFacts, Published
 
 from . import smoothing
 from .config import ModernBertConfig
 from .graph import places, write_graph
+from .published_logits import published_for
 from .tensors import EMBEDDINGS, expected_shapes
 
 
@@ -51,6 +54,9 @@ class ModernBert(Architecture):
 
     def linear_layers(self) -> list[LinearLayer]:
         return smoothing.linear_layers(self.config)
+
+    def published_logits(self, source: Source) -> Sequence[Published]:
+        return published_for(source)
 
     def absorbed_by(self, layer: str) -> tuple[str, int]:
         return smoothing.absorbed_by(layer)

@@ -5,21 +5,9 @@ They apply to the real weights at this revision only. The tolerances follow from
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from modernrank.artifact.manifest import Source
 from modernrank.export.checkpoint.hub import DEFAULT_MODEL, DEFAULT_REVISION
-
-
-@dataclass(frozen=True)
-class Published:
-    """Logits of some pairs, their source, and the maximum difference of ours."""
-
-    pairs: tuple[tuple[str, str], ...]
-    logits: tuple[float, ...]
-    tolerance: float
-    source: str
-
+from modernrank.export.models.architecture import Published
 
 _CARD_PAIRS = (
     ("what is the capital of China?", "Beijing"),
