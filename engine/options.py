@@ -17,6 +17,8 @@ from .errors import InputError
 PrecisionName = Literal["int8", "fp16", "fp32"]
 PRECISIONS: tuple[PrecisionName, ...] = get_args(PrecisionName)
 EXACT: PrecisionName = PRECISIONS[-1]
+# Those that multiply no integers.
+FLOAT_PRECISIONS: tuple[PrecisionName, ...] = ("fp16", "fp32")
 PrecisionChoice = Literal["auto", PrecisionName]
 
 # The best first: the order in which "auto" looks for a provider.
@@ -68,6 +70,23 @@ def positive(argument: str, value: Any) -> int:
             f"{argument} is {value!r}; it must be a whole number of at least 1", argument=argument, value=value
         )
     return number
+
+
+def checked_length(max_length: Any, limit: int, owner: str) -> int:
+    """A maximum number of tokens within ``limit``; None stands for the limit itself. ``owner`` names whose limit it is.
+
+    Raises:
+        InputError: it is not a whole number of at least 1, or it exceeds the limit.
+    """
+    length = limit if max_length is None else positive("max_length", max_length)
+    if length > limit:
+        raise InputError(
+            f"max_length {length} exceeds the {limit} tokens that {owner} accepts; lower it",
+            argument="max_length",
+            value=length,
+            limit=limit,
+        )
+    return length
 
 
 @dataclass(frozen=True)

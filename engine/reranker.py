@@ -31,6 +31,7 @@ from .options import (
     ProviderChoice,
     TruncationChoice,
     check_choice,
+    checked_length,
     positive,
 )
 from .scorer import Scorer
@@ -136,8 +137,26 @@ class Reranker:
             verify_files,
             None if cache is None else Path(cache),
         )
+        return cls.open(path, options, max_length=max_length, truncation=truncation)
+
+    @classmethod
+    def open(
+        cls,
+        path: str | Path,
+        options: LoadOptions,
+        *,
+        max_length: int | None = None,
+        truncation: TruncationChoice = "longest_first",
+    ) -> Self:
+        """Like ``load``, for callers that have their options in one object, such as a server's settings.
+
+        >>> from modernrank import CpuOptions, LoadOptions
+        >>> with Reranker.open(TINY, LoadOptions(cpu=CpuOptions(threads=1))) as reranker:
+        ...     reranker.info.threads
+        1
+        """
         artifact = Artifact.open(path)
-        limit = _checked_length(max_length, artifact.manifest.max_length, artifact.manifest.name)
+        limit = checked_length(max_length, artifact.manifest.max_length, artifact.manifest.name)
         with ExitStack() as opened:  # the model is closed if the encoder cannot be made
             scorer = Scorer.load(artifact, options)
             opened.callback(scorer.close)
@@ -151,6 +170,7 @@ class Reranker:
         checkpoint: str | Path,
         *,
         precision: PrecisionChoice = "fp32",
+        provider: ProviderChoice = "auto",
         revision: str | None = None,
         cache: str | Path | None = None,
         **load_options: Any,
@@ -164,19 +184,22 @@ class Reranker:
             precision: what to export and load: ``"fp32"``, which is exact and exported in seconds; ``"int8"`` or
                 ``"fp16"``; or ``"auto"``, which exports float32 and int8 and runs int8 if its measured quality passes
                 (at full size this export takes about a minute).
+            provider: what runs it: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"ort-tensorrt"``. For an engine, export and
+                build it yourself.
             revision: commit, tag or branch of a hub id.
             cache: folder for exported artifacts and compiled engines; by default ``MODERNRANK_CACHE`` or the user's
                 cache.
             load_options: further arguments of ``load``.
 
         Raises:
+            InputError: the provider runs engines, which have to be built, or it has no such precision.
             ArtifactError: the checkpoint does not exist, is damaged or is of a kind that cannot be exported.
             ModuleNotFoundError: ``modernrank[export]`` is not installed.
         """
         from modernrank.export.cache import cached_artifact  # only this needs the exporter
 
-        folder = cached_artifact(checkpoint, precision=precision, revision=revision, cache=cache)
-        return cls.load(folder, precision=precision, cache=cache, **load_options)
+        folder = cached_artifact(checkpoint, precision=precision, provider=provider, revision=revision, cache=cache)
+        return cls.load(folder, provider=provider, precision=precision, cache=cache, **load_options)
 
     @property
     def info(self) -> BackendInfo:
@@ -385,8 +408,8 @@ class Reranker:
 
     def _encoder_for(self, max_length: int | None, truncation: TruncationChoice | None) -> PairEncoder:
         """The encoder with the limits of one call."""
-        length = _checked_length(max_length, self.max_length, f"this {type(self).__name__}")
-        return self.encoder.with_limits(length, truncation or self.encoder.truncation)
+        length = checked_length(max_length, self.max_length, f"this {type(self).__name__}")
+        return self.encoder.with_limits(length, self.encoder.truncation if truncation is None else truncation)
 
     def _check_one_label(self) -> None:
         if len(self.labels) != 1:
@@ -399,18 +422,6 @@ class Reranker:
     def _squeezed(self, scores: FloatArray) -> FloatArray:
         """``[pairs]`` for a model of one label, ``[pairs, labels]`` for one of several."""
         return scores[:, 0] if len(self.labels) == 1 else scores
-
-
-def _checked_length(max_length: int | None, limit: int, owner: str) -> int:
-    length = limit if max_length is None else positive("max_length", max_length)
-    if length > limit:
-        raise InputError(
-            f"max_length {length} exceeds the {limit} tokens that {owner} accepts; lower it",
-            argument="max_length",
-            value=length,
-            limit=limit,
-        )
-    return length
 
 
 def _with_progress(scored: Iterator[W], items: Iterable[object]) -> Iterator[W]:

@@ -12,7 +12,7 @@ from modernrank.artifact.folder import Artifact
 from modernrank.backends.open import auto_precision, usable_providers
 from modernrank.backends.registry import choose_provider
 from modernrank.errors import InputError
-from modernrank.options import LongDocuments, PrecisionChoice, ProviderChoice, check_choice, positive
+from modernrank.options import LongDocuments, PrecisionChoice, ProviderChoice, check_choice, checked_length
 from modernrank.reranker import Reranker
 
 from .formats import EvaluationSet
@@ -143,13 +143,7 @@ def _contender(folder: str | Path, precision: PrecisionChoice, load_options: Map
             "artifacts of models of one label",
             labels=labels,
         )
-    if length is not None and positive("max_length", length) > limit:
-        raise InputError(
-            f"max_length {length} exceeds the {limit} tokens that {folder} accepts; lower it",
-            argument="max_length",
-            value=length,
-            limit=limit,
-        )
+    checked_length(length, limit, str(folder))
     return _Contender(artifact, _resolved_precision(artifact, precision, load_options))
 
 
@@ -204,6 +198,7 @@ class _Job:
             "provider": info.provider,
             "runtime": info.runtime,
             "max_length": reranker.max_length,
+            "truncation": reranker.encoder.truncation,
             "long_documents": self.long_documents,
         }
         return RunFile(self.runs / f"{'-'.join(contender.name.split())}.run", provenance)

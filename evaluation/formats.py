@@ -20,7 +20,7 @@ from typing import Any
 
 from modernrank.artifact.hashing import sha256_of
 from modernrank.errors import InputError
-from modernrank.text.jsonl import Place
+from modernrank.text.jsonl import JSON_LINES, Place
 
 from .lines import columns, identifier, is_number, json_lines, number, string_field, text_lines, valid_text
 
@@ -138,7 +138,7 @@ def _read_queries(path: Path) -> dict[str, str]:
 
 def _query_lines(path: Path) -> Iterator[tuple[str, str, Place]]:
     """Id, text and place of each query."""
-    if path.suffix == ".jsonl":
+    if path.suffix.lower() in JSON_LINES:
         for record, place in json_lines(path):
             yield string_field(record, "_id", place), string_field(record, "text", place), place
     else:
@@ -184,7 +184,7 @@ def _candidate_lines(
     path: Path, documents: dict[str, str], corpus: Path | None
 ) -> Iterator[tuple[str, str, float, Place]]:
     """Query id, document id, rank and place of each candidate."""
-    if path.suffix != ".jsonl":
+    if path.suffix.lower() not in JSON_LINES:
         for line, place in text_lines(path):
             query, _, document, rank, _, _ = columns(line, place, "QUERY Q0 DOCUMENT RANK SCORE TAG")
             yield query, document, number(rank, place, "rank"), place
@@ -215,7 +215,7 @@ def _read_qrels(path: Path, queries: dict[str, str], documents: dict[str, str] |
 def _judgement_lines(path: Path, queries: dict[str, str]) -> Iterator[tuple[str, str, str, Place]]:
     """Query id, document id, grade and place of each judgement."""
     for order, (line, place) in enumerate(text_lines(path)):
-        if path.suffix == ".tsv":
+        if path.suffix.lower() == ".tsv":
             remedy = "; judgements of TREC need a file name in .txt"
             query, document, grade = columns(line, place, "QUERY\tDOCUMENT\tGRADE", "\t", remedy)
             if order == 0 and query not in queries and not is_number(grade):

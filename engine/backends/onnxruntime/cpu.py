@@ -18,7 +18,7 @@ from modernrank.batching.batch import Batch
 from modernrank.batching.policy import BatchPolicy, PackingPolicy, SchedulePolicy, TokenBudget
 from modernrank.errors import BackendError, ClosedError, InputError, counted
 from modernrank.host import available_threads
-from modernrank.options import CpuOptions, LoadOptions
+from modernrank.options import FLOAT_PRECISIONS, CpuOptions, LoadOptions
 
 from .int8_kernel import int8_kernel
 from .loading import Inputs, check_labels, import_onnxruntime, load_session, runtime_errors, session_options
@@ -64,7 +64,8 @@ def open_cpu(artifact: Artifact, provider: Provider, options: LoadOptions) -> Ba
     settings = CpuSettings.of(options.cpu)
     graph = artifact.graph_to_run(options.precision, provider.dialects)
     artifact.check_files(artifact.files_of(graph), options.verify_files)
-    return OnnxRuntimeCpuBackend(artifact.folder, graph, len(artifact.manifest.model.labels), settings)
+    labels = len(artifact.manifest.model.labels)
+    return OnnxRuntimeCpuBackend(artifact.folder, graph, labels, settings, provider)
 
 
 class OnnxRuntimeCpuBackend(Backend):
@@ -77,16 +78,23 @@ class OnnxRuntimeCpuBackend(Backend):
         graph: which of its graphs.
         labels: the number of the model's labels, from the manifest.
         settings: threads, workers and the int8 kernel.
+        provider: what runs it, without options of its own.
 
     Raises:
         ProviderError: ONNX Runtime is missing or too old.
         ArtifactError: ONNX Runtime cannot load the graph, or it has another number of labels.
     """
 
-    def __init__(self, folder: Path, graph: OnnxGraph, labels: int, settings: CpuSettings) -> None:
-        provider = PROVIDERS["cpu"]
+    def __init__(
+        self,
+        folder: Path,
+        graph: OnnxGraph,
+        labels: int,
+        settings: CpuSettings,
+        provider: Provider = PROVIDERS["cpu"],
+    ) -> None:
         ort = import_onnxruntime(provider)
-        kernel = (settings.kernel or int8_kernel()) if graph.precision == "int8" else ""
+        kernel = "" if graph.precision in FLOAT_PRECISIONS else settings.kernel or int8_kernel()
 
         def load(threads: int) -> Any:
             return load_session(ort, folder, graph, provider, {}, session_options(ort, threads, kernel))

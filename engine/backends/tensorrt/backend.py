@@ -122,8 +122,9 @@ class TensorRtBackend(Backend):
     def close(self) -> None:
         """Free the engine, after the batches that have begun."""
         lanes, self._lanes = self._lanes, []
-        if lanes:
-            self._cuda.activate()
+        if not lanes:  # closed already, or another thread is closing it
+            return
+        self._cuda.activate()
         for _ in lanes:
             lane = self._idle.get()
             assert lane is not None
