@@ -330,7 +330,7 @@ class Reranker:
             long_documents: what happens to a document whose pair exceeds ``max_length``: ``"truncate"`` cuts it as
                 ``truncation`` says; ``"chunk"`` scores it in overlapping parts, each with the whole query, and takes
                 the highest score, as hosted rerankers do. A small ``max_length``, such as 512, then makes the parts
-                short. The time grows with the document: 1 million characters are some 700 parts of 512 tokens.
+                short. The time grows with the document: 1 million characters are about 700 parts of 512 tokens.
             max_parts: maximum number of parts of a document, from its beginning; by default all. Tokens beyond the last
                 part count in ``tokens_cut``.
             show_progress: as in ``score``.

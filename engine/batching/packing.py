@@ -1,10 +1,10 @@
 """Plan how pairs share the rows of batches: pure functions that need no model.
 
 A *row* holds one or more whole pairs end to end; a *batch* is one call of the backend, with rows of one width. The
-backend's ``BatchPolicy`` says which rows it wants. On CPUs that is one pair a row, and rows of equal length only: small
-batches cost nothing there, nothing is padded, and a pair is computed by the same operations whatever shares its batch,
-so its score is the same to the last bit. Where a batch should be large and of a fixed shape, as on GPUs, a row takes
-several pairs, which the graph keeps apart by ``segment_ids`` (``batch.py`` has a drawing).
+backend's ``BatchPolicy`` says which rows it prefers. On CPUs that is one pair a row, and rows of equal length only:
+small batches cost nothing there, nothing is padded, and a pair is computed by the same operations whatever shares its
+batch, so its score is the same to the last bit. Where a batch should be large and of a fixed shape, as on GPUs, a row
+takes several pairs, which the graph keeps apart by ``segment_ids`` (``batch.py`` has a drawing).
 """
 
 from __future__ import annotations

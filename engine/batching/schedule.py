@@ -2,7 +2,7 @@
 
 Small matrix products make threads wait for one another between operators. Batches that run side by side, each on a
 share of the threads (a *worker*), do not wait; but with fewer batches than workers some threads would be idle. So most
-batches of a long list run side by side, and the odd ones, or a very long one, get all threads:
+batches of a long list run side by side, and the last few, or a very long one, get all threads:
 
     5 equal batches, 2 workers:   worker 1  a c │ e, on
                                   worker 2  b d │ all threads
