@@ -123,7 +123,7 @@ def _change(before: Values, after: Values) -> float | None:
 
 @dataclass(frozen=True)
 class _Contender:
-    """An artifact in one precision, which is not ``"auto"`` any more."""
+    """An artifact in one precision, which is no longer ``"auto"``."""
 
     artifact: Artifact
     precision: str
@@ -134,7 +134,7 @@ class _Contender:
 
 
 def _contender(folder: str | Path, precision: PrecisionChoice, load_options: Mapping[str, Any]) -> _Contender:
-    """Check what the manifest can tell: a later contender must not fail after hours of work for an earlier one."""
+    """Check what the manifest records, so that no later contender fails after hours of work for an earlier one."""
     artifact = Artifact.open(folder)
     labels, limit, length = artifact.manifest.model.labels, artifact.manifest.max_length, load_options.get("max_length")
     if len(labels) != 1:
@@ -148,7 +148,7 @@ def _contender(folder: str | Path, precision: PrecisionChoice, load_options: Map
 
 
 def _resolved_precision(artifact: Artifact, precision: PrecisionChoice, load_options: Mapping[str, Any]) -> str:
-    """The precision that runs, from the manifest. Where that offers nothing to run, loading raises the error."""
+    """The precision that runs, from the manifest. If the manifest has no graph to run, loading raises the error."""
     provider: ProviderChoice = load_options.get("provider", "auto")
     check_choice("precision", precision, PrecisionChoice)
     check_choice("provider", provider, ProviderChoice)

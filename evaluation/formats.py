@@ -32,7 +32,7 @@ Qrels = dict[str, dict[str, int]]
 
 @dataclass(frozen=True)
 class EvaluationSet:
-    """Queries with candidates to rank, and the judgements that rankings are measured by.
+    """Queries with candidates to rank, and the judgements with which rankings are measured.
 
     queries:    text by id.
     documents:  text by id.
@@ -49,7 +49,7 @@ class EvaluationSet:
 
     @property
     def judged(self) -> list[str]:
-        """Ids of the queries with judgements. All figures are means over them, also where one has no candidates."""
+        """Ids of the queries with judgements. All figures are means over them, even if one has no candidates."""
         return list(self.qrels)
 
     @property
@@ -109,7 +109,7 @@ def read_files(queries: Path, candidates: Path, qrels: Path, corpus: Path | None
         queries: JSON lines, or lines of an id, a tab and a text.
         candidates: a TREC run, or JSON lines.
         qrels: judgements of TREC, or BEIR's in ``.tsv``.
-        corpus: the documents; may be left out where the candidates are JSON lines, which hold them.
+        corpus: the documents; may be left out if the candidates are JSON lines, which hold them.
 
     Raises:
         InputError: a line cannot be used, an id is repeated or unknown, or there is nothing to rank. ``details`` has
@@ -194,12 +194,12 @@ def _candidate_lines(
         if corpus is None:
             text = valid_text(string_field(record, "document", place), place)
             if documents.setdefault(document, text) != text:
-                raise place.error(f"gives document {document!r} another text than a line above", value=document)
+                raise place.error(f"gives document {document!r} a different text from an earlier line", value=document)
         yield query, document, order, place
 
 
 def _read_qrels(path: Path, queries: dict[str, str], documents: dict[str, str] | None) -> Qrels:
-    """Grades by query and document; None for ``documents`` where the judged ones are not all known."""
+    """Grades by query and document; ``documents`` is None if not all judged documents are known."""
     qrels: Qrels = {}
     for query, document, grade, place in _judgement_lines(path, queries):
         _check_known(query, queries, place, "query id")

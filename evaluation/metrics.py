@@ -22,7 +22,7 @@ def by_query(data: EvaluationSet, ranking: Mapping[str, Sequence[str]]) -> dict[
     Args:
         data: holds the judgements.
         ranking: for each query the ids of its documents, best first. It holds ids and not scores, because trec_eval
-            would order documents of equal score anew.
+            would reorder documents of equal score.
 
     >>> qrels = {"q": {"d2": 1}}
     >>> data = EvaluationSet(queries={"q": "dog"}, documents={}, candidates={}, qrels=qrels, sha256="")

@@ -31,7 +31,7 @@ def rerank(
         Rankings by query.
 
     Raises:
-        InputError: the model has several labels, or the run file is of another evaluation.
+        InputError: the model has several labels, or the run file belongs to another evaluation.
     """
     known = run_file.resume(data) if run_file else {}
     rankings: dict[str, Ranking] = {}

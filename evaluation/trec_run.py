@@ -20,10 +20,10 @@ Ranking = list[tuple[str, float]]  # the ids of a query's documents and their sc
 
 @dataclass(frozen=True)
 class RunFile:
-    """``NAME.run`` in TREC's format; ``NAME.run.json`` beside it records what its scores depend on.
+    """``NAME.run`` in TREC's format; ``NAME.run.json`` beside it records everything that affects its scores.
 
     path:       of the run.
-    provenance: a JSON object of all that the scores depend on. A run is resumed only if it is the same.
+    provenance: a JSON object of everything that affects the scores. A run is resumed only if it is the same.
     """
 
     path: Path
