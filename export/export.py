@@ -38,10 +38,10 @@ TOOLS = ("numpy", "onnx", "onnxruntime", "safetensors", "tokenizers", "transform
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """What an export was asked for, checked.
+    """The options of an export, validated.
 
     dialects:    the dialect to write each precision in.
-    revision:    of a hub id.
+    revision:    commit, tag or branch of a hub id.
     calibration: JSON lines of pairs; None for those that ship.
     evaluation:  a folder in BEIR's layout; None for the checkpoint's own, or pairs of the shipped texts.
     force:       whether an artifact may be replaced.
@@ -88,7 +88,7 @@ def export_checkpoint(
             exports; requires ``modernrank[reference]``). By default ``"tensorrt"`` for fp16, otherwise ``"ort-cpu"``.
         precision: ``"fp32"``, ``"fp16"`` for GPUs or ``"int8"`` for processors, or several of them; the last two
             require ``modernrank[cpu]`` too, to run the model on pairs.
-        revision: of a hub id: a commit, tag or branch.
+        revision: commit, tag or branch of a hub id.
         calibration: for fp16 and int8, JSON lines of pairs like those that will be scored; by default a small set that
             the package ships.
         evaluation: for fp16 and int8, a folder in BEIR's layout with ``candidates.run``, to measure their loss of
@@ -194,7 +194,7 @@ def _write(source: GraphSource, precision: PrecisionName, folder: Path, options:
 
 
 def _read_material(checkpoint: Path, options: ExportOptions) -> Material | None:
-    """What inexact precisions are measured on: the given set, the checkpoint's own one, or the shipped texts."""
+    """What inexact precisions are measured on: the given set, the checkpoint's own set, or the shipped texts."""
     if all(PRECISIONS[name].is_exact for name in options.dialects):
         return None
     return read_material(options.evaluation or evaluation_of(checkpoint))

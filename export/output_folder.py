@@ -16,7 +16,7 @@ try:
     import fcntl
 
     HAS_LOCKS = True
-except ImportError:  # Windows: two changes of a manifest at the same moment are not protected from each other there
+except ImportError:  # Windows, where two simultaneous changes of a manifest are not protected from each other
     HAS_LOCKS = False
 
 
@@ -88,7 +88,7 @@ def replacing(out: Path, force: bool) -> Iterator[Path]:
 
 
 def _swap(partial: Path, out: Path) -> None:
-    """Put ``partial`` in the place of ``out``; if that fails, put back what was there."""
+    """Put ``partial`` in the place of ``out``; if that fails, restore the previous artifact."""
     old = partial.with_suffix(".replaced")
     if out.exists():
         out.rename(old)
@@ -118,7 +118,7 @@ def update_manifest(folder: Path, change: Callable[[Manifest], Manifest]) -> Man
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Hold the lock of the folder itself: a lock file would be a foreign file in the artifact."""
+    """Hold the lock of the folder itself, because a lock file would be a foreign file in the artifact."""
     if not HAS_LOCKS:
         yield
         return
@@ -143,7 +143,7 @@ def _rewrite(folder: Path, manifest: Manifest) -> None:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
         raise ArtifactError(
-            f"cannot write {folder / FILE_NAME}: {error.strerror}; make the folder writable, or copy the artifact to "
-            "one that is",
+            f"cannot write {folder / FILE_NAME}: {error.strerror}; make the folder writable, or copy the artifact "
+            "to a writable one",
             path=folder / FILE_NAME,
         ) from error

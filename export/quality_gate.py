@@ -46,7 +46,7 @@ FOLDER = "evaluation"
 class Quality:
     """How much quality a precision loses.
 
-    source:    the name of what it was measured on.
+    source:    the name of the measured pairs or evaluation set.
     fidelity:  how far its scores and rankings agree with those of float32.
     exact:     nDCG@10 of float32; None without judgements.
     ndcg:      nDCG@10 of the precision; None without judgements.
@@ -96,7 +96,7 @@ class Quality:
 
 @dataclass(frozen=True)
 class Material:
-    """What the gate measures on: pairs, and the evaluation set if they come from one."""
+    """The material of the gate: pairs, and the evaluation set if they come from one."""
 
     source: str
     pairs: list[Pair]
@@ -138,7 +138,7 @@ def measure_quality(
     Args:
         artifact: its graphs are written, its manifest need not be.
         source: the checkpoint, for a float32 graph if the artifact has none.
-        material: what to measure on.
+        material: pairs to measure on, and their judgements if there are any.
         report: called with a line for each step.
     """
     report(f"quality: float32 scores {counted(len(material.pairs), 'pair')} ({material.source})")

@@ -44,7 +44,7 @@ def locate(checkpoint: str, revision: str | None = None) -> Origin:
     if Path(checkpoint).is_dir():
         if revision is not None:
             raise ArtifactError(
-                f"{checkpoint} is a folder, and a folder has no revisions; leave --revision {revision} out",
+                f"{checkpoint} is a folder, and a folder has no revisions; remove --revision {revision}",
                 path=Path(checkpoint),
                 revision=revision,
             )

@@ -21,7 +21,7 @@ WEIGHTS = "model.safetensors"
 WEIGHTS_INDEX = "model.safetensors.index.json"
 PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "model.bin", "model.pt", "model.pth")
 FLOAT_TYPES = ("F64", "F32", "F16", "BF16")  # as safetensors names them
-# What training wrappers put before every name, and the attribute of theirs that holds the model itself.
+# The prefixes that training wrappers add to every name. Each is also the wrapper's attribute that holds the model.
 WRAPPERS = {"_orig_mod.": "torch.compile", "module.": "torch's DataParallel and DistributedDataParallel"}
 
 
@@ -124,7 +124,7 @@ class Checkpoint:
                     f"the table of embeddings was padded. Set vocab_size to {stored_shape[0]} in config.json; "
                     "no score changes, because the tokenizer never uses the additional rows"
                     if is_padded
-                    else "its config.json describes another model than its weights"
+                    else "its config.json is that of another model"
                 )
                 raise ArtifactError(
                     f"tensor {name} in {self.folder} has shape {list(stored_shape)}, and config.json requires "
@@ -158,7 +158,7 @@ def _explain_names(missing: list[str], extra: list[str], expected: ExpectedTenso
             "`AutoModelForSequenceClassification.from_pretrained` and save it again with `save_pretrained`"
         )
     also = f" and has an unexpected {_first(extra)}" if extra else ""
-    return f"lacks {_first(missing)}{also}; its config.json describes another model than its weights"
+    return f"lacks {_first(missing)}{also}; its config.json is that of another model"
 
 
 def _first(names: list[str]) -> str:

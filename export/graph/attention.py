@@ -136,7 +136,7 @@ class StandardAttention(PackedAttention):
         """Where the queries and keys of each block are in a row, and the shapes that cut it.
 
         query_position [blocks, BLOCK] and key_position [blocks, window] run past the ends of the row;
-        query_at and key_at (flat) are the same, held inside it.
+        query_at and key_at (flat) are the same, clamped to the row.
         """
         g, window = self.g, BLOCK + 2 * self.reach
         last = g.op("Sub", self.tokens, g.ints(1))

@@ -1,6 +1,6 @@
-"""Attention for GPUs: TensorRT's parser, older ones, and ONNX Runtime's CUDA kernels.
+"""Attention for GPUs: for TensorRT's parser, for older parsers, and for ONNX Runtime's CUDA kernels.
 
-None of them branches: at a branch the GPU must wait for the processor, and a CUDA graph cannot capture it.
+None of them branches, because at a branch the GPU must wait for the processor, and a CUDA graph cannot capture it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class DecomposedAttention(StandardAttention):
 
     @staticmethod
     def rope_type(dtype: FloatType) -> FloatType:
-        """The rotation is several nodes: in float16 each would round."""
+        """float32, because the rotation consists of several nodes, and in float16 each of them would round."""
         return np.float32
 
     def rotate(self, x: Value, cos: Value, sin: Value, dtype: FloatType) -> Value:

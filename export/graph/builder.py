@@ -1,7 +1,7 @@
 """A thin builder of ONNX graphs: scopes name the nodes as paths, large constants stream to a data file.
 
-A value is the name of a tensor in the graph. Nodes are named by the scopes that they are made in and their
-operator, so that a profile reads like the model: ``/layers.0/attn/q_proj/MatMul``.
+A value is the name of a tensor in the graph. Nodes are named by the scopes around them and their operator, so that a
+profile reads like the model: ``/layers.0/attn/q_proj/MatMul``.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ ALIGNMENT = 4096  # bytes; lets a runtime map the data file into memory page by 
 
 
 def data_file(model: Path) -> Path:
-    """Where the large constants of the graph in the file ``model`` are."""
+    """The file of the large constants of the graph in the file ``model``."""
     return model.with_name(model.name + ".data")
 
 

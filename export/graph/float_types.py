@@ -10,7 +10,7 @@ from onnx import helper
 
 FloatType = type[np.floating[Any]]
 
-RESIDUAL = "residual"  # the stream that every layer adds to
+RESIDUAL = "residual"  # every layer adds to this stream
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,7 @@ class Published:
 class Architecture(ABC):
     """A model family, with the config of one checkpoint. ``registry.FAMILIES`` lists them."""
 
-    # As ``architectures`` of config.json names it.
+    # The name in ``architectures`` of config.json.
     name: ClassVar[str]
 
     @classmethod
@@ -107,7 +107,7 @@ class Architecture(ABC):
 
     @abstractmethod
     def absorbed_by(self, layer: str) -> tuple[str, int]:
-        """Which linear layer's input the tensors of ``layer`` produce, and from which of their rows.
+        """The linear layer whose input the tensors of ``layer`` produce, and the rows that produce it.
 
         Dividing these rows by a vector divides the input of that linear layer by it.
 

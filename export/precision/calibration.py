@@ -54,7 +54,7 @@ def read_calibration(file: Path | None) -> Calibration:
 
 
 def held_out_pairs(step: int = 4) -> list[Pair]:
-    """One in ``step`` queries of the shipped set with every passage. Calibration saw only a few of these pairs."""
+    """Every ``step``-th query of the shipped set with every passage. Calibration saw only a few of these pairs."""
     texts = read_calibration(None).pairs
     queries = list(dict.fromkeys(query for query, _ in texts))[::step]
     passages = list(dict.fromkeys(document for _, document in texts))

@@ -1,4 +1,4 @@
-"""Float16: a graph whose places are float16 as far as the model's values fit, measured on calibration pairs."""
+"""Float16: a graph whose places are float16 where the model's values fit, measured on calibration pairs."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Run a float16 graph on a processor as a GPU would: float32 inside each node, float16 between nodes.
 
 ONNX Runtime has no float16 kernels for processors: it would run the graph in float32 without any rounding. Casts around
-every node round as a GPU does, whose kernels add in float32 and store float16:
+every node round as a GPU does, because GPU kernels add in float32 and store float16:
 
     float16 ─▶ Cast to float32 ─▶ node ─▶ Cast to float16 ─▶
 """

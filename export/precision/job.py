@@ -1,4 +1,4 @@
-"""What the writers of every precision take and give: a ``GraphJob`` goes in, a ``WrittenGraph`` comes out."""
+"""What the writers of every precision take and return: a ``GraphJob`` goes in, a ``WrittenGraph`` comes out."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from modernrank.text.encoder import PairEncoder
 
 @dataclass(frozen=True)
 class GraphSource:
-    """What all graphs of an artifact are written from.
+    """The source of all graphs of an artifact.
 
     folder:       of the checkpoint.
     architecture: the model family, with the checkpoint's config.
@@ -32,7 +32,7 @@ class GraphSource:
     tokenizer: Tokenizer
 
     def encoder(self, longest: int) -> PairEncoder:
-        """Encodes pairs as the artifact will, to at most ``longest`` tokens and never more than the model takes."""
+        """Encodes pairs as the artifact will, to at most ``longest`` tokens and never more than the model accepts."""
         return pair_encoder(self.folder, self.tokenizer, min(longest, self.architecture.facts.max_length))
 
 

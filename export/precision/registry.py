@@ -36,7 +36,7 @@ class Precision:
     """A way to store weights and activations.
 
     name:     as users choose it.
-    dialects: those that it can be written in, the default first.
+    dialects: those in which it can be written, the default first.
     write:    writes a graph.
     bounds:   for verification; None where every logit must agree. Whatever is not exact is calibrated on pairs, and
               its quality is measured.
@@ -49,7 +49,7 @@ class Precision:
 
     @property
     def is_exact(self) -> bool:
-        """Whether its logits are those of the checkpoint, but for the order of additions."""
+        """Whether its logits are those of the checkpoint, except for the order of additions."""
         return self.bounds is None
 
 
@@ -64,5 +64,5 @@ PRECISIONS: Mapping[str, Precision] = {
     )
 }
 
-# Every dialect that some precision can be written in.
+# Every dialect in which at least one precision can be written.
 GRAPHS = (*DIALECTS, REFERENCE)

@@ -34,8 +34,8 @@ LIBRARIES: tuple[ProviderName, ...] = ("tensorrt", "tensorrt-rtx")
 class _Job:
     """One engine to build.
 
-    artifact, graph: from what.
-    library, version, compute_capability: by what, and for which GPU.
+    artifact, graph: the artifact and its graph.
+    library, version, compute_capability: the library that builds, its version, and the capability of the GPU.
     profiles:  the shapes that it accepts.
     options:   names of the builder's flags that are on.
     workspace: maximum number of bytes of scratch memory; None for the GPU's.
@@ -54,7 +54,7 @@ class _Job:
 
     @property
     def stem(self) -> str:
-        """What the names of the engine's files begin with."""
+        """The prefix of the names of the engine's files."""
         gpu = "" if self.compute_capability == ANY else f"-sm{self.compute_capability.replace('.', '')}"
         return f"model.{self.graph.precision}.{self.library}-{self.version}{gpu}"
 

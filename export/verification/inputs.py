@@ -1,7 +1,7 @@
-"""What a verification runs: pairs of every interesting length, arranged in batches in several ways, and odd texts.
+"""What a verification runs: pairs of every critical length, arranged in batches in several ways, and unusual texts.
 
-The lengths sit on and beside every edge of the graph: the window of the sliding layers (64 tokens), its blocks
-(64, 128, 192, 256), the change from band masks to blocks (192), and long pairs.
+The lengths are on and beside every boundary in the graph: the window of the sliding layers (64 tokens), its blocks (64,
+128, 192, 256), the change from band masks to blocks (192), and long pairs.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ LONGEST_SHARED = 2048
 SEED = 20240
 PADDING = 5  # tokens at the end of a packed row
 
-# Texts for the check of the tokenizer: languages, code, empty and odd strings.
+# Texts for the check of the tokenizer: languages, code, empty and unusual strings.
 TEXTS = (
     "what is the capital of China?",
     "",

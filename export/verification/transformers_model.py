@@ -53,7 +53,7 @@ def check_tokenizer(artifact: Artifact, checkpoint: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(checkpoint)
     pairs = [(query, document) for query in TEXTS for document in TEXTS]
     for max_length in (8, 64, artifact.manifest.model.max_length):
-        # A list of pairs, as rerankers are called: given two strings, transformers takes an empty second one for none.
+        # A list of pairs, as rerankers are called: given two strings, transformers treats an empty second one as none.
         expected = tokenizer(pairs, truncation=True, max_length=max_length)["input_ids"]
         encoded = artifact.encoder(max_length).encode(pairs)
         for pair, ours, theirs in zip(pairs, encoded, expected, strict=True):

@@ -64,8 +64,8 @@ def verify_artifact(
             a CPU.
         precision: which graph; for ``"auto"`` the most exact one for ``provider``.
         provider: what runs it. A float16 graph on ``"cpu"`` is emulated: float32 inside each node, float16 between.
-        pairs_file: for fp16 and int8, JSON lines of pairs to measure the fidelity on, best several for each query; by
-            default other pairs of the calibration set's texts.
+        pairs_file: for fp16 and int8, JSON lines of pairs to measure the fidelity on, preferably several for each
+            query; by default other pairs of the calibration set's texts.
         record: write the result into the manifest, whether it passed or not. With False, ``record_parity`` can do it
             later.
         report: called with a line for each step.
@@ -107,7 +107,7 @@ def record_parity(folder: str | Path, parity: Parity) -> Manifest:
         The new manifest.
 
     Raises:
-        ArtifactError: the manifest cannot be read or written, or the graph is not the verified one any more.
+        ArtifactError: the manifest cannot be read or written, or the graph is no longer the verified one.
     """
 
     def change(manifest: Manifest) -> Manifest:

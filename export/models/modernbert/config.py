@@ -105,7 +105,7 @@ class ModernBertConfig:
 
 
 class _Reader:
-    """Takes fields one by one and remembers them, so that none is ignored unnoticed."""
+    """Takes fields one by one and remembers them, so that no unknown field is ignored silently."""
 
     def __init__(self, raw: Mapping[str, Any], path: Path) -> None:
         self._raw = raw

@@ -133,7 +133,7 @@ class ModernBertGraph:
         return self.keep(self.g.op("Add", hidden, x), RESIDUAL)
 
     def keep(self, x: Value, place: str) -> Value:
-        """Note that ``x`` is held in the type of ``place``."""
+        """Record that ``x`` is held in the type of ``place``."""
         self.places.setdefault(place, []).append(x)
         return x
 
@@ -211,7 +211,8 @@ class ModernBertGraph:
     def _rope_tables(self, theta: float, dtype: FloatType) -> tuple[Value, Value]:
         """Cos and sin of every position's angles, ``[max_position_embeddings, head_size / 2]``.
 
-        In float64 before they are rounded: an angle of thousands of radians has few digits left otherwise.
+        They are computed in float64 and then rounded, because an angle of thousands of radians would otherwise lose
+        precision.
         """
         if (theta, dtype) not in self.rope_tables:
             head = self.config.head_size

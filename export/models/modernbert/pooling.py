@@ -9,7 +9,8 @@ from onnx import TensorProto
 from modernrank.errors import ArtifactError
 from modernrank.export.graph.builder import GraphBuilder, Value
 
-# Makes a mask: the tokens whose mean is a slot's vector, bool ``[rows, slots, tokens]``, from those that the slot has.
+# Chooses the tokens whose mean is a slot's vector among the slot's tokens; both masks are bool ``[rows, slots,
+# tokens]``.
 ChooseTokens = Callable[[GraphBuilder, Value], Value]
 
 

@@ -1,8 +1,8 @@
 """Smoothing: divide an activation's channels by ``s`` and multiply the weights that read them by ``s``.
 
 The product stays what it was, but channels of very different size become alike and quantise better (SmoothQuant,
-arXiv 2211.10438). The division costs nothing at run time, because the tensors that make the activation absorb it. Which
-tensors these are is the model family's knowledge (``Architecture.absorbed_by``).
+arXiv 2211.10438). The division costs nothing at run time, because the tensors that make the activation absorb it. The
+model family knows these tensors (``Architecture.absorbed_by``).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from modernrank.export.checkpoint.weights import Weights
 
 
 class SmoothedWeights:
-    """The tensors of a checkpoint with smoothing folded in: the same model, other numbers.
+    """The tensors of a checkpoint with smoothing folded in. The model computes the same function with other weights.
 
     Args:
         weights: the checkpoint.

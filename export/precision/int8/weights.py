@@ -1,4 +1,4 @@
-"""The integers that stand for activations and weights, and back."""
+"""Convert activations and weights to integers, and back."""
 
 from __future__ import annotations
 
@@ -49,6 +49,6 @@ def input_quantisation(
 
 
 def dequantised(values: FloatArray, q: InputQuantisation) -> FloatArray:
-    """``values`` after their way through uint8."""
+    """``values`` after conversion to uint8 and back."""
     result: FloatArray = (np.clip(np.round(values / q.scale) + q.zero_point, 0, 255) - q.zero_point) * q.scale
     return result.astype(np.float32)
