@@ -1,1 +1,1 @@
-"""Measurements: how fast and how exact modernrank is, alone and beside others."""
+"""Measurements: how fast and how exact modernrank is, alone and beside other runtimes."""

@@ -1,4 +1,4 @@
-"""Check everything that only a GPU can show, in one command: engines load, scores agree, and how fast it is.
+"""Check in one command everything that requires a GPU: that engines load and scores agree, and how fast they run.
 
     python -m modernrank.benchmarks.gpu_check WORK --like FOLDER --provider tensorrt --out result.json
 
@@ -159,11 +159,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("work", type=Path, help="folder for checkpoints and artifacts")
     parser.add_argument("--like", type=Path, required=True, help="folder with the target's config and tokenizer")
     parser.add_argument("--provider", default="tensorrt", choices=names_of(ProviderName), help="(%(default)s)")
-    parser.add_argument("--device", default="cuda", help="torch's name of the device (%(default)s)")
-    parser.add_argument("--longest", type=int, default=8192, help="maximum number of tokens in a pair (%(default)s)")
-    parser.add_argument("--rounds", type=int, default=100, help="number of samples of each contender (%(default)s)")
-    parser.add_argument("--threads", type=int, default=4, help="number of threads (%(default)s)")
-    parser.add_argument("--peer", action="append", help="repeat it for several (all that run on the device)")
+    parser.add_argument("--device", default="cuda", help="torch's name of the device (default: %(default)s)")
+    parser.add_argument(
+        "--longest", type=int, default=8192, help="maximum number of tokens in a pair (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=100, help="number of samples of each contender (default: %(default)s)"
+    )
+    parser.add_argument("--threads", type=int, default=4, help="number of threads (default: %(default)s)")
+    parser.add_argument("--peer", action="append", help="repeat it for several (default: all that run on the device)")
     parser.add_argument("--out", type=Path, required=True, help="write the result as JSON, with its raw samples")
     args = parser.parse_args(arguments)
     check = GpuCheck(

@@ -71,7 +71,7 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="folder to write")
     parser.add_argument("--like", type=Path, required=True, help="folder with the target's config and tokenizer")
     parser.add_argument("--style", choices=names_of(Style), default="plain", help="(%(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the weights (%(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the weights (default: %(default)s)")
     args = parser.parse_args()
     make_checkpoint(args.out, args.like, args.style, args.seed)
 

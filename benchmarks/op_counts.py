@@ -1,4 +1,4 @@
-"""What a graph and a plan cost, counted and not timed, so that noise does not change it."""
+"""What a graph and a plan cost. It is counted and not timed, so that noise does not change it."""
 
 from __future__ import annotations
 

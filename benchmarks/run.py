@@ -34,7 +34,7 @@ class ScenarioOptions:
     scenarios:    how calls arrive.
     workloads:    which pairs are scored; their seed is also that of the arrivals.
     budget:       how long each measurement lasts.
-    rates:        of the server scenario, queries in a second; empty for LOADS of the measured capacity.
+    rates:        of the server scenario, queries per second; empty for LOADS of the measured capacity.
     peak_seconds: how long each rate of the machine's matrix products is measured.
 
     Raises:
@@ -102,7 +102,7 @@ def _measure(
 
 
 def _loads(subject: Subject, workload: Workload, report: Report) -> tuple[float, ...]:
-    """LOADS as queries in a second."""
+    """LOADS as queries per second."""
     alone = scenarios.query(subject, workload, CAPACITY_BUDGET, report)
     return tuple(round(share / alone.median, 3) for share in LOADS)
 
@@ -166,7 +166,7 @@ def run_peers(
 
 
 def _peaks(device: str, seconds: float, report: Report) -> dict[str, float]:
-    """The rates of matrix products on a device of torch, billions of operations in a second, by precision."""
+    """The rates of matrix products on a device of torch, billions of operations per second, by precision."""
     return _cpu_peaks(seconds, report) if device == CPU else machine_peak.gpu_peak(device, 2 * seconds)
 
 

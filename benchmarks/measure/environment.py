@@ -42,7 +42,7 @@ def describe(seed: int) -> dict[str, Any]:
 
 
 def processor() -> str:
-    """The processor's name with its family and model, since the names that clouds give do not identify it."""
+    """The processor's name with its family and model, because the name that a cloud reports does not identify it."""
     name = _cpuinfo("model name")
     if not name:
         return platform.processor()
@@ -69,7 +69,7 @@ def _commit() -> str | None:
 
 
 def reset_peak_memory() -> bool:
-    """Restart the count of ``peer_process.peak_memory``; False if the system does not allow it. Only Linux does."""
+    """Restart the count of ``peer_process.peak_memory``; False if the system does not allow it (only Linux does)."""
     try:
         CLEAR_REFS.write_text("5")
     except OSError:

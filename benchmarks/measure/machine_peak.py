@@ -33,7 +33,7 @@ def cpu_peak(kind: ProductKind, seconds: float = PEAK_SECONDS) -> float:
         seconds: duration of the measurement.
 
     Returns:
-        Billions of operations in a second, of which an addition is one; the best of ROUNDS, since noise only slows.
+        Billions of operations per second, where an addition is one; the best of ROUNDS, because noise only slows.
     """
     rows, depth, columns = SHAPE
     session, feed = _product(kind)

@@ -1,6 +1,6 @@
 """How calls arrive, as in MLPerf: one after the other, all at once, at random while others wait, or in a new process.
 
-Each scenario warms up, runs for a minimum time and a minimum number of calls, keeps every sample, and gives a
+Each scenario warms up, runs for a minimum time and a minimum number of calls, keeps every sample, and returns a
 ``Measurement``.
 """
 
@@ -100,7 +100,7 @@ class _Calls:
 
 @dataclass(frozen=True)
 class _Samples:
-    """``seconds`` of each call that was made, and ``indices`` of it in ``_Calls.calls``."""
+    """``seconds`` of each call that was made, and its ``indices`` in ``_Calls.calls``."""
 
     indices: list[int]
     seconds: list[float]
@@ -174,8 +174,8 @@ def _measure(subject: Subject, calls: _Calls, make_calls: Callable[[float], _Sam
 class Arrivals:
     """When queries arrive in the server scenario.
 
-    rates: numbers of queries in a second, one measurement for each.
-    seed:  of the random times and queries: the same seed gives the same ones.
+    rates: queries per second, one measurement for each.
+    seed:  of the random times and queries. The same seed gives the same ones.
 
     Raises:
         InputError: a rate is not positive.
@@ -203,7 +203,7 @@ def server(
         count = max(budget.samples, round(rate * budget.seconds))
         due = list(itertools.accumulate(generator.expovariate(rate) for _ in range(count)))
         indices = [generator.randrange(len(workload.queries)) for _ in due]
-        report(f"{subject.name}, server, {workload.name}: {count} queries, {rate:.2f} in a second")
+        report(f"{subject.name}, server, {workload.name}: {count} queries, {rate:.2f} per second")
         calls = _Calls("server", workload, workload.queries, {"rate": round(rate, 3)})
         yield _at_due_times(subject, calls, due, indices)
 
@@ -241,8 +241,8 @@ def rate_within(measurements: list[Measurement], p99_bound: float) -> float | No
     )
 
 
-# A new process until it has scored one pair, each part timed. The page cache is warm, since a run before the first
-# sample has read the files.
+# Scores one pair in a new process, and times each part. The page cache is warm, because a run before the first sample
+# has read the files.
 COLD = """
 import json, sys, time
 start = time.perf_counter()

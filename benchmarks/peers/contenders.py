@@ -1,4 +1,4 @@
-"""Who is measured in turns: precisions of our artifacts, and peers; and the processes that they run in."""
+"""Who is measured in turns: precisions of our artifacts, and peers, each in its process."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Contender:
         return self.artifact is not None
 
     def flops_per_token(self, info: Mapping[str, Any]) -> int | None:
-        """Operations for each token in the graph that ran, by what the process reported; None for a peer."""
+        """Operations for each token in the graph that ran, as the process reported it; None for a peer."""
         return flops_per_token(self.artifact, self.precision, info.get("graph", "")) if self.artifact else None
 
 
@@ -107,7 +107,7 @@ class PeerSetup:
         return ensure(self.folder, environment, self.torch, report)
 
     def settings(self) -> peer_process.Settings:
-        """What the process of a peer is told."""
+        """The settings that the process of a peer receives."""
         exports = self.folder / "exports" / self.checkpoint.resolve().name
         return peer_process.Settings(self.checkpoint, exports, SHIPPED, self.threads, self.device)
 

@@ -18,7 +18,7 @@ from .peer_process import Pairs, Scorer, serve
 
 
 def load(arguments: dict[str, Any]) -> tuple[Scorer, dict[str, Any]]:
-    """A scorer and its ``BackendInfo``. The scorer ignores the batch size of a request, since modernrank plans."""
+    """A scorer and its ``BackendInfo``. The scorer ignores the batch size of requests, because modernrank plans."""
     reranker = Reranker.load(**arguments)
 
     def score(pairs: Pairs, batch: int) -> list[float]:

@@ -4,7 +4,8 @@
 
 The argument holds the peer's name and the fields of ``Settings``. Requests and answers are JSON lines on standard input
 and output: ``{"pairs": [[query, document], ..], "batch": 32}`` is answered by ``{"seconds": .., "scores": [..],
-"peak_memory": ..}``. The first line that the process writes is ``{"versions": {..}, "info": {..}}``: it is ready.
+"peak_memory": ..}``. The first line that the process writes is ``{"versions": {..}, "info": {..}}``, which says that it
+is ready.
 
 This module imports nothing of modernrank, because it runs in environments without it.
 """
@@ -318,7 +319,7 @@ GPU_PEERS = {
 def peak_memory() -> int:
     """Maximum number of resident bytes of this process so far.
 
-    On Linux ``getrusage`` would not do: a process inherits its figure from the one that started it.
+    ``getrusage`` is not used on Linux, because a process inherits its figure from the one that started it.
     """
     if STATUS.is_file():
         for line in STATUS.read_text().splitlines():

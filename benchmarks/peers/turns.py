@@ -23,7 +23,7 @@ REFERENCES = ("transformers fp32", "sentence-transformers fp32")
 
 @dataclass
 class _Trial:
-    """One contender at one batch size, and what it has shown so far."""
+    """One contender at one batch size, and its results so far."""
 
     process: ContenderProcess
     batch: int
@@ -82,7 +82,7 @@ def _warm_up(process: ContenderProcess, workload: Workload, report: Report) -> l
             continue
         answers[batch] = process.score(workload.pairs, batch)
         report(f"{contender.name}{_batch(batch)}: {answers[batch].seconds:.2f} s to warm up")
-    if len(answers) > 1:  # the first size paid for what all sizes share, so it gets a second run
+    if len(answers) > 1:  # the first run includes costs that all sizes share, so the first size runs again
         first = next(iter(answers))
         answers[first] = process.score(workload.pairs, first)
     fastest = min(answers, key=lambda batch: answers[batch].seconds)

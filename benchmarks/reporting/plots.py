@@ -27,7 +27,7 @@ def plot(result: Result, folder: Path, suffix: str) -> list[Path]:
 
     Returns:
         The files that were written: ``throughput`` (pairs/s of each contender), ``batch`` (pairs/s by batch size),
-        ``length`` (latency of one pair by its tokens) and ``load`` (latency by queries in a second).
+        ``length`` (latency of one pair by its tokens) and ``load`` (latency by queries per second).
 
     Raises:
         InputError: the result has data for none of them.

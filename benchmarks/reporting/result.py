@@ -1,4 +1,4 @@
-"""The one format of all results: what was measured, its raw samples, and everything that they depend on.
+"""The one format of all results: what was measured, its raw samples, and everything that affects them.
 
 A file is a ``Result``; a ``Measurement`` is one contender in one scenario on one workload. Tables, plots and
 comparisons are made from files alone, so that they can be made again at any time.
@@ -33,7 +33,7 @@ class Measurement:
     contender:     its name, which is shown: ``"modernrank int8"``, ``"sentence-transformers fp32"``.
     scenario:      how calls arrive, a ``ScenarioName``.
     workload:      name of the pairs that are scored: ``"mix"``, ``"128 tokens"`` or a file's name.
-    parameters:    of the scenario: documents in a query, batch size, arrivals in a second.
+    parameters:    of the scenario: documents per query, batch size, arrivals per second.
     ours:          whether the contender is modernrank.
     precision:     what the contender computes in: ``"int8"``; "" if it is unknown.
     provider:      modernrank's provider (``"cpu"``, ``"tensorrt"``), or a peer's torch device; "" if it is unknown.

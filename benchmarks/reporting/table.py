@@ -87,7 +87,7 @@ def _baselines(result: Result, baseline: str | None) -> dict[tuple[str, str], fl
 
 
 def _share_of_peak(result: Result, m: Measurement) -> str:
-    """Operations of the linear layers in a second, divided by the rate of this machine's matrix products."""
+    """Operations of the linear layers per second, divided by the rate of this machine's matrix products."""
     peak = result.environment.get("peak", {}).get(m.precision)
     if not (m.flops_per_token and peak and m.scenario != "cold"):
         return ""
