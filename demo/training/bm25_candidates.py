@@ -20,7 +20,7 @@ MAX_SHARED = 2 / 3
 
 @dataclass(frozen=True)
 class Topic:
-    """A query and what is known of it. Documents are given by their positions among the packages of the split.
+    """A query, its relevant documents and its candidates. A document is its position among the packages of the split.
 
     Attributes:
         query: The query's text.

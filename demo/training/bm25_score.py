@@ -1,4 +1,4 @@
-"""BM25's score of any query and document, whole or changed: what the model learns to say in stages 3 and 5."""
+"""BM25's score of any query and document, whole or changed: what the model learns to predict in stages 3 and 5."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ MICRO_BATCHES = 4  # of a step: pairs of like length need less padding
 
 @dataclass(frozen=True)
 class Outputs:
-    """What the network says of some pairs, float32.
+    """The outputs of the network for some pairs, float32.
 
     Attributes:
         vectors: The classifier's input, ``[pairs, hidden]``.
@@ -37,9 +37,9 @@ class MultitaskNetwork(torch.nn.Module):  # type: ignore[misc]  # types are chec
 
     Attributes:
         model: The reranker.
-        matcher: Says of each token whether the other text has its word.
-        lexical: Says BM25's score. It has the same input as the classifier, so a share of its weights can be added to
-            the classifier's.
+        matcher: Predicts for each token whether the other text has its word.
+        lexical: Predicts BM25's score. It has the same input as the classifier, so a share of its weights can be added
+            to the classifier's.
     """
 
     def __init__(self, model: ModernBertForSequenceClassification) -> None:

@@ -11,7 +11,7 @@ NEGATIVES = 9  # of a list
 WARM_UP_STEPS = 100  # of stages 2, 3 and 5: the learning rate rises from 0
 VALIDATION_STEPS = 1000  # from one validation to the next
 FOLDS = 5  # of the cross-validation in stages 4 and 6
-LEXICAL_UNIT = 3.0  # of BM25's score: the lexical head says 1 for it
+LEXICAL_UNIT = 3.0  # of BM25's score: the lexical head predicts 1 for it
 LEXICAL_SHARES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0)  # of the lexical head, to add to the classifier
 
 
@@ -45,12 +45,12 @@ class RankingStage:
         steps: The number of steps.
         rate: The highest learning rate.
         lists: The number of lists of a step.
-        easy_steps: The share of the steps that come first, with synopses alone for queries and no words hidden.
+        easy_steps: The share of the steps that come first, with synopses alone as queries and no words hidden.
         easy_mixture: What the lists of these steps are drawn from.
         mixture: What the lists of the other steps are drawn from.
         matching_start: The weight of the matching question at first.
         matching_fall: How far this weight falls over all steps, unless it reaches its minimum.
-        matching_min: The minimum of this weight; it stands from 0.38 of the steps on.
+        matching_min: The minimum of this weight; it applies from 0.38 of the steps on.
         lexical: The weight of the question for BM25's score.
     """
 

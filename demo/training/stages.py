@@ -45,8 +45,8 @@ class TrainingData:
     """What the stages train on.
 
     Attributes:
-        synopses: Packages' synopses for queries.
-        openings: First sentences of descriptions for queries.
+        synopses: Packages' synopses as queries.
+        openings: First sentences of descriptions as queries.
         bm25: Scores the pairs of both.
         validation: The queries that choose weights and refit the classifier.
     """
@@ -85,7 +85,7 @@ class Trainer:
         self._start = time.time()
 
     def learn_to_match(self, stage: MatchingStage) -> None:
-        """Run stage 2: on pairs of random tokens, each token learns to say whether it occurs in the other text.
+        """Run stage 2: on pairs of random tokens, learn to predict whether each token occurs in the other text.
 
         The embeddings stay as they are: random tokens would only blur them.
         """
@@ -122,7 +122,7 @@ class Trainer:
         self._descend_all("ranking", losses, stage.rate, stage.steps)
 
     def learn_the_sum(self, stage: SumStage) -> None:
-        """Run stage 5: the model learns to say the sum of its own score, as it is now, and BM25's."""
+        """Run stage 5: the model learns to predict the sum of its own score, as it is now, and BM25's."""
         data, rng = self._data, self._rng
         teacher = copy.deepcopy(self._network).requires_grad_(False)
         texts = ranking_lists(data.pools, data.bm25, stage.mixture, stage.lists, NEGATIVES, rng)

@@ -1,6 +1,6 @@
 """Stage 1: the weights that training starts from.
 
-The embeddings start with what the texts say of each token, and attention starts by a search for equal tokens.
+The embeddings start with statistics of the texts, and attention starts as a search for equal tokens.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ _STOP_WORDS = frozenset(bm25s.stopwords.STOPWORDS_EN)
 
 
 def stem(word: str) -> str | None:
-    """Return the word's stem (Snowball's English), or None for a stop word, a sign or a single character.
+    """Return the word's stem (Snowball's English), or None for a stop word, a punctuation mark or a single character.
 
     >>> stem("Libraries"), stem("the"), stem("-")
     ('librari', None, None)

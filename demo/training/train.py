@@ -1,16 +1,17 @@
 """Train the demo reranker, from Debian's package lists to a checkpoint: ``make train-demo``, 2.4 hours on 2 cores.
 
-1. The embeddings start with what the texts say of each token, and attention starts by a search for equal tokens.
-2. On pairs of random tokens, each token learns to say whether it occurs in the other text. A reranker needs this first,
-   and texts teach it slowly.
-3. On texts, a query's own document learns to score above others that BM25 retrieves for the query: the cross entropy of
-   a softmax over each list. After the first steps, every other list has words of the query hidden from its documents.
-   Two more questions go with the ranking: which words occur in the other text (its weight falls), and what BM25's
-   scores are within the list. A linear head beside the classifier answers the latter. Both have the same input, so a
-   share of this head can be added to the classifier.
+1. The embeddings start with statistics of the texts, and attention starts as a search for equal tokens.
+2. On pairs of random tokens, the model learns to predict whether each token occurs in the other text. A reranker needs
+   this first, and texts teach it slowly.
+3. On texts, the model learns to score a query's own document above others that BM25 retrieves for the query: the cross
+   entropy of a softmax over each list. After the first steps, every other list has words of the query hidden from its
+   documents. Two more questions go with the ranking: which words occur in the other text (its weight falls), and what
+   BM25's scores are within the list. A linear head beside the classifier answers the latter. Both have the same input,
+   so a share of this head can be added to the classifier.
 4. The classifier's weights are fitted once more, to the validation queries.
-5. The model now knows what other words say, but it weighs repeated words less exactly than BM25. Its score plus BM25's
-   is better than either, so it learns to say this sum. Made-up queries help it to say BM25's part.
+5. The model now recognises other words for the same thing, but it weighs repeated words less exactly than BM25. Its
+   score plus BM25's is better than either, so it learns to predict this sum. Made-up queries help it to predict BM25's
+   part.
 6. The classifier's weights are fitted once more, as in stage 4.
 
 Stages 3 and 5 keep the weights, and the share, that have the best nDCG@10 on the validation queries.

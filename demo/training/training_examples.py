@@ -147,10 +147,10 @@ def _phrase(text: Text, rng: np.random.Generator) -> Text:
 
 
 def _hide_words(query: Text, documents: Sequence[Text], rng: np.random.Generator) -> list[Text]:
-    """Remove some of the query's words from the documents, so that other words must say which document answers it.
+    """Remove some of the query's words from the documents, so that other words must show which document answers it.
 
     A document that thereby loses fewer tokens than another loses about as many of other words, so that the number of
-    tokens that are missing says nothing.
+    missing tokens reveals nothing.
     """
     query_stems = query.distinct_stems()
     hidden = query_stems[rng.random(len(query_stems)) < rng.uniform(MIN_HIDDEN, MAX_HIDDEN)]

@@ -77,7 +77,7 @@ def write_evaluation_set(packages: Sequence[Package], topics: Sequence[Topic], f
     """Write ``queries.jsonl``, ``corpus.jsonl``, ``qrels/test.tsv`` and ``candidates.run``.
 
     Args:
-        packages: The packages that the topics' documents are positions in.
+        packages: The packages; the topics' documents are positions among them.
         topics: The queries, each of other text.
         folder: The folder, made if missing.
     """
