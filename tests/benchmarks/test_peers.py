@@ -101,7 +101,7 @@ def test_an_unknown_peer_is_named(tmp_path: Path) -> None:
     assert "transformers fp32" in error.value.details["choices"]
 
 
-def test_a_peer_is_told_all_it_runs_on_by_its_command_line(tmp_path: Path) -> None:
+def test_the_command_line_of_a_peer_holds_all_its_settings(tmp_path: Path) -> None:
     """Its process cannot import modernrank, so it cannot find the calibration pairs by itself."""
     setup = PeerSetup(tmp_path / "checkpoint", threads=3, folder=tmp_path, this_environment=True)
     contender = peer_contender("torch.onnx, OpenVINO int8", setup, print)

@@ -130,9 +130,7 @@ def test_the_cause_is_named_and_not_another_one(broken_checkpoint: Path, tmp_pat
 
 
 @pytest.mark.parametrize("prefix", ["_orig_mod.", "module."])
-def test_a_checkpoint_saved_from_inside_a_wrapper_is_told_so(
-    broken_checkpoint: Path, tmp_path: Path, prefix: str
-) -> None:
+def test_the_error_names_the_wrapper_of_a_checkpoint(broken_checkpoint: Path, tmp_path: Path, prefix: str) -> None:
     rewrite(broken_checkpoint, prefixed(prefix))
     with pytest.raises(ArtifactError, match=f"model.{prefix}save_pretrained"):
         export_checkpoint(broken_checkpoint, tmp_path / "out")

@@ -177,7 +177,7 @@ def test_the_gpu_check_goes_through_on_a_processor(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
-def test_company_changes_no_bit_at_full_width(wide: Path, tmp_path: Path, precision: str) -> None:
+def test_other_pairs_change_no_bit_at_full_width(wide: Path, tmp_path: Path, precision: str) -> None:
     """The kernels of wide layers and many heads, over the lengths where the graph takes another branch."""
     export_checkpoint(wide, tmp_path / "artifact", precision=precision)
     pairs = [("query", "x " * words) for words in (1, 7, 7, 40, 90, 91, 150, 200, 201, 520)]

@@ -67,7 +67,7 @@ def test_the_manifest_keeps_engines(manifest: Manifest, tmp_path: Path) -> None:
         ("tensorrt", "11.0.2", "8.6", "9.0"),
     ],
 )
-def test_another_machine_is_told_why_and_how_to_build(
+def test_the_error_on_another_machine_says_why_and_how_to_build(
     manifest: Manifest, library: str, version: str, capability: str, reason: str
 ) -> None:
     with pytest.raises(ArtifactError, match=rf"{library} {version} .*{capability}.*modernrank build-engine") as caught:

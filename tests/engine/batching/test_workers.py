@@ -41,7 +41,7 @@ def test_threads_and_workers_change_no_score(
         assert np.array_equal(reranker.score(PAIRS), scores)
 
 
-def test_company_and_order_do_not_change_a_score(load: Callable[..., Reranker], scores: np.ndarray) -> None:
+def test_other_pairs_and_order_do_not_change_a_score(load: Callable[..., Reranker], scores: np.ndarray) -> None:
     order = np.random.default_rng(0).permutation(len(PAIRS))
     with load(threads=2) as reranker:
         assert np.array_equal(np.concatenate([reranker.score([pair]) for pair in PAIRS]), scores)
