@@ -26,7 +26,7 @@ Style = Literal["plain", "outliers"]
 STYLES: tuple[Style, ...] = ("plain", "outliers")
 
 OUTLIER_CHANNELS = 4
-OUTLIER_FACTOR = 400.0  # on the weights that write to these channels
+OUTLIER_FACTOR = 400.0  # factor on the weights that write to these channels
 GAIN_SPREAD = 0.4  # standard deviation of the logarithm of a layer norm's gain
 FILES = ("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 

@@ -14,7 +14,7 @@ from modernrank.errors import InputError
 from modernrank.text.checks import Pair
 
 TOP = 10
-MIN_DOCUMENTS = 3  # of a query whose order is compared
+MIN_DOCUMENTS = 3  # minimum for a query whose order is compared
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from modernrank.export.report import Report
 from .contenders import OWN_PLAN, Answer, Contender, ContenderProcess
 from .environments import PeerError
 
-DEFAULT_BATCH = 32  # of sentence-transformers
+DEFAULT_BATCH = 32  # the default of sentence-transformers
 REFERENCES = ("transformers fp32", "sentence-transformers fp32")
 
 

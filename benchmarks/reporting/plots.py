@@ -14,7 +14,7 @@ from .result import Measurement, Result
 
 OURS, THEIRS = "#0b6e4f", "#9aa5b1"
 
-Points = dict[str, list[tuple[float, Measurement]]]  # by contender: x, and what was measured there
+Points = dict[str, list[tuple[float, Measurement]]]  # by contender: each x and its measurement
 
 
 def plot(result: Result, folder: Path, suffix: str) -> list[Path]:

@@ -23,7 +23,7 @@ from .job import GraphSource
 LONGEST = 512  # tokens of a calibration pair; longer ones are cut
 SAMPLES = 32  # rows kept of each batch
 TOKENS_PER_RUN = 1024
-DIALECT = "ort-cpu"  # of the graph that is observed
+DIALECT = "ort-cpu"  # dialect of the graph that is observed
 
 
 @dataclass

@@ -21,8 +21,8 @@ from .engine_choice import choose_engine
 from .lane import Lane, Shape
 from .library import DeviceEngine, TensorRtEngine, load_library
 
-LANES = 2  # of a GPU: one batch is packed and copied while another runs
-MAX_CUDA_GRAPHS = 16  # of a lane
+LANES = 2  # lanes of a GPU: one batch is packed and copied while another runs
+MAX_CUDA_GRAPHS = 16  # maximum in a lane
 
 
 def open_engine(artifact: Artifact, library: str, options: LoadOptions, device: int) -> Backend:
