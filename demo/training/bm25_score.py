@@ -9,7 +9,7 @@ import numpy as np
 from .token_texts import Text
 
 K1, B = 1.5, 0.75  # the defaults of bm25s
-SPECIAL_TOKENS = 3  # of a pair
+SPECIAL_TOKENS = 3  # number in a pair
 
 
 class Bm25:
@@ -27,7 +27,7 @@ class Bm25:
         """
         frequency = np.bincount(np.concatenate([document.distinct_stems() for document in documents]))
         self._rarity = np.log(1 + (len(documents) - frequency + 0.5) / (frequency + 0.5))
-        self._max_rarity = np.log(1 + (len(documents) + 0.5) / 0.5)  # of a word that no document has
+        self._max_rarity = np.log(1 + (len(documents) + 0.5) / 0.5)  # the rarity of a word that no document has
         self._mean_length = np.mean([(document.stems > 0).sum() for document in documents])
         self._max_tokens = max_tokens
 

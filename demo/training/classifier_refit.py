@@ -17,9 +17,9 @@ from torch.nn.utils.rnn import pad_sequence
 from .bm25_candidates import Topic, ndcg_at_10
 from .token_texts import IntArray
 
-PENALTIES = (0.001, 0.003, 0.01, 0.03, 0.1)  # of the squared distance from the weights at the start
+PENALTIES = (0.001, 0.003, 0.01, 0.03, 0.1)  # weights of the squared distance from the start
 FOLDS = 5
-MAX_ITERATIONS = 60  # of L-BFGS
+MAX_ITERATIONS = 60  # maximum iterations of L-BFGS
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MIN_DOCUMENT_WORDS = 12
-MIN_OPENING_WORDS, MAX_OPENING_WORDS = 4, 24  # of a first sentence that becomes a query
-TEST_PERCENT, VALIDATION_PERCENT = 10, 4  # of the source packages, by a hash of their names
+MIN_OPENING_WORDS, MAX_OPENING_WORDS = 4, 24  # limits of a first sentence that becomes a query
+TEST_PERCENT, VALIDATION_PERCENT = 10, 4  # shares of the source packages, by a hash of their names
 _MAIN_LIST = re.compile(r"_debian_dists_[a-z]+_main_binary-amd64_Packages$")
 
 
@@ -116,7 +116,7 @@ def _main_list(folder: Path) -> Path:
     if len(matches) != 1:
         raise ValueError(
             f"{folder} must hold one package list of Debian's main archive for amd64, but {len(matches)} of its lists "
-            f"{names} match {_MAIN_LIST.pattern!r}: remove the folder, and run again on an amd64 machine whose apt is "
+            f"{names} match {_MAIN_LIST.pattern!r}; remove the folder, and run again on an amd64 machine whose apt is "
             "configured for one Debian release, from a mirror whose address ends in /debian"
         )
     return folder / matches[0]

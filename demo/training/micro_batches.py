@@ -11,8 +11,8 @@ import torch
 from .small_modernbert import CLS, PAD, SEP
 from .token_texts import IntArray, Pair
 
-WIDTH_MULTIPLE = 16  # of every micro-batch's width, so that PyTorch makes kernels for few shapes
-QUERY_WEIGHT = 3.0  # in the matching question, because a query has fewer tokens than its document
+WIDTH_MULTIPLE = 16  # divides every micro-batch's width, so that PyTorch makes kernels for few shapes
+QUERY_WEIGHT = 3.0  # its weight in the matching question, because a query has fewer tokens than its document
 
 
 @dataclass(frozen=True)

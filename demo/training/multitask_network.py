@@ -12,7 +12,7 @@ from transformers import ModernBertForSequenceClassification
 from .micro_batches import MicroBatch, micro_batches
 from .token_texts import Pair
 
-MICRO_BATCHES = 4  # of a step: pairs of like length need less padding
+MICRO_BATCHES = 4  # number in a step: pairs of similar length need less padding
 
 
 @dataclass(frozen=True)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 SEED = 0
-MAX_TOKENS = 128  # of a pair, in training
-MAX_TOKENS_SHIPPED = 192  # of a pair, in stages 4 and 6 and in the tokenizer's configuration: better than 128 or 256
-NEGATIVES = 9  # of a list
-WARM_UP_STEPS = 100  # of stages 2, 3 and 5: the learning rate rises from 0
-VALIDATION_STEPS = 1000  # from one validation to the next
-FOLDS = 5  # of the cross-validation in stages 4 and 6
-LEXICAL_UNIT = 3.0  # of BM25's score: the lexical head predicts 1 for it
-LEXICAL_SHARES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0)  # of the lexical head, to add to the classifier
+MAX_TOKENS = 128  # limit of a pair in training
+MAX_TOKENS_SHIPPED = 192  # limit in stages 4 and 6 and in the tokenizer's configuration; better than 128 or 256
+NEGATIVES = 9  # number in a list
+WARM_UP_STEPS = 100  # the learning rate rises from 0 in these steps of stages 2, 3 and 5
+VALIDATION_STEPS = 1000  # steps from one validation to the next
+FOLDS = 5  # folds of the cross-validation in stages 4 and 6
+LEXICAL_UNIT = 3.0  # the BM25 score for which the lexical head predicts 1
+LEXICAL_SHARES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0)  # shares of the lexical head to add to the classifier
 
 
 @dataclass(frozen=True)

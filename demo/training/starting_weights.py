@@ -19,12 +19,12 @@ from .small_modernbert import PAD, VOCABULARY
 
 FloatArray = npt.NDArray[np.float64]
 
-RARITY_CHANNELS = 4  # of an embedding hold the token's rarity
+RARITY_CHANNELS = 4  # these channels of an embedding hold the token's rarity
 NEIGHBOURS = 8  # tokens on either side count as neighbours
 EMBEDDING_SCALE = 0.02
 VALUE_SCALE = 0.5
 OUTPUT_STD = 0.04
-SMOOTHING = 0.75  # of the neighbours' frequencies: Levy, Goldberg and Dagan, 2015
+SMOOTHING = 0.75  # exponent of the neighbours' frequencies: Levy, Goldberg and Dagan, 2015
 
 
 def start_from_texts(model: ModernBertForSequenceClassification, ids: Sequence[Sequence[int]], seed: int) -> None:
