@@ -93,7 +93,7 @@ def _score(args: argparse.Namespace) -> int:
 def _add_rank_options(parser: argparse.ArgumentParser) -> None:
     _add_load_options(parser)
     add_activation(parser)
-    parser.add_argument("--query", required=True)
+    parser.add_argument("--query", required=True, help="text of the query")
     parser.add_argument(
         "--documents",
         required=True,

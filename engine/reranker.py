@@ -241,8 +241,8 @@ class Reranker:
                 are computed in float32.
             max_length: a lower maximum for this call.
             truncation: another policy for this call.
-            on_truncate: called with a ``Truncation`` for each pair that was cut. Without it, one ``TruncationWarning``
-                summarises the cut pairs.
+            on_truncate: called with a ``Truncation`` for each pair that was cut. Without it, a ``TruncationWarning``
+                counts them before the work; of more than 4,096 pairs, a second one at the end has the total.
             show_progress: draw a progress bar on standard error.
 
         Returns:

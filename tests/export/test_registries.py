@@ -8,6 +8,7 @@ import pytest
 
 from modernrank import ArtifactError
 from modernrank.backends.registry import PROVIDERS
+from modernrank.cli import artifacts
 from modernrank.export.graph.activations import ACTIVATIONS, activation
 from modernrank.export.graph.builder import GraphBuilder, Value
 from modernrank.export.graph.dialects import DIALECTS
@@ -42,6 +43,11 @@ def test_every_dialect_is_run_by_some_provider(dialect: str) -> None:
 
 def test_every_dialect_of_a_provider_can_be_exported() -> None:
     assert {name for provider in PROVIDERS.values() for name in provider.dialects} == set(registry.GRAPHS)
+
+
+def test_the_command_line_offers_every_dialect() -> None:
+    """Its list is written by hand, so that ``--help`` does not import the exporter."""
+    assert set(artifacts.DIALECTS) == set(registry.GRAPHS)
 
 
 def test_families_are_listed_by_the_name_in_config_json() -> None:
