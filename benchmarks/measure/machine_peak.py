@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from modernrank.backends.onnxruntime.int8_kernel import int8_kernel
 from modernrank.backends.onnxruntime.loading import use_int8_kernel
+from modernrank.backends.onnxruntime.telemetry import disable_telemetry
 from modernrank.benchmarks.defaults import PEAK_SECONDS
 from modernrank.host import available_threads
 
@@ -59,6 +60,8 @@ def _product(kind: ProductKind) -> tuple[Any, dict[str, Any]]:
     """A session of one thread with one matrix product, and its input."""
     import numpy as np
     import onnx
+
+    disable_telemetry()
     import onnxruntime as ort
 
     rows, depth, columns = SHAPE

@@ -20,6 +20,7 @@ from .base import Backend
 from .cuda import driver
 from .cuda.choose import INSTALL as INSTALL_CUDA
 from .cuda.choose import find_cuda_library
+from .onnxruntime.telemetry import disable_telemetry
 from .tensorrt.library import INSTALL as INSTALL_TENSORRT
 from .tensorrt.library import find_library
 
@@ -124,6 +125,7 @@ def installed_execution_providers() -> list[str]:
     """ONNX Runtime's execution providers in this environment; none where ONNX Runtime is not installed."""
     if importlib.util.find_spec("onnxruntime") is None:
         return []
+    disable_telemetry()
     import onnxruntime
 
     return list(onnxruntime.get_available_providers())

@@ -11,6 +11,7 @@ import numpy as np
 
 from modernrank.arrays import FloatArray, IntArray
 from modernrank.backends.onnxruntime.loading import packed_inputs
+from modernrank.backends.onnxruntime.telemetry import disable_telemetry
 from modernrank.batching.batch import Batch, assemble
 from modernrank.batching.packing import plan
 from modernrank.batching.policy import BatchPolicy, PackingPolicy, TokenBudget
@@ -74,6 +75,7 @@ def observed_runs(
         observe: which values.
         policy: how the pairs are packed.
     """
+    disable_telemetry()
     import onnxruntime as ort
 
     with tempfile.TemporaryDirectory() as folder:

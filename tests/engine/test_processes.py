@@ -94,3 +94,18 @@ def test_memory_returns_after_long_pairs(artifacts: Path) -> None:
     """
     levels = resident_after_rounds(artifacts / "tiny", (5, 200, 1000, 4000, 6500, 1000, 200, 5), rounds=4)
     assert max(levels) - levels[0] < 64e6
+
+
+def test_nothing_is_written_into_the_home_of_the_user(artifacts: Path, tmp_path: Path) -> None:
+    """ONNX Runtime's telemetry would write an id of the device there, and contact its maker."""
+    code = """
+import sys
+from modernrank import Reranker
+with Reranker.load(sys.argv[1], threads=1) as reranker:
+    reranker.score([("a", "b")])
+"""
+    home = {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    kept = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    done = run_python(code, artifacts / "tiny", env={**kept, **home})
+    assert (done.returncode, done.stderr) == (0, "")
+    assert list(tmp_path.iterdir()) == []

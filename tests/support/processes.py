@@ -6,8 +6,9 @@ import subprocess
 import sys
 
 
-def run_python(code: str, *arguments: object, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+def run_python(
+    code: str, *arguments: object, timeout: float = 60, env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     """Run ``code`` with ``arguments`` in ``sys.argv[1:]``; more than ``timeout`` seconds are an error."""
-    return subprocess.run(
-        [sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, timeout=timeout, check=False
-    )
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False, env=env)

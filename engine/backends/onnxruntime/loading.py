@@ -15,6 +15,7 @@ from modernrank.batching.batch import Batch
 from modernrank.errors import ArtifactError, ProviderError
 
 from .int8_kernel import EXACT_EVERYWHERE
+from .telemetry import disable_telemetry
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +31,7 @@ def import_onnxruntime(provider: Provider) -> Any:
     Raises:
         ProviderError: it is not installed, its shared libraries cannot be loaded, or it is too old.
     """
+    disable_telemetry()
     try:
         import onnxruntime as ort
     except ImportError as error:
