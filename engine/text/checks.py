@@ -42,7 +42,7 @@ def check_text(text: object, name: str, **details: Any) -> str:
     if not isinstance(text, str):
         raise InputError(f"{name} is not a string but {type(text).__name__}", **details)
     if text.isascii():
-        return str(text)
+        return str.__str__(text)  # a subclass, such as an enumeration, may print as something else
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
@@ -52,7 +52,7 @@ def check_text(text: object, name: str, **details: Any) -> str:
             character=error.start,
             **details,
         ) from error
-    return str(text)
+    return str.__str__(text)
 
 
 def check_texts(texts: Iterable[object], name: str) -> list[str]:

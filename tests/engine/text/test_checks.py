@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from collections import UserDict
 from collections.abc import Iterator
 from typing import Any
@@ -15,6 +16,13 @@ from modernrank.text.checks import as_pair, check_text
 QUERY = "the terms of the license"
 DOCUMENTS = ["a", "derivative works", "notice"]
 PAIRS = [(QUERY, document) for document in DOCUMENTS]
+
+
+class Texts(str, enum.Enum):  # noqa: UP042 - StrEnum prints its value
+    """Strings that print as something else."""
+
+    QUERY = "the terms of the license"
+    UMLAUT = "größe"
 
 
 class Frame:
@@ -171,3 +179,11 @@ def test_a_lone_surrogate_is_named_by_its_position() -> None:
 @pytest.mark.parametrize("text", ["", "\0", "Größe 北京", "\U0001f600", "e\u0301"])
 def test_every_valid_text_is_kept_as_it_is(text: str) -> None:
     assert check_text(text, "a text") == text
+
+
+@pytest.mark.parametrize("text", list(Texts))
+def test_the_contents_of_a_subclass_of_str_count_and_not_how_it_prints(text: Texts, reranker: Reranker) -> None:
+    assert check_text(text, "text") == text.value
+    assert type(check_text(text, "text")) is str
+    assert reranker.score([(text, text)]).tolist() == reranker.score([(text.value, text.value)]).tolist()
+    assert reranker.rank("a", [text])[0].document == text.value
