@@ -20,7 +20,7 @@ from .artifact.folder import Artifact
 from .artifact.manifest import Manifest
 from .backends.base import BackendInfo
 from .batching.packing import Plan
-from .errors import InputError
+from .errors import ArtifactError, InputError
 from .options import (
     ActivationChoice,
     CpuOptions,
@@ -199,7 +199,13 @@ class Reranker:
         from modernrank.export.cache import cached_artifact  # only this needs the exporter
 
         folder = cached_artifact(checkpoint, precision=precision, provider=provider, revision=revision, cache=cache)
-        return cls.load(folder, provider=provider, precision=precision, cache=cache, **load_options)
+        try:
+            return cls.load(folder, provider=provider, precision=precision, cache=cache, **load_options)
+        except ArtifactError as error:
+            raise ArtifactError(
+                f"{error}. It is in the cache: delete {folder} and call from_checkpoint again",
+                **{**error.details, "path": folder},
+            ) from error
 
     @property
     def info(self) -> BackendInfo:
@@ -254,7 +260,7 @@ class Reranker:
         """
         chosen = resolve_activation(activation, self.manifest.model)
         encoder = self._encoder_for(max_length, truncation)
-        notify = on_truncate or TruncationSummary(encoder.max_length)
+        notify = TruncationSummary(encoder.max_length) if on_truncate is None else on_truncate
         size = PROGRESS_WINDOW if show_progress else WINDOW
         scored = score_pairs(self.scorer, encoder, check_pairs(pairs), size, notify)
         if show_progress:
@@ -291,7 +297,7 @@ class Reranker:
         chosen = resolve_activation(activation, self.manifest.model)
         encoder = self._encoder_for(max_length, truncation)
         window = positive("window", window)
-        notify = on_truncate or TruncationSummary(encoder.max_length)
+        notify = TruncationSummary(encoder.max_length) if on_truncate is None else on_truncate
         return self._score_stream(check_pairs(pairs), encoder, window, notify, chosen)
 
     def _score_stream(
@@ -300,9 +306,12 @@ class Reranker:
         try:
             for logits in score_pairs(self.scorer, encoder, pairs, window, notify):
                 yield from self._squeezed(activate(activation, logits))
-        finally:  # also if the caller stops early
+        except GeneratorExit:  # the caller stops early
             if isinstance(notify, TruncationSummary):
                 notify.warn()
+            raise
+        if isinstance(notify, TruncationSummary):
+            notify.warn()
 
     def rank(
         self,
@@ -348,7 +357,7 @@ class Reranker:
         encoder = self._encoder_for(max_length, truncation)
         check_text(query, "the query")
         checked = check_texts(documents, "document")
-        distinct = list(dict.fromkeys(checked))
+        distinct = _first_indices(checked)
         size = PROGRESS_WINDOW if show_progress or long_documents == "chunk" else WINDOW
         if long_documents == "chunk":
             scored = score_parts(self.scorer, encoder, query, distinct, size, max_parts)
@@ -422,6 +431,18 @@ class Reranker:
     def _squeezed(self, scores: FloatArray) -> FloatArray:
         """``[pairs]`` for a model of one label, ``[pairs, labels]`` for one of several."""
         return scores[:, 0] if len(self.labels) == 1 else scores
+
+
+def _first_indices(texts: Sequence[str]) -> dict[str, int]:
+    """Each distinct text and its first index, in order of appearance.
+
+    >>> _first_indices(["b", "a", "b"])
+    {'b': 0, 'a': 1}
+    """
+    first: dict[str, int] = {}
+    for index, text in enumerate(texts):
+        first.setdefault(text, index)
+    return first
 
 
 def _with_progress(scored: Iterator[W], items: Iterable[object]) -> Iterator[W]:

@@ -7,7 +7,7 @@ A window is encoded, planned and scored as a whole, so a stream of any length ta
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TypeVar
 
 import numpy as np
@@ -31,7 +31,7 @@ def score_pairs(
 ) -> Iterator[FloatArray]:
     """Logits ``[pairs, labels]`` of each window of at most ``size`` pairs; ``notify`` is called for each cut pair."""
     start = 0
-    for encoded in _encode(scorer, pairs, size, lambda window: encoder.encode(window.items, window.start)):
+    for encoded in _encode(scorer, pairs, size, lambda window: encoder.encode(window.items, window.indices)):
         for index, pair in enumerate(encoded, start):
             if pair.tokens_cut:
                 notify(Truncation(index, pair.query_tokens_cut, pair.document_tokens_cut))
@@ -42,24 +42,31 @@ def score_pairs(
 
 
 def score_documents(
-    scorer: Scorer, encoder: PairEncoder, query: str, documents: list[str], size: int
+    scorer: Scorer, encoder: PairEncoder, query: str, documents: Mapping[str, int], size: int
 ) -> Iterator[list[DocumentLogit]]:
-    """The logits of a query's documents in each window, for a model of one label."""
-    pairs = [(query, document) for document in documents]
-    for encoded in _encode(scorer, pairs, size, lambda window: encoder.encode(window.items, window.start)):
+    """The logits of a query's documents in each window, for a model of one label.
+
+    ``documents`` maps each distinct document to its first index in the caller's input.
+    """
+
+    def encode(window: Window[tuple[str, int]]) -> list[EncodedPair]:
+        return encoder.encode([(query, document) for document, _ in window.items], [index for _, index in window.items])
+
+    for encoded in _encode(scorer, documents.items(), size, encode):
         logits = scorer.score([pair.ids for pair in encoded])[:, 0]
         yield [(logit, pair.tokens_cut) for logit, pair in zip(logits.tolist(), encoded, strict=True)]
 
 
 def score_parts(
-    scorer: Scorer, encoder: PairEncoder, query: str, documents: list[str], size: int, max_parts: int | None
+    scorer: Scorer, encoder: PairEncoder, query: str, documents: Mapping[str, int], size: int, max_parts: int | None
 ) -> Iterator[list[DocumentLogit]]:
     """The logits of the best part of each document, and the number of tokens beyond its last part."""
 
-    def encode(window: Window[str]) -> list[list[EncodedPair]]:
-        return encoder.encode_parts(query, window.items, window.start, max_parts)
+    def encode(window: Window[tuple[str, int]]) -> list[list[EncodedPair]]:
+        texts, indices = zip(*window.items, strict=True)
+        return encoder.encode_parts(query, texts, indices, max_parts)
 
-    for encoded in _encode(scorer, documents, size, encode):
+    for encoded in _encode(scorer, documents.items(), size, encode):
         logits = scorer.score([part.ids for parts in encoded for part in parts])[:, 0]
         best = np.maximum.reduceat(logits, np.cumsum([0, *map(len, encoded[:-1])]))
         yield [(logit, parts[-1].tokens_cut) for logit, parts in zip(best.tolist(), encoded, strict=True)]

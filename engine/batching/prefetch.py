@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,6 +22,11 @@ class Window(Generic[T]):
     start: int
     items: list[T]
 
+    @property
+    def indices(self) -> range:
+        """The index of each item in the stream."""
+        return range(self.start, self.start + len(self.items))
+
 
 def windows(stream: Iterable[T], size: int) -> Iterator[Window[T]]:
     """Cut a stream into windows of ``size`` items. Each item is read only when its window is requested.
@@ -29,6 +35,7 @@ def windows(stream: Iterable[T], size: int) -> Iterator[Window[T]]:
     [(0, ['a', 'b']), (2, ['c', 'd']), (4, ['e'])]
     """
     iterator = iter(stream)
+    size = min(size, sys.maxsize)
     start = 0
     while items := list(itertools.islice(iterator, size)):
         yield Window(start, items)

@@ -113,34 +113,39 @@ class PairEncoder:
         """The number of tokens of a pair, special tokens included, cut as ``encode`` cuts it."""
         return len(self.encode([pair])[0].ids)
 
-    def encode(self, pairs: Sequence[object], first_index: int = 0) -> list[EncodedPair]:
+    def encode(self, pairs: Sequence[object], indices: Sequence[int] | None = None) -> list[EncodedPair]:
         """Encode ``pairs``. A text that occurs in several pairs, as a query does, is tokenised once.
 
         Args:
             pairs: (query, document) tuples, lists or arrays of two strings.
-            first_index: index of ``pairs[0]`` in the caller's input, for error messages.
+            indices: index of each pair in the caller's input, for errors; by default 0, 1, ..
 
         Raises:
             InputError: a pair is not two strings, is not valid Unicode, or is too long for ``truncation``.
         """
-        checked = [as_pair(pair, f"pair {index}", index=index) for index, pair in enumerate(pairs, start=first_index)]
+        indices = range(len(pairs)) if indices is None else indices
+        checked = [as_pair(pair, f"pair {index}", index=index) for index, pair in zip(indices, pairs, strict=True)]
         texts = list(dict.fromkeys(text for pair in checked for text in pair))
         encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
         ids = {text: encoding.ids for text, encoding in zip(texts, encodings, strict=True)}
         return [
             self._join(ids[query], ids[document], index)
-            for index, (query, document) in enumerate(checked, start=first_index)
+            for index, (query, document) in zip(indices, checked, strict=True)
         ]
 
     def encode_parts(
-        self, query: str, documents: Sequence[str], first_index: int = 0, max_parts: int | None = None
+        self,
+        query: str,
+        documents: Sequence[str],
+        indices: Sequence[int] | None = None,
+        max_parts: int | None = None,
     ) -> list[list[EncodedPair]]:
         """Encode each document in as many overlapping parts as it needs, each with the whole query.
 
         Args:
             query: a string.
             documents: strings.
-            first_index: index of ``documents[0]`` in the caller's input, for error messages.
+            indices: index of each document in the caller's input, for errors; by default 0, 1, ..
             max_parts: maximum number of parts of a document; the last part then records how much of the document's end
                 is left out.
 
@@ -151,7 +156,7 @@ class PairEncoder:
         encodings = self._tokenizer.encode_batch_fast(list(documents), add_special_tokens=False)
         room = self.max_length - len(self._template) - len(query_encoding.ids)
         parts = []
-        for index, encoding in enumerate(encodings, start=first_index):
+        for index, encoding in zip(range(len(encodings)) if indices is None else indices, encodings, strict=True):
             ids = encoding.ids
             if len(ids) > room and room < MINIMUM_PART:
                 raise InputError(
@@ -181,7 +186,7 @@ class PairEncoder:
         if query_length + document_length > room:
             tokens = query_length + document_length + len(self._template)
             name = f"pair {index} has {tokens} tokens, but max_length is {self.max_length}"
-            pair = TooLong(query_length, document_length, room, name)
+            pair = TooLong(query_length, document_length, room, name, index)
             query_length, document_length = POLICIES[self.truncation](pair)
         template = self._template
         kept_query, kept_document = cut(query, query_length, self._side), cut(document, document_length, self._side)

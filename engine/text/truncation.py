@@ -28,18 +28,21 @@ class TooLong:
     query, document: tokens of each part.
     room:  what both parts may take together.
     name:  names the pair and the limit in errors.
+    index: of the pair in the caller's input.
     """
 
     query: int
     document: int
     room: int
     name: str
+    index: int
 
 
 def _refuse(pair: TooLong) -> tuple[int, int]:
     raise InputError(
         f"{pair.name}; shorten it, raise max_length, or choose another truncation",
         argument="truncation",
+        index=pair.index,
         tokens=pair.query + pair.document,
     )
 
@@ -50,6 +53,7 @@ def _cut_the_document(pair: TooLong) -> tuple[int, int]:
             f"{pair.name}, and its query alone has {pair.query} tokens, which truncation='document' never cuts; "
             "shorten the query, raise max_length, or choose truncation='longest_first'",
             argument="truncation",
+            index=pair.index,
             query_tokens=pair.query,
         )
     return pair.query, pair.room - pair.query

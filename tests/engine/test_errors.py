@@ -85,3 +85,9 @@ def test_an_error_comes_back_from_another_process() -> None:
     with ProcessPoolExecutor(1, get_context("spawn")) as pool, pytest.raises(ArtifactError) as caught:
         pool.submit(fail, Path("x")).result()
     assert caught.value.details["path"] == Path("x")
+
+
+def test_a_fact_that_cannot_be_pickled_becomes_its_representation() -> None:
+    values = (letter for letter in "ab")
+    error = pickle.loads(pickle.dumps(InputError("refused", value=values, index=3)))
+    assert error.details == {"value": repr(values), "index": 3}

@@ -13,7 +13,7 @@ import pytest
 from modernrank import ArtifactError, InputError, Reranker
 from modernrank.artifact.manifest import Manifest
 from modernrank.export.cache import cached_artifact, choose_graphs
-from support.artifacts import MANIFEST, checkpoint_with_bias
+from support.artifacts import DATA, MANIFEST, checkpoint_with_bias, flip_a_bit
 from support.checkpoints import checkpoint
 
 PAIRS = [("the terms of the license", document) for document in ("a", "derivative works", "notice " * 40)]
@@ -148,3 +148,37 @@ def test_what_needs_an_engine_or_lacks_a_graph_is_refused_before_any_work(precis
     with pytest.raises(InputError) as caught:
         Reranker.from_checkpoint(checkpoint("tiny"), precision=precision, provider=provider)
     assert caught.value.details["value"] == provider
+
+
+@pytest.mark.parametrize("damage", ["", "{}", None], ids=["empty", "incomplete", "missing"])
+def test_a_damaged_cache_is_exported_again(tmp_path: Path, damage: str | None) -> None:
+    before = scores_of(checkpoint("tiny"), cache=tmp_path)
+    (folder,) = exported(tmp_path)
+    leftover = folder.with_name(f".{folder.name}.0123.partial")
+    leftover.mkdir()
+    if damage is None:
+        (folder / MANIFEST).unlink()
+    else:
+        (folder / MANIFEST).write_text(damage)
+    assert scores_of(checkpoint("tiny"), cache=tmp_path) == before
+    assert not leftover.exists()
+
+
+def test_a_damaged_file_in_the_cache_is_named_with_the_folder_to_delete(tmp_path: Path) -> None:
+    scores_of(checkpoint("tiny"), cache=tmp_path)
+    (folder,) = exported(tmp_path)
+    flip_a_bit(folder / DATA)
+    with pytest.raises(ArtifactError) as caught:
+        scores_of(checkpoint("tiny"), cache=tmp_path)
+    assert caught.value.details["path"] == folder
+    shutil.rmtree(folder)
+    assert scores_of(checkpoint("tiny"), cache=tmp_path)
+
+
+@pytest.mark.parametrize("argument", ["precision", "provider"])
+@pytest.mark.parametrize("value", ["bogus", ["fp32"], None])
+def test_unknown_choices_leave_nothing_in_the_cache(tmp_path: Path, argument: str, value: Any) -> None:
+    with pytest.raises(InputError) as caught:
+        Reranker.from_checkpoint(checkpoint("tiny"), cache=tmp_path, **{argument: value})
+    assert caught.value.details["argument"] == argument
+    assert list(tmp_path.iterdir()) == []

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from modernrank import ArtifactError
 from modernrank.host import CACHE_VARIABLE, affinity, available_threads, cache_folder, cgroup_quota, physical_cores
 
 
@@ -73,3 +74,9 @@ def test_the_cache_folder_is_the_named_one_else_that_of_the_user(monkeypatch: py
     assert cache_folder() == Path("/var/cache/modernrank")
     monkeypatch.setenv(CACHE_VARIABLE, "~/models")
     assert cache_folder() == Path("/home/someone/models")
+
+
+def test_a_user_without_a_home_is_told_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(CACHE_VARIABLE, "~nobody-has-this-name/cache")
+    with pytest.raises(ArtifactError, match=CACHE_VARIABLE):
+        cache_folder()

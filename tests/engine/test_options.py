@@ -49,3 +49,18 @@ def test_unknown_choices_are_refused_with_the_known_ones(field: str, value: str)
     with pytest.raises(InputError) as caught:
         LoadOptions(**{field: value})  # type: ignore[arg-type]
     assert "auto" in caught.value.details["choices"]
+
+
+@pytest.mark.parametrize("field", ["threads", "workers"])
+def test_more_threads_than_any_machine_has_are_refused(field: str) -> None:
+    with pytest.raises(InputError) as caught:
+        CpuOptions(**{field: 2**31})
+    assert caught.value.details["argument"] == field
+    assert caught.value.details["value"] > caught.value.details["limit"]
+
+
+@pytest.mark.parametrize("value", [np.array(["cpu", "cuda"]), ["cpu"], None, 1])
+def test_a_choice_that_is_no_name_is_refused(value: Any) -> None:
+    with pytest.raises(InputError) as caught:
+        LoadOptions(provider=value)
+    assert caught.value.details["argument"] == "provider"

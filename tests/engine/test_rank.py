@@ -107,3 +107,10 @@ def test_parts_that_leave_tokens_out_are_refused_where_nothing_may_be_cut(artifa
         with pytest.raises(InputError) as caught:
             reranker.rank(QUERY, [document], long_documents="chunk", max_parts=2)
     assert caught.value.details["argument"] == "max_parts"
+
+
+@pytest.mark.parametrize("options", [{"truncation": "error"}, {"long_documents": "chunk", "max_length": 21}])
+def test_an_error_names_the_index_of_the_input_where_documents_repeat(artifacts: Path, options: dict[str, Any]) -> None:
+    with Reranker.load(artifacts / "tiny", max_length=64) as reranker, pytest.raises(InputError) as caught:
+        reranker.rank(QUERY, ["ok", "ok", "ok", "bad " * 300], **options)
+    assert caught.value.details["index"] == 3

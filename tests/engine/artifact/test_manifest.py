@@ -152,3 +152,21 @@ def test_only_what_verification_and_building_add_may_be_missing(artifact: Path, 
         return
     with pytest.raises(ArtifactError, match=name):
         Manifest.read(artifact)
+
+
+@pytest.mark.parametrize(
+    ("room", "field", "value"),
+    [
+        ("tokenizer", "truncation_side", "middle"),
+        ("tokenizer", "max_length", -5),
+        ("tokenizer", "pad_token_id", 10**30),
+        ("tokenizer", "pad_token_id", -1),
+        ("model", "max_length", 0),
+        ("model", "vocabulary", 0),
+    ],
+)
+def test_values_that_no_export_writes_are_refused(artifact: Path, room: str, field: str, value: object) -> None:
+    edit_manifest(artifact, lambda manifest: manifest[room].update({field: value}))
+    with pytest.raises(ArtifactError) as caught:
+        Manifest.read(artifact)
+    assert caught.value.details["value"] == value

@@ -72,3 +72,7 @@ def test_the_thread_ends_with_the_iterator() -> None:
     next(results)
     results.close()  # type: ignore[attr-defined]
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("modernrank-prefetch")]
+
+
+def test_a_window_may_be_larger_than_any_list() -> None:
+    assert [window.items for window in windows(range(3), 10**30)] == [[0, 1, 2]]

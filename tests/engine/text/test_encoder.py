@@ -64,7 +64,7 @@ def test_document_truncation_never_cuts_the_query(query: str, document: str, max
 def test_truncation_error_names_pair_length_and_limit() -> None:
     tokens = len(reference().encode("a" * 50, "c" * 50).ids)
     with pytest.raises(InputError, match=rf"pair 8 .*\b{tokens}\b.*\b10\b"):
-        PairEncoder(FILE, 10, "error").encode([("a", "b"), ("a" * 50, "c" * 50)], first_index=7)
+        PairEncoder(FILE, 10, "error").encode([("a", "b"), ("a" * 50, "c" * 50)], indices=[7, 8])
 
 
 def test_padding_and_truncation_embedded_in_the_file_are_off() -> None:

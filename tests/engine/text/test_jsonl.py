@@ -167,3 +167,9 @@ def test_results_go_to_standard_output(capsys: pytest.CaptureFixture[str]) -> No
 
 def test_a_byte_order_mark_does_not_hide_json_lines_on_standard_input() -> None:
     assert read_documents([b'\xef\xbb\xbf{"document": "a"}\n', b'{"document": "b"}\n'], "-") == ["a", "b"]
+
+
+def test_a_number_beyond_64_bits_is_refused_because_it_could_not_be_written_back() -> None:
+    with pytest.raises(InputError) as caught:
+        list(PairReader(lines(b'{"query": "a", "document": "b", "weight": 1e999}\n'), "pairs.jsonl"))
+    assert caught.value.details["line"] == 1

@@ -144,3 +144,20 @@ def test_a_limit_of_a_call_that_is_out_of_range_is_refused_at_once(
 def test_every_policy_has_a_rule() -> None:
     """A name that the API accepts is never computed as something else."""
     assert set(POLICIES) == set(names_of(TruncationChoice))
+
+
+@pytest.mark.parametrize("truncation", ["error", "document"])
+def test_a_refused_pair_is_named_by_its_index(reranker: Reranker, truncation: TruncationChoice) -> None:
+    pairs = [("a", "b")] * 5 + [("word " * 50, "b")]
+    with pytest.raises(InputError) as caught:
+        list(reranker.score_iter(pairs, max_length=SHORT, truncation=truncation, window=2))
+    assert caught.value.details["index"] == 5
+
+
+def test_a_callback_that_is_falsy_is_called(short: Reranker) -> None:
+    class Cuts(list[Truncation]):
+        __call__ = list[Truncation].append
+
+    cuts = Cuts()
+    short.score(PAIRS, on_truncate=cuts)
+    assert [cut.index for cut in cuts] == CUT
