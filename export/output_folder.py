@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
-from modernrank.artifact.manifest import FILE_NAME, Manifest
+from modernrank.artifact.json_records import read_json_object
+from modernrank.artifact.manifest import FILE_NAME, Manifest, manifest_text
 from modernrank.errors import ArtifactError
+
+PARTIAL_MANIFEST = f".{FILE_NAME}."
 
 try:
     import fcntl
@@ -43,7 +48,8 @@ def check_target(out: Path, force: bool) -> None:
             "delete the folder yourself, or choose another --out",
             path=out,
         ) from error
-    foreign = sorted(names - own)
+    # A manifest's update that was killed leaves a partial file.
+    foreign = sorted(name for name in names - own if not name.startswith(PARTIAL_MANIFEST))
     if foreign:
         raise ArtifactError(
             f"{out} holds {foreign[0]}, which is not part of its artifact; move it, or choose another --out",
@@ -111,9 +117,26 @@ def update_manifest(folder: Path, change: Callable[[Manifest], Manifest]) -> Man
         ArtifactError: the manifest cannot be read or written.
     """
     with _locked(folder):
-        manifest = change(Manifest.read(folder))
-        _rewrite(folder, manifest)
-    return manifest
+        before = Manifest.read(folder)
+        after = change(before)
+        raw = read_json_object(folder / FILE_NAME)
+        _rewrite(folder, changed_fields(raw, dataclasses.asdict(before), dataclasses.asdict(after)))
+    return after
+
+
+def changed_fields(raw: Any, before: Any, after: Any) -> Any:
+    """The JSON value ``raw`` with what differs between two records of it; unknown entries are kept.
+
+    >>> changed_fields({"a": 1, "new": 2}, {"a": 1, "b": 0}, {"a": 5, "b": 0})
+    {'a': 5, 'new': 2}
+    """
+    if not (isinstance(raw, dict) and isinstance(before, dict) and isinstance(after, dict)):
+        return after
+    merged = {name: value for name, value in raw.items() if name in after or name not in before}
+    for name, value in after.items():
+        if name not in before or before[name] != value:
+            merged[name] = changed_fields(raw.get(name), before.get(name), value)
+    return merged
 
 
 @contextmanager
@@ -134,10 +157,10 @@ def _locked(folder: Path) -> Iterator[None]:
         os.close(descriptor)  # releases the lock
 
 
-def _rewrite(folder: Path, manifest: Manifest) -> None:
-    partial = folder / f".{FILE_NAME}.{os.getpid()}"
+def _rewrite(folder: Path, manifest: dict[str, Any]) -> None:
+    partial = folder / f"{PARTIAL_MANIFEST}{os.getpid()}"
     try:
-        partial.write_text(manifest.to_json(), encoding="utf-8")
+        partial.write_text(manifest_text(manifest), encoding="utf-8")
         partial.replace(folder / FILE_NAME)
     except OSError as error:
         with suppress(OSError):

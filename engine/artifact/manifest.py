@@ -29,6 +29,7 @@ from typing import Any
 
 from modernrank.errors import ArtifactError
 from modernrank.options import EXACT, PRECISIONS, PrecisionName
+from modernrank.text.truncation import SIDES
 
 from .json_records import read_json_object, record
 
@@ -165,7 +166,7 @@ class Manifest:
 
     def to_json(self) -> str:
         """The text of ``manifest.json``."""
-        return json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False) + "\n"
+        return manifest_text(dataclasses.asdict(self))
 
     @staticmethod
     def read(folder: Path) -> Manifest:
@@ -182,6 +183,11 @@ class Manifest:
                 path=folder,
             )
         return _parse(read_json_object(path), path)
+
+
+def manifest_text(content: dict[str, Any]) -> str:
+    """The text of ``manifest.json`` with this content."""
+    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
 
 def _parse(data: dict[str, Any], path: Path) -> Manifest:
@@ -217,12 +223,36 @@ def _parse(data: dict[str, Any], path: Path) -> Manifest:
             path=path,
         ) from error
     _check_files(manifest, path)
+    _check_ranges(manifest, path)
     for graph in manifest.graphs:
         if graph.layout not in LAYOUTS:
             raise ArtifactError(
                 f"{path}: layout {graph.layout!r} is not one of {', '.join(LAYOUTS)}; export again", path=path
             )
     return manifest
+
+
+def _check_ranges(manifest: Manifest, path: Path) -> None:
+    """Refuse values that no export writes; a reader would otherwise meet them as errors of another kind."""
+    model, tokenizer = manifest.model, manifest.tokenizer
+    counts = {
+        "model.max_length": model.max_length,
+        "model.vocabulary": model.vocabulary,
+        "tokenizer.max_length": tokenizer.max_length,
+    }
+    wrong: dict[str, object] = {name: value for name, value in counts.items() if value < 1}
+    if not 0 <= tokenizer.pad_token_id < model.vocabulary:
+        wrong["tokenizer.pad_token_id"] = tokenizer.pad_token_id
+    if tokenizer.truncation_side not in SIDES:
+        wrong["tokenizer.truncation_side"] = tokenizer.truncation_side
+    if wrong:
+        name, value = next(iter(wrong.items()))
+        raise ArtifactError(
+            f"{path}: {name} is {value!r}, which no export writes; export the artifact again",
+            path=path,
+            field=name,
+            value=value,
+        )
 
 
 def _check_files(manifest: Manifest, path: Path) -> None:

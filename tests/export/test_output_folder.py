@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import threading
 import time
 from dataclasses import replace
@@ -13,9 +14,12 @@ import pytest
 
 from modernrank import ArtifactError
 from modernrank.artifact.manifest import Manifest, TensorRtEngineRecord
+from modernrank.export import export_checkpoint
 from modernrank.export.output_folder import update_manifest
 from modernrank.export.verification.result import Parity, Row
 from modernrank.export.verification.verify import record_parity
+from support.artifacts import MANIFEST, edit_manifest
+from support.checkpoints import checkpoint
 
 PARITY = Parity("fp32", (Row(16, "alone", 1e-6, 1e-6),), 0.5, (), "transformers 5", "onnxruntime 1")
 
@@ -100,3 +104,22 @@ def test_a_folder_without_a_manifest_is_refused(tmp_path: Path) -> None:
         record_parity(tmp_path, PARITY)
     with pytest.raises(ArtifactError):
         record_parity(tmp_path / "absent", PARITY)
+
+
+def test_entries_of_a_later_version_survive_a_change(artifact: Path) -> None:
+    def add(manifest: dict[str, Any]) -> None:
+        manifest["future"] = 1
+        manifest["model"]["hidden_act"] = "gelu"
+        manifest["graphs"][0]["extra"] = [1, 2]
+
+    edit_manifest(artifact, add)
+    record_parity(artifact, PARITY)
+    raw = json.loads((artifact / MANIFEST).read_text())
+    assert (raw["future"], raw["model"]["hidden_act"], raw["graphs"][0]["extra"]) == (1, "gelu", [1, 2])
+    assert set(raw["parity"]) == {"fp32"}
+
+
+def test_what_a_killed_change_left_does_not_block_a_new_export(artifact: Path) -> None:
+    (artifact / ".manifest.json.4711").write_text("{")
+    export_checkpoint(checkpoint("tiny"), artifact, force=True)
+    assert sorted(path.name for path in artifact.iterdir()) == [MANIFEST, *sorted(Manifest.read(artifact).files)]
