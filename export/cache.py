@@ -5,17 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shutil
 from pathlib import Path
 
 from filelock import FileLock
 
 from modernrank import __version__
 from modernrank.artifact.hashing import sha256_of
-from modernrank.artifact.manifest import FILE_NAME
+from modernrank.artifact.manifest import Manifest
 from modernrank.backends.registry import PROVIDERS
 from modernrank.errors import ArtifactError, InputError
 from modernrank.host import cache_folder
-from modernrank.options import EXACT, PrecisionChoice, PrecisionName, ProviderChoice
+from modernrank.options import EXACT, PrecisionChoice, PrecisionName, ProviderChoice, check_choice
 
 from .checkpoint.hub import locate, origin_hashes
 from .checkpoint.weights import weight_files
@@ -51,6 +52,8 @@ def cached_artifact(
         InputError: the provider runs engines, which have to be built, or it has no such precision.
         ArtifactError: the checkpoint cannot be exported, or the cache folder cannot be written.
     """
+    check_choice("precision", precision, PrecisionChoice)
+    check_choice("provider", provider, ProviderChoice)
     precisions, dialect = choose_graphs(precision, provider)
     origin = locate(str(checkpoint), revision)
     key = {
@@ -64,12 +67,13 @@ def cached_artifact(
     name = re.sub(r"[^\w.-]+", "--", origin.model_id or origin.folder.resolve().name)
     root = (Path(cache) if cache is not None else cache_folder()) / "artifacts"
     folder = root / digest / name
-    if (folder / FILE_NAME).is_file():
+    if _is_complete(folder):
         return folder
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.parent / ".lock"):
-            if not (folder / FILE_NAME).is_file():  # another process may have exported it meanwhile
+            if not _is_complete(folder):  # another process may have exported it meanwhile
+                _clear(folder)
                 source = origin.model_id or origin.folder
                 export_checkpoint(source, folder, graph=dialect, precision=precisions, revision=origin.revision)
     except OSError as error:
@@ -104,6 +108,24 @@ def choose_graphs(precision: PrecisionChoice, provider: ProviderChoice) -> tuple
         value=provider,
         precision=precision,
     )
+
+
+def _is_complete(folder: Path) -> bool:
+    """Whether the folder holds an artifact with a manifest that can be read."""
+    try:
+        Manifest.read(folder)
+    except ArtifactError:
+        return False
+    return True
+
+
+def _clear(folder: Path) -> None:
+    """Remove a damaged artifact, and what killed exports left beside it. All of it belongs to the cache."""
+    for leftover in (folder, *folder.parent.glob(".*.partial"), *folder.parent.glob(".*.replaced")):
+        if leftover.is_dir():
+            shutil.rmtree(leftover)
+        else:
+            leftover.unlink(missing_ok=True)
 
 
 def _hashes_of(evaluation: Path | None) -> dict[str, str]:
