@@ -9,6 +9,7 @@ from typing import Any
 
 from modernrank import Reranker
 from modernrank.artifact.folder import Artifact
+from modernrank.errors import InputError
 from modernrank.export.report import Report, silent
 from modernrank.options import check_choice, positive
 
@@ -76,6 +77,7 @@ def run_scenarios(
     options = options or ScenarioOptions()
     with Reranker.load(artifact, **load_options) as reranker:
         subject = Subject(Artifact.open(artifact), reranker, load_options)
+        _check_lengths(options.workloads.lengths, subject.artifact)
         workloads = make_workloads(options.workloads, subject.artifact.encoder().count)
         environment = _environment([subject.artifact], options.workloads.seed)
         environment["peak"] = _cpu_peaks(options.peak_seconds, report) if reranker.info.provider == CPU else {}
@@ -152,6 +154,8 @@ def run_peers(
     """
     options = options or PeersOptions()
     opened = [Artifact.open(folder) for folder in artifacts]
+    for artifact in opened:
+        _check_lengths(options.workloads.lengths, artifact)
     count_tokens = opened[0].encoder().count
     workloads = make_workloads(options.workloads, count_tokens)
     for_ours = {**load_options, "threads": setup.threads}
@@ -163,6 +167,20 @@ def run_peers(
     for workload in workloads:
         measurements += take_turns(contenders, workload, count_tokens, options.rounds, report)
     return Result(environment, measurements)
+
+
+def _check_lengths(lengths: Sequence[int], artifact: Artifact) -> None:
+    """Refuse lengths that the model would cut, because the result would name tokens that were never scored."""
+    limit = artifact.manifest.max_length
+    for length in lengths:
+        if length > limit:
+            raise InputError(
+                f"pairs of {length} tokens exceed the {limit} that {artifact.manifest.name} accepts; choose a shorter "
+                "length",
+                argument="lengths",
+                value=length,
+                limit=limit,
+            )
 
 
 def _peaks(device: str, seconds: float, report: Report) -> dict[str, float]:

@@ -10,7 +10,16 @@ from modernrank.benchmarks import defaults
 from modernrank.options import names_of
 
 from .base import Command, note
-from .options import add_artifact, add_out, add_precision, add_running_options, positive_int, running_options
+from .options import (
+    add_artifact,
+    add_out,
+    add_precision,
+    add_running_options,
+    check_out,
+    positive_int,
+    positive_number,
+    running_options,
+)
 
 if TYPE_CHECKING:  # the command line imports this module on every start, so each command imports what it runs
     from modernrank.benchmarks.measure.workload import WorkloadOptions
@@ -35,6 +44,7 @@ def _run(args: argparse.Namespace) -> int:
     from modernrank.benchmarks.measure.scenarios import Budget
     from modernrank.benchmarks.run import ScenarioOptions, run_scenarios
 
+    check_out(args.out)
     options = ScenarioOptions(
         scenarios=tuple(args.scenario or defaults.SCENARIOS),
         workloads=_workload_options(args),
@@ -43,7 +53,7 @@ def _run(args: argparse.Namespace) -> int:
         peak_seconds=args.peak_seconds,
     )
     result = run_scenarios(args.artifact, options, report=note, precision=args.precision, **running_options(args))
-    if args.p99_bound:
+    if args.p99_bound is not None:
         _print_rates(result, args.p99_bound)
     return _finish(result, args.out)
 
@@ -53,6 +63,7 @@ def _peers(args: argparse.Namespace) -> int:
     from modernrank.benchmarks.run import PeersOptions, run_peers
     from modernrank.host import available_threads
 
+    check_out(args.out)
     setup = PeerSetup(
         checkpoint=args.checkpoint,
         threads=args.threads or available_threads(),
@@ -124,10 +135,10 @@ def _print_rates(result: Result, p99_bound: float) -> None:
 def _finish(result: Result, out: Path | None, baseline: str | None = None) -> int:
     from modernrank.benchmarks.reporting.table import markdown
 
+    print(markdown(result, baseline), end="", flush=True)  # first: a full disk then loses no figures
     if out:
         result.write(out)
         note(f"wrote {out}")
-    print(markdown(result, baseline), end="")
     return 0
 
 
@@ -155,12 +166,12 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--rate",
         action="append",
-        type=float,
+        type=positive_number,
         help="for the server scenario: queries per second; repeat it for several (default: five shares of capacity)",
     )
     parser.add_argument(
         "--p99-bound",
-        type=float,
+        type=positive_number,
         metavar="SECONDS",
         help="for the server scenario: print the highest rate whose 99th percentile is within this bound",
     )
@@ -228,7 +239,11 @@ def _add_compare_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("before", type=Path, help="the old result")
     parser.add_argument("after", type=Path, help="the new result")
     parser.add_argument(
-        "--threshold", type=float, default=0.05, metavar="SHARE", help="ignore smaller changes (default: %(default)s)"
+        "--threshold",
+        type=positive_number,
+        default=0.05,
+        metavar="SHARE",
+        help="ignore smaller changes (default: %(default)s)",
     )
 
 
@@ -260,7 +275,7 @@ def _add_workload_options(parser: argparse.ArgumentParser) -> None:
 def _add_result_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--peak-seconds",
-        type=float,
+        type=positive_number,
         default=defaults.PEAK_SECONDS,
         metavar="SECONDS",
         help="how long each peak rate of matrix products is measured (default: %(default)s)",

@@ -17,6 +17,7 @@ from .options import (
     add_out,
     add_precision,
     add_running_options,
+    check_out,
     running_options,
 )
 
@@ -59,10 +60,7 @@ def run(args: argparse.Namespace) -> int:
     from modernrank.evaluation.compare import compare_artifacts
     from modernrank.evaluation.report import as_json, table
 
-    if args.out and not args.out.parent.is_dir():
-        raise InputError(
-            f"cannot write {args.out}: there is no folder {args.out.parent}; create it first", argument="--out"
-        )
+    check_out(args.out)
     data = _read(args)
     if not args.json:
         for note in data.notes:

@@ -8,9 +8,11 @@
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 from typing import Any
 
+from modernrank.errors import InputError
 from modernrank.options import (
     PRECISIONS,
     ActivationChoice,
@@ -33,6 +35,33 @@ def positive_int(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
     return value
+
+
+def positive_number(text: str) -> float:
+    """A finite number above 0, for ``add_argument(type=..)``."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return value
+
+
+def check_out(out: Path | None) -> None:
+    """Refuse a file that cannot be written, before the work whose result it is to hold.
+
+    Raises:
+        InputError: ``out`` is a folder, or there is no folder for it.
+    """
+    if out is None:
+        return
+    if out.is_dir():
+        raise InputError(f"cannot write {out}: it is a folder; name a file", argument="--out", value=str(out))
+    if not out.parent.is_dir():
+        raise InputError(
+            f"cannot write {out}: there is no folder {out.parent}; create it first", argument="--out", value=str(out)
+        )
 
 
 def add_artifact(parser: argparse.ArgumentParser) -> None:

@@ -6,6 +6,8 @@ import argparse
 import json
 import os
 import shutil
+import stat
+import sys
 import textwrap
 
 from modernrank import InputError, RankedDocument, Reranker, Truncation
@@ -72,7 +74,7 @@ def _add_score_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _score(args: argparse.Namespace) -> int:
-    if args.out != jsonl.STANDARD and os.path.realpath(args.out) == os.path.realpath(args.input):
+    if _is_input(args.out, args.input):
         raise InputError(f"--out {args.out} is the input; give it another name", argument="out")
     with _load(args) as reranker, jsonl.reading(args.input) as lines, jsonl.writing(args.out) as write:
         records = jsonl.PairReader(lines, args.input)
@@ -88,6 +90,16 @@ def _score(args: argparse.Namespace) -> int:
         for index, score in enumerate(scores):
             write({**records.other_fields(index), "score": score.tolist(), **cuts.pop(index, {})})
     return 0
+
+
+def _is_input(out: str, source: str) -> bool:
+    """Whether writing ``out`` would destroy the input, by whatever name or redirection it is read."""
+    try:
+        read = os.fstat(sys.stdin.fileno()) if source == jsonl.STANDARD else os.stat(source)
+        written = os.fstat(sys.stdout.fileno()) if out == jsonl.STANDARD else os.stat(out)
+    except (OSError, ValueError, AttributeError):  # one does not exist, or a stream is closed
+        return False
+    return stat.S_ISREG(read.st_mode) and os.path.samestat(read, written)
 
 
 def _add_rank_options(parser: argparse.ArgumentParser) -> None:
@@ -148,7 +160,7 @@ def _print_ranking(ranking: list[RankedDocument]) -> None:
     low, high = ranking[-1].score, ranking[0].score
     for rank, place in enumerate(ranking, start=1):
         cut = f"  ({place.tokens_cut} tokens cut)" if place.tokens_cut else ""
-        shown = textwrap.shorten(place.document, room - len(cut), placeholder="…")
+        shown = textwrap.shorten(place.document, max(2, room - len(cut)), placeholder="…")
         filled = round(BAR_WIDTH * (place.score - low) / (high - low)) if high > low else BAR_WIDTH
         bar = "█" * filled + "·" * (BAR_WIDTH - filled)
         print(f"{rank:>4}  {place.score:>8.4f}  {bar}  {place.index:>5}  {shown}{cut}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -201,7 +202,9 @@ class _Job:
             "truncation": reranker.encoder.truncation,
             "long_documents": self.long_documents,
         }
-        return RunFile(self.runs / f"{'-'.join(contender.name.split())}.run", provenance)
+        # The name comes from a manifest, which must not lead out of the folder.
+        name = re.sub(r"[^\w.-]+", "-", contender.name)
+        return RunFile(self.runs / f"{name}.run", provenance)
 
     @contextmanager
     def _progress(self, contender: _Contender) -> Iterator[Callable[[int], object] | None]:

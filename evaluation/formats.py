@@ -26,6 +26,7 @@ from .lines import columns, identifier, is_number, json_lines, number, string_fi
 
 QUERIES, CORPUS, QRELS, CANDIDATES = "queries.jsonl", "corpus.jsonl", "qrels/test.tsv", "candidates.run"
 SHOWN = 3  # ids in a note
+MAX_GRADE = 1000  # a gain of 2 to the power of the grade would overflow far beyond
 
 Qrels = dict[str, dict[str, int]]
 
@@ -206,6 +207,8 @@ def _read_qrels(path: Path, queries: dict[str, str], documents: dict[str, str] |
         if documents is not None:
             _check_known(document, documents, place, "document id")
         value = number(grade, place, "grade")
+        if abs(value) > MAX_GRADE:
+            raise place.error(f"has the grade {grade!r}; the maximum is {MAX_GRADE}", field="grade", value=grade)
         if value != int(value):
             raise place.error(f"has the grade {grade!r}, which is not a whole number", field="grade", value=grade)
         _add(qrels.setdefault(query, {}), document, int(value), place, f"a judgement of query {query!r}, of document")

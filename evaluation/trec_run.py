@@ -74,7 +74,8 @@ class RunFile:
     def _complete(self, data: EvaluationSet) -> Iterator[tuple[str, Ranking]]:
         """The queries whose ranking holds exactly their candidates."""
         rankings: dict[str, Ranking] = {}
-        for line in self.path.read_text(encoding="utf-8").split("\n")[:-1]:  # after the last break is a partial line
+        # A damaged line belongs to a query that is ranked again; after the last break is a partial line.
+        for line in self.path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]:
             values = line.split()
             score = _score(values[4]) if len(values) == COLUMNS else None
             if score is not None:

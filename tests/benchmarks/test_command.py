@@ -128,3 +128,29 @@ def test_unknown_choices_are_wrong_usage(capsys: pytest.CaptureFixture[str], opt
         bench("run", "TINY", *options)
     assert stopped.value.code == 2
     assert options[1] in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["run", "peers"])
+@pytest.mark.parametrize("out", ["missing/x.json", "."])
+def test_a_result_that_could_not_be_written_is_refused_before_the_work(
+    artifacts: Path, command: str, out: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders = [artifacts / "tiny"] if command == "run" else [checkpoint("tiny"), artifacts / "tiny"]
+    assert bench(command, *folders, "--length", 32, "--out", tmp_path / out) == 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert len(printed.err.splitlines()) == 1
+
+
+def test_pairs_longer_than_the_model_accepts_are_refused(artifacts: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        run_scenarios(artifacts / "tiny", ScenarioOptions(workloads=WorkloadOptions(lengths=(64, 12_000))))
+    assert (caught.value.details["value"], caught.value.details["limit"]) == (12_000, 8192)
+
+
+@pytest.mark.parametrize("option", ["--rate", "--p99-bound", "--peak-seconds"])
+@pytest.mark.parametrize("value", ["inf", "nan", "0", "-1", "x"])
+def test_what_is_no_positive_number_is_wrong_usage(artifacts: Path, option: str, value: str) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        bench("run", artifacts / "tiny", f"{option}={value}")
+    assert stopped.value.code == 2

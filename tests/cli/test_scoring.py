@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -231,3 +232,30 @@ def test_wrong_usage_is_one_line_and_code_2(capsys: pytest.CaptureFixture[str], 
         main(arguments)
     assert caught.value.code == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_the_input_is_never_overwritten_by_any_name(tiny: str, pairs_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "hard.jsonl").hardlink_to(pairs_file)
+    (tmp_path / "link.jsonl").symlink_to(pairs_file)
+    for out in ("hard.jsonl", "link.jsonl", "in.jsonl"):
+        assert main(["score", tiny, "--input", str(pairs_file), "--out", str(tmp_path / out)]) == 1
+    assert pairs_file.read_text() == PAIRS
+
+
+def test_redirected_input_is_never_overwritten(tiny: str, pairs_file: Path) -> None:
+    with pairs_file.open() as stream:
+        command = [sys.executable, "-m", "modernrank", "score", tiny, "--out", str(pairs_file)]
+        done = subprocess.run(command, stdin=stream, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert pairs_file.read_text() == PAIRS
+
+
+@pytest.mark.parametrize("columns", ["1", "40", "100"])
+def test_the_table_fits_into_any_terminal(
+    tiny: str, tmp_path: Path, columns: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    documents = tmp_path / "documents.txt"
+    documents.write_text("word " * 20_000 + "\nshort\n")
+    assert main(["rank", tiny, "--query", "a", "--documents", str(documents), "--max-length", "100"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 3

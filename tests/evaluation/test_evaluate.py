@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from modernrank.cli import main
+from support.artifacts import edit_manifest
 
 
 def test_the_table_is_printed(folder: Path, artifacts: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -86,3 +87,10 @@ def test_the_maximum_length_is_positive(length: str, capsys: pytest.CaptureFixtu
     with pytest.raises(SystemExit) as raised:
         main(["eval", "anywhere", "--beir", "x", "--max-length", length])
     assert raised.value.code == 2
+
+
+def test_runs_stay_in_their_folder_whatever_an_artifact_is_called(folder: Path, artifact: Path, tmp_path: Path) -> None:
+    edit_manifest(artifact, lambda manifest: manifest.update(name="../../escaped"))
+    runs = tmp_path / "a" / "b"
+    assert main(["eval", str(artifact), "--beir", str(folder), "--runs", str(runs)]) == 0
+    assert [file.parent for file in tmp_path.rglob("*escaped*")] == [runs] * 2

@@ -211,3 +211,10 @@ def test_judgements_of_other_queries_are_refused(folder: Path) -> None:
     with pytest.raises(InputError) as raised:
         read_folder(folder)
     assert raised.value.details["file"] == str(folder / "qrels" / "test.tsv")
+
+
+def test_a_grade_that_no_gain_can_hold_is_refused(folder: Path) -> None:
+    (folder / "qrels" / "test.tsv").write_text("q1\td1\t1e30\n")
+    with pytest.raises(InputError) as caught:
+        read_folder(folder)
+    assert caught.value.details["field"] == "grade"

@@ -80,3 +80,9 @@ def test_a_run_of_unknown_provenance_is_refused(run_file: RunFile, data: Evaluat
     with pytest.raises(InputError) as raised:
         run_file.resume(data)
     assert raised.value.details["differing"] == ["precision"]
+
+
+def test_a_query_whose_lines_are_damaged_is_removed(run_file: RunFile, data: EvaluationSet) -> None:
+    content = run_file.path.read_bytes()
+    run_file.path.write_bytes(content.replace(b"q2 Q0", b"q2 Q\xff", 1).replace(b"q2 Q\xff", b"\xff2 Q0", 1))
+    assert run_file.resume(data) == {"q1": RANKINGS["q1"]}
