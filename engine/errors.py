@@ -15,6 +15,7 @@ A message says what was asked, what there is, and what to change. The same facts
 
 from __future__ import annotations
 
+import pickle
 from typing import Any
 
 
@@ -22,7 +23,8 @@ class ModernRankError(Exception):
     """The root of all errors.
 
     ``details`` holds the facts of the message by name, such as ``{"argument": "max_length", "limit": 8192}``, so that a
-    program need not read the text. An error with its details survives pickling.
+    program need not read the text. An error with its details survives pickling; a value that does not, such as a
+    generator, becomes its ``repr``.
 
     >>> InputError("top_k is 0; the minimum is 1", argument="top_k", value=0).details["argument"]
     'top_k'
@@ -33,7 +35,7 @@ class ModernRankError(Exception):
         self.details = details
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (type(self), str(self), self.details)
+        return _rebuild, (type(self), str(self), {name: _picklable(value) for name, value in self.details.items()})
 
 
 class InputError(ModernRankError, ValueError):
@@ -87,6 +89,14 @@ def counted(number: int, noun: str, plural: str = "") -> str:
     ('1 pair', '1,200 pairs', '2 queries')
     """
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def _picklable(value: object) -> object:
+    try:
+        pickle.dumps(value)
+    except (pickle.PicklingError, TypeError, AttributeError):  # what pickle raises for lambdas, generators and locks
+        return repr(value)
+    return value
 
 
 def _rebuild(kind: type[ModernRankError], message: str, details: dict[str, Any]) -> ModernRankError:

@@ -12,6 +12,8 @@ import weakref
 from pathlib import Path
 from typing import Protocol
 
+from .errors import ArtifactError
+
 PROC_CGROUP = Path("/proc/self/cgroup")
 CGROUP_ROOT = Path("/sys/fs/cgroup")
 CPU_TOPOLOGY = Path("/sys/devices/system/cpu")
@@ -50,10 +52,16 @@ def cache_folder() -> Path:
     """The folder for exported artifacts and compiled engines: ``MODERNRANK_CACHE``, else the XDG cache of the user.
 
     It is not created here.
+
+    Raises:
+        ArtifactError: no variable names it, and the user has no home.
     """
-    if named := os.environ.get(CACHE_VARIABLE):
-        return Path(named).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "modernrank"
+    try:
+        if named := os.environ.get(CACHE_VARIABLE):
+            return Path(named).expanduser()
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "modernrank"
+    except RuntimeError as error:  # pathlib's, for a user without a home
+        raise ArtifactError(f"there is no cache folder ({error}); set {CACHE_VARIABLE}, or pass cache=") from error
 
 
 def available_threads(

@@ -25,6 +25,9 @@ PrecisionChoice = Literal["auto", PrecisionName]
 ProviderName = Literal["tensorrt", "tensorrt-rtx", "ort-tensorrt", "cuda", "cpu"]
 ProviderChoice = Literal["auto", ProviderName]
 
+# More than any machine has cores; a larger number is a mistake.
+MAX_THREADS = 4096
+
 TruncationChoice = Literal["longest_first", "document", "error"]
 ActivationChoice = Literal["logit", "sigmoid", "softmax", "model"]
 LongDocuments = Literal["truncate", "chunk"]
@@ -37,7 +40,7 @@ def check_choice(argument: str, value: object, choices: object) -> None:
         InputError: it names the argument, the value and the choices.
     """
     names = names_of(choices)
-    if value not in names:
+    if not isinstance(value, str) or value not in names:
         raise InputError(
             f"{argument} {value!r} is unknown; choose one of {', '.join(names)}",
             argument=argument,
@@ -103,8 +106,14 @@ class CpuOptions:
 
     def __post_init__(self) -> None:
         for name in ("threads", "workers"):
-            if getattr(self, name) is not None:
-                object.__setattr__(self, name, positive(name, getattr(self, name)))
+            if getattr(self, name) is None:
+                continue
+            number = positive(name, getattr(self, name))
+            if number > MAX_THREADS:
+                raise InputError(
+                    f"{name} is {number}; the maximum is {MAX_THREADS}", argument=name, value=number, limit=MAX_THREADS
+                )
+            object.__setattr__(self, name, number)
 
 
 @dataclass(frozen=True)

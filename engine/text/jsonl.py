@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import json
+import math
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -168,7 +169,7 @@ def objects(lines: Iterable[bytes], source: str) -> Iterator[tuple[dict[str, Any
         if not text.strip():
             continue
         try:
-            record = json.loads(text, parse_constant=_refuse_constant)
+            record = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
         except (ValueError, RecursionError) as error:
             raise place.error(f"is not JSON: {error}") from error
         if not isinstance(record, dict):
@@ -178,6 +179,13 @@ def objects(lines: Iterable[bytes], source: str) -> Iterator[tuple[dict[str, Any
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a JSON value")
+
+
+def _finite(number: str) -> float:
+    value = float(number)
+    if not math.isfinite(value):
+        raise ValueError(f"{number} is too large for a number of 64 bits")
+    return value
 
 
 def texts(lines: Iterable[bytes], source: str) -> Iterator[tuple[str, Place]]:

@@ -22,7 +22,7 @@ BASICS = {"arrays", "errors", "options"}
 ENGINE_MAY_IMPORT: dict[str, set[str]] = {
     "arrays": set(),
     "errors": set(),
-    "host": set(),
+    "host": {"errors"},
     "timing": {"host"},
     "options": {"errors"},
     "activations": BASICS | {"artifact"},
