@@ -9,21 +9,24 @@ from onnx import TensorProto
 from modernrank.errors import ArtifactError
 from modernrank.export.graph.builder import GraphBuilder, Value
 
-# Chooses the tokens whose mean is a slot's vector among the slot's tokens; both masks are bool ``[rows, slots,
-# tokens]``.
-ChooseTokens = Callable[[GraphBuilder, Value], Value]
+# Takes the graph, hidden float32 ``[rows, tokens, hidden_size]``, and which tokens are a slot's, bool ``[rows, slots,
+# tokens]``. Returns the vectors, ``[rows, slots, hidden_size]``, and which slots have one, bool ``[rows, slots, 1]``.
+Pooling = Callable[[GraphBuilder, Value, Value], tuple[Value, Value]]
 
 
-def _all_tokens(g: GraphBuilder, of_slot: Value) -> Value:
-    return of_slot
+def _mean(g: GraphBuilder, hidden: Value, tokens: Value) -> tuple[Value, Value]:
+    weights = g.op("Cast", tokens, to=TensorProto.FLOAT)
+    count = g.op("ReduceSum", weights, g.ints(2))
+    total = g.op("MatMul", weights, hidden)
+    return g.op("Div", total, g.op("Max", count, g.scalar(1.0))), g.op("Greater", count, g.scalar(0.0))
 
 
-def _first_token(g: GraphBuilder, of_slot: Value) -> Value:
+def _first_token(g: GraphBuilder, hidden: Value, tokens: Value) -> tuple[Value, Value]:
     is_first = g.op("Equal", Value("position_ids"), g.scalar(0))
-    return g.op("And", of_slot, g.op("Unsqueeze", is_first, g.ints(1)))
+    return _mean(g, hidden, g.op("And", tokens, g.op("Unsqueeze", is_first, g.ints(1))))
 
 
-POOLINGS: Mapping[str, ChooseTokens] = {"cls": _first_token, "mean": _all_tokens}
+POOLINGS: Mapping[str, Pooling] = {"cls": _first_token, "mean": _mean}
 
 
 def pool(g: GraphBuilder, hidden: Value, pooling: str) -> tuple[Value, Value]:
@@ -48,7 +51,4 @@ def pool(g: GraphBuilder, hidden: Value, pooling: str) -> tuple[Value, Value]:
         )
     slots = g.op("Unsqueeze", Value("slots"), g.ints(0, 2))  # [1, slots, 1]
     of_slot = g.op("Equal", slots, g.op("Unsqueeze", Value("segment_ids"), g.ints(1)))  # [rows, slots, tokens]
-    weights = g.op("Cast", POOLINGS[pooling](g, of_slot), to=TensorProto.FLOAT)
-    count = g.op("ReduceSum", weights, g.ints(2))
-    total = g.op("MatMul", weights, hidden)
-    return g.op("Div", total, g.op("Max", count, g.scalar(1.0))), g.op("Greater", count, g.scalar(0.0))
+    return POOLINGS[pooling](g, hidden, of_slot)
