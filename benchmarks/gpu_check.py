@@ -105,7 +105,7 @@ def prepare(check: GpuCheck, style: Style, report: Report) -> dict[str, Any]:
     if not checkpoint.is_dir():
         report(f"making the checkpoint {checkpoint}")
         make_checkpoint(checkpoint, check.like, style)
-    precision: PrecisionName = "fp16" if provider.on_gpu else "fp32"
+    precision: PrecisionName = "fp16" if provider.needs_gpu else "fp32"
     dialect = provider.dialects[0]
     export_checkpoint(checkpoint, artifact, precision=precision, graph=dialect, force=True, report=report)
     if provider.runs_engines:

@@ -44,7 +44,7 @@ class Provider:
     open:     opens an artifact; imports what it needs when it is called.
     why_not_installed: why its libraries cannot be used, and the remedy; "" if they can.
     execution_provider: ONNX Runtime's name for it, or "" where it runs engines without ONNX Runtime.
-    on_gpu:   whether it requires an NVIDIA driver and a GPU.
+    needs_gpu: whether it requires an NVIDIA driver and a GPU.
     """
 
     name: ProviderName
@@ -54,7 +54,7 @@ class Provider:
     open: OpenBackend
     why_not_installed: Callable[[Provider], str]
     execution_provider: str = ""
-    on_gpu: bool = True
+    needs_gpu: bool = True
 
     @property
     def runs_engines(self) -> bool:
@@ -64,7 +64,7 @@ class Provider:
     def why_not(self) -> str:
         """Why this provider cannot run on this machine, and the remedy; "" if no obstacle is known."""
         reason = self.why_not_installed(self)
-        if reason or not self.on_gpu:
+        if reason or not self.needs_gpu:
             return reason
         installed = driver.find_driver()
         if installed is None:
@@ -207,7 +207,7 @@ PROVIDERS: dict[str, Provider] = {
             _open_cpu,
             _why_no_execution_provider,
             "CPUExecutionProvider",
-            on_gpu=False,
+            needs_gpu=False,
         ),
     )
 }

@@ -28,7 +28,7 @@ PAIRS = [(f"query {i}", "the work may be changed and given on " * (1 + 5 * i % 6
 # Of the scores' deviation, largest RMS error: a model this narrow, with activations of up to 34, is a hard case for
 # float16. `make parity` measures the real shapes.
 ROUNDING = 0.05
-GPU_IS_HERE = any(not provider.why_not() for provider in PROVIDERS.values() if provider.on_gpu)
+GPU_IS_HERE = any(not provider.why_not() for provider in PROVIDERS.values() if provider.needs_gpu)
 
 
 @pytest.fixture(scope="module", params=DIALECTS)
