@@ -15,10 +15,12 @@ from tokenizers import Tokenizer
 from torch.nn.functional import cross_entropy, kl_div
 from transformers import ModernBertForSequenceClassification
 
-from .bm25_candidates import ndcg_at_10
-from .bm25_score import Bm25
-from .classifier_refit import CandidateVectors, mean_ndcg, refit
-from .multitask_network import MultitaskNetwork
+from .data.bm25_candidates import ndcg_at_10
+from .data.bm25_score import Bm25
+from .data.validation_queries import ValidationQueries
+from .network.classifier_refit import CandidateVectors, mean_ndcg, refit
+from .network.multitask_network import MultitaskNetwork
+from .network.small_modernbert import load_model, save_checkpoint
 from .recipe import (
     LEXICAL_SHARES,
     LEXICAL_UNIT,
@@ -32,9 +34,7 @@ from .recipe import (
     RankingStage,
     SumStage,
 )
-from .small_modernbert import load_model, save_checkpoint
 from .training_examples import Lists, Pool, made_up_lists, random_pairs, ranking_lists
-from .validation_queries import ValidationQueries
 
 # A step's weighted losses, by the share of the steps that are done. A step minimises their sum.
 Losses = Callable[[float], list[torch.Tensor]]

@@ -23,16 +23,16 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from .bm25_candidates import needs_more_than_words, retrieve
-from .bm25_score import Bm25
-from .debian_packages import Package, download_lists, opening_queries, read_packages
+from .data.bm25_candidates import needs_more_than_words, retrieve
+from .data.bm25_score import Bm25
+from .data.debian_packages import Package, download_lists, opening_queries, read_packages
+from .data.token_texts import Encoder
+from .data.validation_queries import ValidationQueries
+from .network.small_modernbert import new_model, train_tokenizer
+from .network.starting_weights import start_from_texts
 from .recipe import MAX_TOKENS, SEED, MatchingStage, RankingStage, Recipe, SumStage
-from .small_modernbert import new_model, train_tokenizer
 from .stages import Trainer, TrainingData
-from .starting_weights import start_from_texts
-from .token_texts import Encoder
 from .training_examples import Pool
-from .validation_queries import ValidationQueries
 
 
 def main() -> None:

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from .bm25_candidates import Topic
-from .bm25_score import Bm25
+from .data.bm25_candidates import Topic
+from .data.bm25_score import Bm25
+from .data.token_texts import IntArray, Pair, Text, concatenate
+from .network.small_modernbert import SPECIAL, VOCABULARY
 from .recipe import Mixture
-from .small_modernbert import SPECIAL, VOCABULARY
-from .token_texts import IntArray, Pair, Text, concatenate
 
 MIN_HIDDEN, MAX_HIDDEN = 0.2, 0.8  # share of the query's words that lose their places in the documents
 # Of a made-up query: phrases, words of a phrase, tokens of the query, and tokens of its documents.

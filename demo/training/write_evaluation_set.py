@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .bm25_candidates import Topic, needs_more_than_words, retrieve, shared_words
-from .debian_packages import Package, read_packages
+from .data.bm25_candidates import Topic, needs_more_than_words, retrieve, shared_words
+from .data.debian_packages import Package, read_packages
 from .recipe import SEED
 
 

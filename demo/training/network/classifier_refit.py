@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from .bm25_candidates import Topic, ndcg_at_10
-from .token_texts import IntArray
+from ..data.bm25_candidates import Topic, ndcg_at_10
+from ..data.token_texts import IntArray
 
 PENALTIES = (0.001, 0.003, 0.01, 0.03, 0.1)  # weights of the squared distance from the start
 FOLDS = 5

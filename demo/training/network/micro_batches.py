@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from ..data.token_texts import IntArray, Pair
 from .small_modernbert import CLS, PAD, SEP
-from .token_texts import IntArray, Pair
 
 WIDTH_MULTIPLE = 16  # divides every micro-batch's width, so that PyTorch makes kernels for few shapes
 QUERY_WEIGHT = 3.0  # its weight in the matching question, because a query has fewer tokens than its document

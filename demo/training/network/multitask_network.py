@@ -9,8 +9,8 @@ import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 from transformers import ModernBertForSequenceClassification
 
+from ..data.token_texts import Pair
 from .micro_batches import MicroBatch, micro_batches
-from .token_texts import Pair
 
 MICRO_BATCHES = 4  # number in a step: pairs of similar length need less padding
 
