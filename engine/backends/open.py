@@ -13,7 +13,7 @@ from modernrank.options import LoadOptions, PrecisionChoice
 
 from .base import Backend
 from .multi_device import MultiDeviceBackend
-from .registry import PROVIDERS, choose_provider, providers_of
+from .registry import PROVIDERS, check_options, choose_provider, providers_of
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ def open_backend(artifact: Artifact, options: LoadOptions) -> Backend:
             reasons={},
         )
     provider = choose_provider(options.provider, usable)
-    provider.check_options(options)
+    check_options(provider, options)
     started = time.perf_counter()
     backends: list[Backend] = []
     with ExitStack() as opened:  # what is open is closed if a later one fails

@@ -8,87 +8,25 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable
 
 from modernrank.artifact.folder import Artifact
 from modernrank.artifact.manifest import OnnxGraph
 from modernrank.errors import InputError, ProviderError
-from modernrank.options import LoadOptions, ProviderChoice, ProviderName
+from modernrank.options import LoadOptions, ProviderChoice
 
 from .base import Backend
 from .cuda import driver
 from .cuda.choose import INSTALL as INSTALL_CUDA
 from .cuda.choose import find_cuda_library
 from .onnxruntime.telemetry import disable_telemetry
+from .provider import Provider
 from .tensorrt.library import INSTALL as INSTALL_TENSORRT
 from .tensorrt.library import find_library
 
 logger = logging.getLogger(__name__)
 
-CUDA_MAJOR = 13  # the version of CUDA that ONNX Runtime's GPU build requires
 NVINFER = "libnvinfer.so.10"  # the library that ONNX Runtime's TensorRT provider links
-
-# Opens an artifact on the device with this number.
-OpenBackend = Callable[[Artifact, LoadOptions, int], Backend]
-
-
-@dataclass(frozen=True)
-class Provider:
-    """A way to run an artifact.
-
-    name:     modernrank's name.
-    dialects: of the graphs that it runs, or builds its engines from; the best first.
-    options:  those of ``Reranker.load`` that it takes besides the common ones.
-    install:  how to get it.
-    open:     opens an artifact; imports what it needs when it is called.
-    why_not_installed: why its libraries cannot be used, and the remedy; "" if they can.
-    execution_provider: ONNX Runtime's name for it, or "" where it runs engines without ONNX Runtime.
-    needs_gpu: whether it requires an NVIDIA driver and a GPU.
-    """
-
-    name: ProviderName
-    dialects: tuple[str, ...]
-    options: frozenset[str]
-    install: str
-    open: OpenBackend
-    why_not_installed: Callable[[Provider], str]
-    execution_provider: str = ""
-    needs_gpu: bool = True
-
-    @property
-    def runs_engines(self) -> bool:
-        """Whether it runs engines that were built beforehand, and not the graphs themselves."""
-        return not self.execution_provider
-
-    def why_not(self) -> str:
-        """Why this provider cannot run on this machine, and the remedy; "" if no obstacle is known."""
-        reason = self.why_not_installed(self)
-        if reason or not self.needs_gpu:
-            return reason
-        installed = driver.find_driver()
-        if installed is None:
-            return "there is no NVIDIA driver on this machine: install one, or use provider 'cpu'"
-        if installed.gpus == 0:
-            return "there is no NVIDIA GPU on this machine: use provider 'cpu'"
-        if self.execution_provider and installed.cuda // 1000 < CUDA_MAJOR:
-            return f"it requires CUDA {CUDA_MAJOR}, but the {installed}: update the driver"
-        return ""
-
-    def check_options(self, options: LoadOptions) -> None:
-        """Refuse options that this provider does not take.
-
-        Raises:
-            InputError: it names the option and the providers that take it.
-        """
-        for name in options.given():
-            if name not in self.options:
-                takers = ", ".join(repr(other.name) for other in PROVIDERS.values() if name in other.options)
-                raise InputError(
-                    f"provider {self.name!r} does not take {name}; leave it out, or use provider {takers}",
-                    argument=name,
-                    provider=self.name,
-                )
 
 
 def _open_cpu(artifact: Artifact, options: LoadOptions, device: int) -> Backend:
@@ -216,6 +154,22 @@ PROVIDERS: dict[str, Provider] = {
 def providers_of(graph: OnnxGraph) -> list[str]:
     """Names of the providers that run a graph's dialect, or build engines from it."""
     return [provider.name for provider in PROVIDERS.values() if graph.dialect in provider.dialects]
+
+
+def check_options(provider: Provider, options: LoadOptions) -> None:
+    """Refuse options that ``provider`` does not take.
+
+    Raises:
+        InputError: it names the option and the providers that take it.
+    """
+    for name in options.given():
+        if name not in provider.options:
+            takers = ", ".join(repr(other.name) for other in PROVIDERS.values() if name in other.options)
+            raise InputError(
+                f"provider {provider.name!r} does not take {name}; leave it out, or use provider {takers}",
+                argument=name,
+                provider=provider.name,
+            )
 
 
 def choose_provider(name: ProviderChoice, usable: Iterable[str]) -> Provider:

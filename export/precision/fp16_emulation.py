@@ -21,6 +21,7 @@ from onnx import TensorProto, helper
 from modernrank.artifact.manifest import OnnxGraph
 from modernrank.backends.base import Backend
 from modernrank.backends.onnxruntime.cpu import CpuSettings, OnnxRuntimeCpuBackend
+from modernrank.backends.registry import PROVIDERS
 from modernrank.host import available_threads
 
 FLOAT16, FLOAT = TensorProto.FLOAT16, TensorProto.FLOAT
@@ -47,7 +48,8 @@ def backend_on_processor(folder: Path, graph: OnnxGraph, labels: int, workers: i
         if graph.precision == "fp16":
             emulated = Path(opened.enter_context(tempfile.TemporaryDirectory()))
             folder, graph = emulated, write_emulation(folder, graph, emulated)
-        backend = OnnxRuntimeCpuBackend(folder, graph, labels, CpuSettings(available_threads(), workers))
+        settings = CpuSettings(available_threads(), workers)
+        backend = OnnxRuntimeCpuBackend(folder, graph, labels, settings, PROVIDERS["cpu"])
         yield opened.enter_context(closing(backend))
 
 

@@ -43,7 +43,7 @@ def emulated_scores(folder: Path, scratch: Path) -> np.ndarray:
     artifact = Artifact.open(folder)
     scratch.mkdir(exist_ok=True)
     graph = write_emulation(artifact.folder, artifact.manifest.graphs[0], scratch)
-    backend = OnnxRuntimeCpuBackend(scratch, graph, 1, CpuSettings(threads=2))
+    backend = OnnxRuntimeCpuBackend(scratch, graph, 1, CpuSettings(threads=2), PROVIDERS["cpu"])
     with reranker_of(folder, backend) as reranker:
         return reranker.score(PAIRS)
 

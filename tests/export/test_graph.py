@@ -10,6 +10,7 @@ import pytest
 
 from modernrank.artifact.folder import Artifact
 from modernrank.backends.onnxruntime.cpu import CpuSettings, OnnxRuntimeCpuBackend
+from modernrank.backends.registry import PROVIDERS
 from modernrank.batching.batch import Batch
 from modernrank.export.graph.dialects import OPSET
 from support.checkpoints import NAMES
@@ -102,7 +103,7 @@ def test_empty_slots_and_padding_give_zeros_and_no_nan(artifacts: Path, suffix: 
     """A row of padding alone, a slot without tokens, and lengths that are multiples of 32."""
     artifact = Artifact.open(artifacts / f"tiny{suffix}")
     backend = OnnxRuntimeCpuBackend(
-        artifact.folder, artifact.manifest.graphs[0], labels=1, settings=CpuSettings(threads=1)
+        artifact.folder, artifact.manifest.graphs[0], 1, CpuSettings(threads=1), PROVIDERS["cpu"]
     )
     for tokens in (32, 64, 96, 128, 192, 224, 256):
         segments = np.zeros((3, tokens), np.int64)

@@ -15,6 +15,7 @@ from modernrank.artifact.folder import Artifact, pair_encoder
 from modernrank.artifact.manifest import Tokenizer
 from modernrank.backends.onnxruntime.cpu import CpuSettings, OnnxRuntimeCpuBackend
 from modernrank.backends.onnxruntime.int8_kernel import int8_kernel
+from modernrank.backends.registry import PROVIDERS
 from modernrank.batching.batch import assemble
 from modernrank.batching.packing import plan
 from modernrank.batching.policy import BatchPolicy
@@ -71,7 +72,7 @@ def test_both_kernels_give_the_same_scores(int8: Path) -> None:
     batch = assemble(plan([90], BatchPolicy()).batches[0], ids, 510)
     logits = {}
     for kernel in ("u8s8", "u8u8"):
-        backend = OnnxRuntimeCpuBackend(int8, graph, 1, CpuSettings(1, kernel=kernel))
+        backend = OnnxRuntimeCpuBackend(int8, graph, 1, CpuSettings(1, kernel=kernel), PROVIDERS["cpu"])
         assert backend.info.kernel == kernel
         logits[kernel] = backend.run(batch)
     assert logits["u8s8"] == pytest.approx(logits["u8u8"], abs=1e-5)

@@ -13,7 +13,7 @@ from modernrank.arrays import FloatArray
 from modernrank.artifact.folder import Artifact
 from modernrank.artifact.manifest import OnnxGraph
 from modernrank.backends.base import Backend, BackendInfo
-from modernrank.backends.registry import PROVIDERS, Provider
+from modernrank.backends.provider import Provider
 from modernrank.batching.batch import Batch
 from modernrank.batching.policy import BatchPolicy, PackingPolicy, SchedulePolicy, TokenBudget
 from modernrank.errors import BackendError, ClosedError, InputError, counted
@@ -91,7 +91,7 @@ class OnnxRuntimeCpuBackend(Backend):
         graph: OnnxGraph,
         labels: int,
         settings: CpuSettings,
-        provider: Provider = PROVIDERS["cpu"],
+        provider: Provider,
     ) -> None:
         ort = import_onnxruntime(provider)
         kernel = "" if graph.precision in FLOAT_PRECISIONS else settings.kernel or int8_kernel()

@@ -13,7 +13,7 @@ from modernrank.artifact.manifest import OnnxGraph, Profile
 from modernrank.backends.base import Backend, BackendInfo
 from modernrank.backends.cuda.driver import device_name
 from modernrank.backends.profiles import SLOTS, default_profiles, policy_of
-from modernrank.backends.registry import Provider
+from modernrank.backends.provider import Provider
 from modernrank.batching.batch import Batch
 from modernrank.batching.policy import BatchPolicy
 from modernrank.errors import BackendError, ClosedError, ProviderError

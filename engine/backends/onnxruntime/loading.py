@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from modernrank.artifact.manifest import OnnxGraph
-from modernrank.backends.registry import Provider
+from modernrank.backends.provider import Provider
 from modernrank.batching.batch import Batch
 from modernrank.errors import ArtifactError, ProviderError
 

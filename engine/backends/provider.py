@@ -1,0 +1,60 @@
+"""What a provider is: what it requires, runs and takes, and whether this machine can run it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from modernrank.artifact.folder import Artifact
+from modernrank.options import LoadOptions, ProviderName
+
+from .base import Backend
+from .cuda import driver
+
+CUDA_MAJOR = 13  # the version of CUDA that ONNX Runtime's GPU build requires
+
+# Opens an artifact on the device with this number.
+OpenBackend = Callable[[Artifact, LoadOptions, int], Backend]
+
+
+@dataclass(frozen=True)
+class Provider:
+    """A way to run an artifact.
+
+    name:     modernrank's name.
+    dialects: of the graphs that it runs, or builds its engines from; the best first.
+    options:  those of ``Reranker.load`` that it takes besides the common ones.
+    install:  how to get it.
+    open:     opens an artifact; imports what it needs when it is called.
+    why_not_installed: why its libraries cannot be used, and the remedy; "" if they can.
+    execution_provider: ONNX Runtime's name for it, or "" where it runs engines without ONNX Runtime.
+    needs_gpu: whether it requires an NVIDIA driver and a GPU.
+    """
+
+    name: ProviderName
+    dialects: tuple[str, ...]
+    options: frozenset[str]
+    install: str
+    open: OpenBackend
+    why_not_installed: Callable[[Provider], str]
+    execution_provider: str = ""
+    needs_gpu: bool = True
+
+    @property
+    def runs_engines(self) -> bool:
+        """Whether it runs engines that were built beforehand, and not the graphs themselves."""
+        return not self.execution_provider
+
+    def why_not(self) -> str:
+        """Why this provider cannot run on this machine, and the remedy; "" if no obstacle is known."""
+        reason = self.why_not_installed(self)
+        if reason or not self.needs_gpu:
+            return reason
+        installed = driver.find_driver()
+        if installed is None:
+            return "there is no NVIDIA driver on this machine: install one, or use provider 'cpu'"
+        if installed.gpus == 0:
+            return "there is no NVIDIA GPU on this machine: use provider 'cpu'"
+        if self.execution_provider and installed.cuda // 1000 < CUDA_MAJOR:
+            return f"it requires CUDA {CUDA_MAJOR}, but the {installed}: update the driver"
+        return ""
