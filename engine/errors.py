@@ -16,19 +16,21 @@ A message says what was asked, what there is, and what to change. The same facts
 from __future__ import annotations
 
 import pickle
-from typing import Any
+from typing import Any, ClassVar
 
 
 class ModernRankError(Exception):
     """The root of all errors.
 
     ``details`` holds the facts of the message by name, such as ``{"argument": "max_length", "limit": 8192}``, so that a
-    program need not read the text. An error with its details survives pickling; a value that does not, such as a
-    generator, becomes its ``repr``.
+    program need not read the text. ``http_status`` is the status with which a server answers. An error with its details
+    survives pickling; a value that does not, such as a generator, becomes its ``repr``.
 
     >>> InputError("top_k is 0; the minimum is 1", argument="top_k", value=0).details["argument"]
     'top_k'
     """
+
+    http_status: ClassVar[int] = 500
 
     def __init__(self, message: str, **details: Any) -> None:
         super().__init__(message)
@@ -44,6 +46,8 @@ class InputError(ModernRankError, ValueError):
     Details: ``argument`` and ``value`` of a refused argument, ``choices`` or ``limit`` where there are any; ``index``
     of a refused pair or document; ``file`` and ``line`` of a refused line.
     """
+
+    http_status = 422
 
 
 class ProfileError(InputError):
@@ -69,13 +73,19 @@ class BackendError(ModernRankError):
 class OverloadedError(ModernRankError):
     """Too much work is waiting. Details: ``waiting_tokens``, ``limit``, and ``retry_after`` in seconds."""
 
+    http_status = 429
+
 
 class DeadlineError(ModernRankError):
     """A call passed its deadline before its pairs were scored. Details: ``timeout`` in seconds."""
 
+    http_status = 504
+
 
 class ClosedError(ModernRankError):
     """The model was closed, by this thread or another one."""
+
+    http_status = 503
 
 
 class TruncationWarning(UserWarning):

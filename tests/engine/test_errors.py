@@ -91,3 +91,20 @@ def test_a_fact_that_cannot_be_pickled_becomes_its_representation() -> None:
     values = (letter for letter in "ab")
     error = pickle.loads(pickle.dumps(InputError("refused", value=values, index=3)))
     assert error.details == {"value": repr(values), "index": 3}
+
+
+@pytest.mark.parametrize(
+    ("kind", "status"),
+    [
+        (InputError, 422),
+        (ProfileError, 422),
+        (OverloadedError, 429),
+        (ArtifactError, 500),
+        (ProviderError, 500),
+        (BackendError, 500),
+        (ClosedError, 503),
+        (DeadlineError, 504),
+    ],
+)
+def test_every_error_has_the_status_of_an_answer(kind: type[ModernRankError], status: int) -> None:
+    assert kind("a message").http_status == status
