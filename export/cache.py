@@ -24,8 +24,8 @@ from .export import export_checkpoint
 from .precision.registry import PRECISIONS
 from .quality_gate import evaluation_of
 
-# The providers that run graphs as they are, in the order of preference: an engine would have to be built first.
-WITHOUT_ENGINES = ("cpu", "cuda", "ort-tensorrt")
+# The providers that run graphs as they are, the most common first: an engine would have to be built beforehand.
+WITHOUT_ENGINES = tuple(name for name in reversed(PROVIDERS) if not PROVIDERS[name].runs_engines)
 
 
 def cached_artifact(

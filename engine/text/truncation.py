@@ -9,8 +9,6 @@ from dataclasses import dataclass
 
 from modernrank.errors import InputError, TruncationWarning, counted
 
-SIDES = ("right", "left")
-
 
 @dataclass(frozen=True)
 class Truncation:
@@ -71,13 +69,21 @@ POLICIES: Mapping[str, Callable[[TooLong], tuple[int, int]]] = {
 }
 
 
+# The token ids that remain of a part, by the side that is cut.
+_CUTS: Mapping[str, Callable[[list[int], int], list[int]]] = {
+    "right": lambda ids, length: ids[:length],
+    "left": lambda ids, length: ids[len(ids) - length :],
+}
+SIDES = tuple(_CUTS)
+
+
 def cut(ids: list[int], length: int, side: str) -> list[int]:
-    """The ``length`` token ids that remain of a part whose ``side`` is cut.
+    """The ``length`` token ids that remain of a part whose ``side``, one of SIDES, is cut.
 
     >>> cut([1, 2, 3], 2, "right"), cut([1, 2, 3], 2, "left")
     ([1, 2], [2, 3])
     """
-    return ids[:length] if side == "right" else ids[len(ids) - length :]
+    return _CUTS[side](ids, length)
 
 
 def longest_first(first: int, second: int, room: int) -> tuple[int, int]:
