@@ -5,8 +5,8 @@ pairs of texts ──PairEncoder──▶ token ids ──Scorer──▶ logits
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence, Sized
-from contextlib import ExitStack
+from collections.abc import Generator, Iterable, Iterator, Sequence, Sized
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -37,7 +37,6 @@ from .options import (
 from .scorer import Scorer
 from .text.checks import Pair, check_pairs, check_text, check_texts
 from .text.encoder import PairEncoder
-from .text.truncation import TruncationSummary
 from .timing import StageTimes
 from .windows import OnTruncate, score_documents, score_pairs, score_parts
 
@@ -260,14 +259,11 @@ class Reranker:
         """
         chosen = resolve_activation(activation, self.manifest.model)
         encoder = self._encoder_for(max_length, truncation)
-        notify = TruncationSummary(encoder.max_length) if on_truncate is None else on_truncate
         size = PROGRESS_WINDOW if show_progress else WINDOW
-        scored = score_pairs(self.scorer, encoder, check_pairs(pairs), size, notify)
+        scored: Iterator[FloatArray] = score_pairs(self.scorer, encoder, check_pairs(pairs), size, on_truncate)
         if show_progress:
             scored = _with_progress(scored, pairs)
         scores = [activate(chosen, logits) for logits in scored]
-        if isinstance(notify, TruncationSummary):
-            notify.warn()
         return self._squeezed(np.concatenate(scores) if scores else np.empty((0, len(self.labels)), np.float32))
 
     def score_iter(
@@ -297,21 +293,15 @@ class Reranker:
         chosen = resolve_activation(activation, self.manifest.model)
         encoder = self._encoder_for(max_length, truncation)
         window = positive("window", window)
-        notify = TruncationSummary(encoder.max_length) if on_truncate is None else on_truncate
-        return self._score_stream(check_pairs(pairs), encoder, window, notify, chosen)
+        scored = score_pairs(self.scorer, encoder, check_pairs(pairs), window, on_truncate)
+        return self._score_stream(scored, chosen)
 
     def _score_stream(
-        self, pairs: Iterable[object], encoder: PairEncoder, window: int, notify: OnTruncate, activation: str
+        self, scored: Generator[FloatArray, None, None], activation: str
     ) -> Iterator[np.float32 | FloatArray]:
-        try:
-            for logits in score_pairs(self.scorer, encoder, pairs, window, notify):
+        with closing(scored):  # also if the caller stops early
+            for logits in scored:
                 yield from self._squeezed(activate(activation, logits))
-        except GeneratorExit:  # the caller stops early
-            if isinstance(notify, TruncationSummary):
-                notify.warn()
-            raise
-        if isinstance(notify, TruncationSummary):
-            notify.warn()
 
     def rank(
         self,

@@ -7,7 +7,7 @@ A window is encoded, planned and scored as a whole, so a stream of any length ta
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from typing import TypeVar
 
 import numpy as np
@@ -27,18 +27,29 @@ DocumentLogit = tuple[float, int]
 
 
 def score_pairs(
-    scorer: Scorer, encoder: PairEncoder, pairs: Iterable[object], size: int, notify: OnTruncate
-) -> Iterator[FloatArray]:
-    """Logits ``[pairs, labels]`` of each window of at most ``size`` pairs; ``notify`` is called for each cut pair."""
+    scorer: Scorer, encoder: PairEncoder, pairs: Iterable[object], size: int, on_truncate: OnTruncate | None
+) -> Generator[FloatArray, None, None]:
+    """Logits ``[pairs, labels]`` of each window of at most ``size`` pairs.
+
+    ``on_truncate`` is called for each pair that was cut. Without it, a warning counts those of the first window before
+    the work, so that a warning which is turned into an error wastes none, and another one counts all at the end.
+    """
+    summary = TruncationSummary(encoder.max_length)
+    notify = summary if on_truncate is None else on_truncate
     start = 0
-    for encoded in _encode(scorer, pairs, size, lambda window: encoder.encode(window.items, window.indices)):
-        for index, pair in enumerate(encoded, start):
-            if pair.tokens_cut:
-                notify(Truncation(index, pair.query_tokens_cut, pair.document_tokens_cut))
-        if start == 0 and isinstance(notify, TruncationSummary):
-            notify.warn()  # before the work, so that a warning which is turned into an error wastes none
-        yield scorer.score([pair.ids for pair in encoded])
-        start += len(encoded)
+    try:
+        for encoded in _encode(scorer, pairs, size, lambda window: encoder.encode(window.items, window.indices)):
+            for index, pair in enumerate(encoded, start):
+                if pair.tokens_cut:
+                    notify(Truncation(index, pair.query_tokens_cut, pair.document_tokens_cut))
+            if start == 0:
+                summary.warn()
+            yield scorer.score([pair.ids for pair in encoded])
+            start += len(encoded)
+    except GeneratorExit:  # the caller stops early
+        summary.warn()
+        raise
+    summary.warn()
 
 
 def score_documents(
