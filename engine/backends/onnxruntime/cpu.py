@@ -16,12 +16,20 @@ from modernrank.backends.base import Backend, BackendInfo
 from modernrank.backends.provider import Provider
 from modernrank.batching.batch import Batch
 from modernrank.batching.policy import BatchPolicy, PackingPolicy, SchedulePolicy, TokenBudget
-from modernrank.errors import BackendError, ClosedError, InputError, counted
+from modernrank.errors import ClosedError, InputError, counted
 from modernrank.host import available_threads
 from modernrank.options import FLOAT_PRECISIONS, CpuOptions, LoadOptions
 
 from .int8_kernel import int8_kernel
-from .loading import Inputs, check_labels, import_onnxruntime, load_session, runtime_errors, session_options
+from .loading import (
+    Inputs,
+    batch_error,
+    check_labels,
+    import_onnxruntime,
+    load_session,
+    runtime_errors,
+    session_options,
+)
 
 # Measured in int8: up to a fifth faster than one pair a batch below 64 tokens a pair, no difference above.
 TOKENS_PER_BATCH = 256
@@ -138,9 +146,7 @@ class OnnxRuntimeCpuBackend(Backend):
         try:
             (logits,) = sessions[side_by_side].run(None, self._inputs.of(batch), options)
         except self._errors as error:
-            raise BackendError(
-                f"ONNX Runtime failed on a batch of {rows} x {tokens} tokens: {error}", rows=rows, tokens=tokens
-            ) from error
+            raise batch_error(batch, error) from error
         return np.asarray(logits, np.float32).reshape(rows, batch.slots, -1)
 
     def close(self) -> None:

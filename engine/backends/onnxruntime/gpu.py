@@ -16,12 +16,20 @@ from modernrank.backends.profiles import SLOTS, default_profiles, policy_of
 from modernrank.backends.provider import Provider
 from modernrank.batching.batch import Batch
 from modernrank.batching.policy import BatchPolicy
-from modernrank.errors import BackendError, ClosedError, ProviderError
+from modernrank.errors import ClosedError, ProviderError
 from modernrank.host import available_threads, cache_folder
 from modernrank.options import LoadOptions
 
 from .io_binding import IoBindingRunner
-from .loading import Inputs, check_labels, import_onnxruntime, load_session, runtime_errors, session_options
+from .loading import (
+    Inputs,
+    batch_error,
+    check_labels,
+    import_onnxruntime,
+    load_session,
+    runtime_errors,
+    session_options,
+)
 from .provider_options import cuda_options, padded_to_profile, tensorrt_options
 
 
@@ -116,14 +124,11 @@ class OnnxRuntimeGpuBackend(Backend):
         runner = self._runner
         if runner is None:
             raise ClosedError("the model is closed; load the artifact again")
-        rows, tokens = batch.input_ids.shape
         try:
             logits = runner.run(self._inputs.of(padded_to_profile(batch, self._profiles)))
         except self._errors as error:
-            raise BackendError(
-                f"ONNX Runtime failed on a batch of {rows} x {tokens} tokens: {error}", rows=rows, tokens=tokens
-            ) from error
-        return logits[:rows, : batch.slots]
+            raise batch_error(batch, error) from error
+        return logits[: len(batch.input_ids), : batch.slots]
 
     def close(self) -> None:
         self._runner = None

@@ -12,7 +12,7 @@ import numpy as np
 from modernrank.artifact.manifest import OnnxGraph
 from modernrank.backends.provider import Provider
 from modernrank.batching.batch import Batch
-from modernrank.errors import ArtifactError, ProviderError
+from modernrank.errors import ArtifactError, BackendError, ProviderError
 
 from .int8_kernel import EXACT_EVERYWHERE
 from .telemetry import disable_telemetry
@@ -158,6 +158,14 @@ def packed_inputs(batch: Batch) -> dict[str, Any]:
 def padded_inputs(batch: Batch) -> dict[str, Any]:
     """The inputs of a graph with one pair in a row and an attention mask, as other exporters write it."""
     return {"input_ids": batch.input_ids, "attention_mask": (batch.segment_ids > 0).astype(np.int64)}
+
+
+def batch_error(batch: Batch, error: Exception) -> BackendError:
+    """The error of a batch that ONNX Runtime could not run."""
+    rows, tokens = batch.input_ids.shape
+    return BackendError(
+        f"ONNX Runtime failed on a batch of {rows} x {tokens} tokens: {error}", rows=rows, tokens=tokens
+    )
 
 
 def runtime_errors(ort: Any) -> tuple[type[Exception], ...]:
