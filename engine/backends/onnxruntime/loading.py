@@ -112,7 +112,7 @@ def _read_scattered_weights(folder: Path, graph: OnnxGraph, options: Any) -> np.
 
     ONNX Runtime maps weights into memory, but only those whose real path is in the real folder of the graph. Caches
     that store each file under its hash (DVC, git-annex, Nix, Bazel) link elsewhere. Reading them takes more time and
-    memory: at full size in float32, 2.2 s instead of 0.8 s, and a peak of 2.1 GB instead of 1.1 GB.
+    memory (``docs/decisions/0009-weights-are-mapped.md``).
     """
     if graph.data is None or len({(folder / name).resolve().parent for name in graph.files}) == 1:
         return None
