@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -43,8 +44,11 @@ class FakeCuda(Cuda):
     def everything_is_given_back(self) -> bool:
         return not (self.device or self.host or self.streams or self.graphs)
 
-    def activate(self) -> None:
-        self._active.yes = True
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        before, self._active.yes = getattr(self._active, "yes", False), True
+        yield
+        self._active.yes = before
 
     def memory(self) -> tuple[int, int]:
         return self.total - sum(buffer.size for buffer in self.device.values()), self.total
@@ -131,6 +135,7 @@ class FakeEngine(DeviceEngine):
     """An engine; ``file`` is a float32 graph in a TensorRT dialect."""
 
     runtime = "tensorrt 99.0"
+    captures_itself = False
 
     def __init__(self, cuda: FakeCuda, file: Path, profiles: Sequence[Profile], slots: int) -> None:
         self.cuda, self.profiles, self.slots = cuda, tuple(profiles), slots
@@ -187,6 +192,9 @@ class FakeContext(DeviceContext):
             target[: logits.nbytes] = logits.reshape(-1).view(np.uint8)
 
         self.engine.cuda.enqueue(stream, step)
+
+    def can_capture(self, stream: int) -> bool:
+        return True
 
     def _memory(self, address: int) -> Bytes:
         return self.engine.cuda.device[address]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,6 +12,10 @@ import numpy.typing as npt
 from modernrank.errors import BackendError
 
 Bytes = npt.NDArray[np.uint8]
+
+
+class CaptureError(BackendError):
+    """Work could not be captured as a CUDA graph. The stream is usable, and no error is left behind in CUDA."""
 
 
 class Cuda(Protocol):
@@ -25,8 +30,11 @@ class Cuda(Protocol):
     library: str  # "cuda-python 13.0"
     has_graphs: bool  # whether ``capture`` is supported
 
-    def activate(self) -> None:
-        """Make the calling thread use this GPU; each thread must call it before the other methods."""
+    def active(self) -> AbstractContextManager[None]:
+        """Make the calling thread use this GPU inside the block; the other methods must be called in one.
+
+        Afterwards the thread has the GPU that it had before.
+        """
         ...
 
     def memory(self) -> tuple[int, int]:
@@ -70,7 +78,11 @@ class Cuda(Protocol):
         ...
 
     def capture(self, stream: int, work: Callable[[], None]) -> Any:
-        """Capture what ``work`` starts in the stream as a CUDA graph. Nothing of it runs now."""
+        """Capture what ``work`` starts in the stream as a CUDA graph. Nothing of it runs now.
+
+        Raises:
+            CaptureError: CUDA cannot capture the work, or ``work`` raised a ``BackendError``.
+        """
         ...
 
     def launch(self, graph: Any, stream: int) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -48,8 +49,10 @@ class CudaPython(Cuda):
                 f"update the driver, or install cuda-python {driver // 1000}"
             )
 
-    def activate(self) -> None:
+    @contextmanager
+    def active(self) -> Iterator[None]:
         self._call(self._rt.cudaSetDevice, self._device)
+        yield
 
     def memory(self) -> tuple[int, int]:
         free, total = self._call(self._rt.cudaMemGetInfo)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -41,10 +42,12 @@ class PyCuda(Cuda):
         self._streams: dict[int, Any] = {}
         self._allocations: dict[int, Any] = {}
 
-    def activate(self) -> None:
+    @contextmanager
+    def active(self) -> Iterator[None]:
         # The thread keeps the context until it ends.
         if self._driver.Context.get_current() is None:
             self._context.push()
+        yield
 
     def memory(self) -> tuple[int, int]:
         free, total = self._driver.mem_get_info()

@@ -35,7 +35,6 @@ def open_engine(artifact: Artifact, library: str, options: LoadOptions, device: 
     manifest, gpu = artifact.manifest, options.gpu
     version = str(load_library(library).__version__)
     cuda = open_cuda(device)
-    cuda.activate()
     if gpu.cuda_graphs and not cuda.has_graphs:
         raise ProviderError(
             f"cuda_graphs was requested, but {cuda.library} does not support them; pip install cuda-bindings",
@@ -43,7 +42,8 @@ def open_engine(artifact: Artifact, library: str, options: LoadOptions, device: 
         )
     record = choose_engine(manifest, library, version, cuda.compute_capability, options.precision)
     artifact.check_files([record.file, manifest.tokenizer.file])  # always: an engine is native code
-    engine = TensorRtEngine(library, artifact.folder / record.file, record.profiles, record.slots)
+    with cuda.active():
+        engine = TensorRtEngine(library, artifact.folder / record.file, record.profiles, record.slots)
     info = BackendInfo(
         provider=library,
         runtime=f"{engine.runtime}, {cuda.library}",
@@ -88,8 +88,7 @@ class TensorRtBackend(Backend):
         self._engine, self._cuda = engine, cuda
         self._idle: queue.SimpleQueue[Lane | None] = queue.SimpleQueue()
         self._lanes: list[Lane] = []
-        cuda.activate()
-        with ExitStack() as opened:  # what is open is freed if a later one fails
+        with cuda.active(), ExitStack() as opened:  # what is open is freed if a later one fails
             for _ in range(info.workers):
                 lane = Lane(engine, cuda, labels, max_cuda_graphs if cuda.has_graphs else 0, stream)
                 opened.callback(lane.free)
@@ -114,8 +113,8 @@ class TensorRtBackend(Backend):
             self._idle.put(None)  # for the next caller that waits
             raise ClosedError("the model is closed; load the artifact again")
         try:
-            self._cuda.activate()
-            return lane.run(batch, shape)
+            with self._cuda.active():
+                return lane.run(batch, shape)
         finally:
             self._idle.put(lane)
 
@@ -124,11 +123,11 @@ class TensorRtBackend(Backend):
         lanes, self._lanes = self._lanes, []
         if not lanes:  # closed already, or another thread is closing it
             return
-        self._cuda.activate()
-        for _ in lanes:
-            lane = self._idle.get()
-            assert lane is not None
-            lane.free()
+        with self._cuda.active():
+            for _ in lanes:
+                lane = self._idle.get()
+                assert lane is not None
+                lane.free()
         self._idle.put(None)
 
     def _shape(self, rows: int, tokens: int) -> Shape:

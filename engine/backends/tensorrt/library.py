@@ -43,6 +43,10 @@ class DeviceContext(Protocol):
         """
         ...
 
+    def can_capture(self, stream: int) -> bool:
+        """Whether ``enqueue``, with the shapes and addresses that are set, can be captured in a stream."""
+        ...
+
 
 class DeviceEngine(Protocol):
     """An engine on a GPU: int32 ``[rows, tokens]`` and ``[slots]`` in, float32 ``[rows, slots, labels]`` out."""
@@ -50,6 +54,7 @@ class DeviceEngine(Protocol):
     runtime: str  # "tensorrt 11.0.0"
     profiles: tuple[Profile, ...]
     slots: int
+    captures_itself: bool  # whether the library makes CUDA graphs by itself, as TensorRT-RTX does
 
     def scratch(self, profile: int) -> int:
         """Bytes that a context of a profile needs while it runs."""
@@ -115,6 +120,7 @@ class TensorRtEngine(DeviceEngine):
         self.runtime = f"{library} {trt.__version__}"
         self.profiles = tuple(profiles)
         self.slots = slots
+        self.captures_itself = library == "tensorrt-rtx"
 
     def scratch(self, profile: int) -> int:
         return int(self._engine.get_device_memory_size_for_profile_v2(profile))
@@ -150,3 +156,6 @@ class _Context(DeviceContext):
     def enqueue(self, stream: int) -> None:
         if not self._context.execute_async_v3(stream):
             raise BackendError(f"{self._runtime} could not start the batch; it printed the reason on standard error")
+
+    def can_capture(self, stream: int) -> bool:
+        return True

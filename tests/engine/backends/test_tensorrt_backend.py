@@ -165,8 +165,8 @@ def test_a_closed_backend_refuses_batches(folder: Path) -> None:
 
 def test_a_callers_stream_is_used_and_kept(folder: Path, expected: np.ndarray) -> None:
     cuda = FakeCuda()
-    cuda.activate()
-    stream = cuda.create_stream()
+    with cuda.active():
+        stream = cuda.create_stream()
     engine = FakeEngine(cuda, folder / "model.fp32.onnx", default_profiles(8192), SLOTS)
     info = BackendInfo("tensorrt", engine.runtime, "", "fp32", "tensorrt", 1, workers=1)
     backend = TensorRtBackend(engine, cuda, info, labels=1, stream=stream)
