@@ -16,6 +16,7 @@ Sliding attention is computed in blocks, so that its cost grows with the length,
                          ........■■■■■■■....        . in the window only for the block's other queries
 
 A row of any length works: queries and keys past its end are copies of its last token, which are masked or cut off.
+Dialects for GPUs, whose rows are whole blocks, copy less (``attention_gpu.WholeBlocks``).
 """
 
 from __future__ import annotations

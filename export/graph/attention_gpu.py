@@ -1,6 +1,7 @@
 """Attention for GPUs: for TensorRT's parser, for older parsers, and for ONNX Runtime's CUDA kernels.
 
-None of them branches, because at a branch the GPU must wait for the processor, and a CUDA graph cannot capture it.
+None of them branches, because at a branch the GPU must wait for the processor, and a CUDA graph cannot capture it. For
+the same reason no value that the processor computes from a shape is read by a GPU kernel: shapes only set sizes.
 """
 
 from __future__ import annotations
@@ -8,12 +9,69 @@ from __future__ import annotations
 import numpy as np
 from onnx import TensorProto
 
-from .attention import FORBIDDEN, AttentionShape, StandardAttention
+from .attention import BLOCK, FORBIDDEN, AttentionShape, StandardAttention
 from .builder import CONTRIB, GraphBuilder, Value
 from .float_types import FloatType
 
 
-class TensorRtAttention(StandardAttention):
+class WholeBlocks(StandardAttention):
+    """Sliding attention over rows of whole blocks: the number of tokens is a multiple of BLOCK.
+
+    The queries' blocks and the row are then the same memory, so only keys and values are copied: each block sees itself
+    and ``neighbours`` blocks on each side, which are gathered as wholes.
+
+        row       | block 0 | block 1 | block 2 | block 3 |
+        block 2 sees        | block 1 | block 2 | block 3 |      neighbours = 1, for a reach of up to BLOCK
+        block 3 sees                  | block 2 | block 3 | block 3 again, masked
+    """
+
+    def sliding_attention(self, q: Value, k: Value, v: Value, dtype: FloatType) -> Value:
+        """Cut the row into blocks, attend in each, put the row together again."""
+        g = self.g
+        q = g.op("Reshape", q, g.ints(-1, BLOCK, self.width))
+        k, v = (
+            g.op("Reshape", self._seen(x, g.ints(0, -1, BLOCK * self.width)), g.ints(-1, self.window, self.width))
+            for x in (k, v)
+        )
+        return g.op("Reshape", self.attend(q, k, v, self.sliding_mask, dtype), self.row_shape)
+
+    def _index_blocks(self) -> None:
+        """Which blocks each block sees: ``seen`` ``[blocks, 2 * neighbours + 1]``, clamped to the row.
+
+        ``is_inside`` says which of them are blocks of the row, and not copies of its first or last one.
+        """
+        g = self.g
+        self.neighbours = -(-self.reach // BLOCK)
+        self.window = (2 * self.neighbours + 1) * BLOCK  # keys that a block sees
+        blocks = g.op("Squeeze", g.op("Div", self.tokens, g.ints(BLOCK)))
+        block = g.op("Range", g.scalar(0), blocks, g.scalar(1))
+        last = g.op("Gather", block, g.ints(-1))  # on the GPU, unlike blocks - 1
+        steps = np.arange(-self.neighbours, self.neighbours + 1, dtype=np.int64)[None]
+        at = g.op("Add", g.op("Unsqueeze", block, g.ints(1)), g.constant("steps", steps))
+        self.seen = g.op("Min", g.op("Max", at, g.ints(0)), last)
+        self.is_inside = g.op("Equal", at, self.seen)
+        self.row_shape = g.op("Concat", self.rows, g.ints(-1, self.width), axis=0)
+
+    def _seen(self, x: Value, blocks_shape: Value) -> Value:
+        """What each block sees of ``x`` ``[rows, tokens, ..]``: ``[rows, blocks, 2 * neighbours + 1, BLOCK * ..]``."""
+        return self.g.op("Gather", self.g.op("Reshape", x, blocks_shape), self.seen, axis=1)
+
+    def _block_mask(self) -> Value:
+        """``[rows * blocks, 1, BLOCK, window]``: same segment, within reach, and not past the row's ends."""
+        g = self.g
+        with g.scope("blocks"):
+            queries = g.op("Reshape", self.segment_ids, g.ints(0, -1, BLOCK, 1, 1))
+            keys = g.op("Unsqueeze", self._seen(self.segment_ids, g.ints(0, -1, BLOCK)), g.ints(2))
+            same = g.op("Equal", queries, keys)  # [rows, blocks, BLOCK, 2 * neighbours + 1, BLOCK]
+            key = np.arange(self.window).reshape(-1, BLOCK) - self.neighbours * BLOCK
+            distance = np.abs(np.arange(BLOCK)[:, None, None] - key)
+            near = g.constant("near", distance <= self.reach)
+            inside = g.op("Unsqueeze", self.is_inside, g.ints(1, 3))
+            allowed = g.op("And", same, g.op("And", inside, near))
+            return self.as_mask(g.op("Reshape", allowed, g.ints(-1, 1, BLOCK, self.window)))
+
+
+class TensorRtAttention(WholeBlocks):
     """For TensorRT from 10.15 and TensorRT-RTX: ``Attention`` and ``RotaryEmbedding`` with int32 ids."""
 
     # Its parser refuses the attribute; its fused kernels add in float32.
@@ -25,7 +83,7 @@ class TensorRtAttention(StandardAttention):
         super().__init__(g, shape, segment_ids, position_ids)
 
 
-class DecomposedAttention(StandardAttention):
+class DecomposedAttention(WholeBlocks):
     """For parsers without these two operators: attention as MatMul, Softmax and MatMul, the rotation as products."""
 
     def __init__(self, g: GraphBuilder, shape: AttentionShape, segment_ids: Value, position_ids: Value) -> None:
@@ -72,7 +130,7 @@ class DecomposedAttention(StandardAttention):
         return self._angles[table]
 
 
-class OrtCudaAttention(StandardAttention):
+class OrtCudaAttention(WholeBlocks):
     """For ONNX Runtime on CUDA: its fused ``MultiHeadAttention`` under masks that are added."""
 
     def attend(self, q: Value, k: Value, v: Value, mask: Value, dtype: FloatType) -> Value:

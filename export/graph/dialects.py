@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from onnx import TensorProto
 
-from .attention import PackedAttention, StandardAttention
+from .attention import BLOCK, PackedAttention, StandardAttention
 from .attention_gpu import DecomposedAttention, OrtCudaAttention, TensorRtAttention
 from .attention_ort_cpu import OrtCpuAttention
 
@@ -23,21 +23,27 @@ class Dialect:
     attention:  writes the attention of every layer.
     opset:      version of ONNX's standard operators.
     index_type: ONNX's type of the inputs.
+    width_step: the number of tokens of a row must be a multiple of it.
+    half_norms: whether a layer norm of float16 values is one float16 node with float32 statistics, and not a float32
+                node between two casts.
     """
 
     attention: type[PackedAttention]
     opset: int = OPSET
     index_type: int = TensorProto.INT64
+    width_step: int = 1
+    half_norms: bool = False
 
 
 DIALECTS = {
     "ort-cpu": Dialect(OrtCpuAttention),
     "standard": Dialect(StandardAttention),
-    "ort-cuda": Dialect(OrtCudaAttention),
-    "tensorrt": Dialect(TensorRtAttention, index_type=TensorProto.INT32),
+    "ort-cuda": Dialect(OrtCudaAttention, width_step=BLOCK, half_norms=True),
+    "tensorrt": Dialect(TensorRtAttention, index_type=TensorProto.INT32, width_step=BLOCK),
     "tensorrt-decomposed": Dialect(
         DecomposedAttention,
         opset=20,  # the first with Gelu
         index_type=TensorProto.INT32,
+        width_step=BLOCK,
     ),
 }

@@ -17,8 +17,8 @@ RESIDUAL = "residual"  # every layer adds to this stream
 class FloatTypes:
     """Float32 everywhere, or float16 except at the ``kept`` places, which stay float32.
 
-    A place is ``"residual"``, ``"layers.3.attn"`` or ``"layers.3.mlp"``. Layer norms, the softmax, pooling, the head
-    and the logits are float32 in every graph, because their sums require it.
+    A place is ``"residual"``, ``"layers.3.attn"`` or ``"layers.3.mlp"``. The statistics of layer norms, the softmax,
+    pooling, the head and the logits are float32 in every graph, because their sums require it.
     """
 
     default: FloatType = np.float32

@@ -15,13 +15,18 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
+from modernrank.arrays import FloatArray
 from modernrank.artifact.manifest import OnnxGraph
-from modernrank.backends.base import Backend
+from modernrank.backends.base import Backend, BackendInfo
 from modernrank.backends.onnxruntime.cpu import CpuSettings, OnnxRuntimeCpuBackend
 from modernrank.backends.registry import PROVIDERS
+from modernrank.batching.batch import INPUTS_PER_TOKEN, Batch
+from modernrank.batching.policy import BatchPolicy
+from modernrank.export.graph.dialects import DIALECTS
 from modernrank.host import available_threads
 
 FLOAT16, FLOAT = TensorProto.FLOAT16, TensorProto.FLOAT
@@ -44,13 +49,37 @@ def backend_on_processor(folder: Path, graph: OnnxGraph, labels: int, workers: i
         labels: number of the model's labels.
         workers: number of batches that run side by side.
     """
+    step = DIALECTS[graph.dialect].width_step if graph.dialect in DIALECTS else 1
     with ExitStack() as opened:
         if graph.precision == "fp16":
             emulated = Path(opened.enter_context(tempfile.TemporaryDirectory()))
             folder, graph = emulated, write_emulation(folder, graph, emulated)
         settings = CpuSettings(available_threads(), workers)
-        backend = OnnxRuntimeCpuBackend(folder, graph, labels, settings, PROVIDERS["cpu"])
-        yield opened.enter_context(closing(backend))
+        backend: Backend = OnnxRuntimeCpuBackend(folder, graph, labels, settings, PROVIDERS["cpu"])
+        yield opened.enter_context(closing(_InWidthSteps(backend, step)))
+
+
+class _InWidthSteps(Backend):
+    """Runs batches as wide as the graph's dialect demands, as the backends for GPUs do: padded to the next step."""
+
+    def __init__(self, backend: Backend, step: int) -> None:
+        self._backend, self._step = backend, step
+
+    @property
+    def info(self) -> BackendInfo:
+        return self._backend.info
+
+    @property
+    def policy(self) -> BatchPolicy:
+        return self._backend.policy
+
+    def run(self, batch: Batch, side_by_side: bool = False) -> FloatArray:
+        missing = -batch.input_ids.shape[1] % self._step
+        ids = {name: np.pad(getattr(batch, name), ((0, 0), (0, missing))) for name in INPUTS_PER_TOKEN}
+        return self._backend.run(Batch(**ids, slots=batch.slots), side_by_side)
+
+    def close(self) -> None:
+        self._backend.close()
 
 
 def write_emulation(folder: Path, graph: OnnxGraph, out: Path) -> OnnxGraph:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +15,10 @@ from safetensors.numpy import load_file, save_file
 from modernrank import ArtifactError, InputError, ProviderError, Reranker
 from modernrank.artifact.folder import Artifact
 from modernrank.artifact.manifest import Manifest
-from modernrank.backends.onnxruntime.cpu import CpuSettings, OnnxRuntimeCpuBackend
 from modernrank.backends.registry import PROVIDERS
 from modernrank.export import export_checkpoint
 from modernrank.export.precision.fp16 import HEADROOM, LARGEST
-from modernrank.export.precision.fp16_emulation import write_emulation
+from modernrank.export.precision.fp16_emulation import backend_on_processor
 from modernrank.export.precision.registry import PRECISIONS
 from support.checkpoints import checkpoint
 from support.scoring import reranker_of
@@ -38,13 +38,10 @@ def half(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return out
 
 
-def emulated_scores(folder: Path, scratch: Path) -> np.ndarray:
+def emulated_scores(folder: Path) -> np.ndarray:
     """Scores of a float16 artifact as a GPU would give them."""
-    artifact = Artifact.open(folder)
-    scratch.mkdir(exist_ok=True)
-    graph = write_emulation(artifact.folder, artifact.manifest.graphs[0], scratch)
-    backend = OnnxRuntimeCpuBackend(scratch, graph, 1, CpuSettings(threads=2), PROVIDERS["cpu"])
-    with reranker_of(folder, backend) as reranker:
+    graph = Artifact.open(folder).manifest.graphs[0]
+    with backend_on_processor(folder, graph, 1) as backend, reranker_of(folder, backend) as reranker:
         return reranker.score(PAIRS)
 
 
@@ -53,9 +50,9 @@ def exact_scores(folder: Path) -> np.ndarray:
         return reranker.score(PAIRS)
 
 
-def relative_error(half: Path, exact: Path, scratch: Path) -> float:
+def relative_error(half: Path, exact: Path) -> float:
     """RMS difference of the float16 scores over the deviation of the exact ones."""
-    expected, scores = exact_scores(exact), emulated_scores(half, scratch)
+    expected, scores = exact_scores(exact), emulated_scores(half)
     return float(np.sqrt(np.mean((scores - expected) ** 2)) / expected.std())
 
 
@@ -70,8 +67,8 @@ def changed_checkpoint(folder: Path, **factors: float) -> Path:
     return copy
 
 
-def test_scores_stay_within_float16s_rounding(half: Path, artifacts: Path, tmp_path: Path) -> None:
-    error = relative_error(half, artifacts / "tiny", tmp_path / "emulated")
+def test_scores_stay_within_float16s_rounding(half: Path, artifacts: Path) -> None:
+    error = relative_error(half, artifacts / "tiny")
     assert 0 < error < ROUNDING
 
 
@@ -81,8 +78,13 @@ def test_weights_are_float16_and_what_sums_is_float32(half: Path) -> None:
     linear = {name for name in types if name.startswith("layers.") and "norm" not in name and name.endswith("weight")}
     assert len(linear) == 6 * 7
     assert {types[name] for name in linear} == {TensorProto.FLOAT16}
-    exact = {name for name in types if "norm.weight" in name or name.startswith(("head.", "classifier."))}
+    exact = {name for name in types if name.startswith(("final_norm.", "head.", "classifier."))}
     assert {types[name] for name in exact} == {TensorProto.FLOAT}
+    in_layers = {types[name] for name in types if name.startswith("layers.") and name.endswith("norm.weight")}
+    is_one_kernel = Manifest.read(half).graphs[0].dialect == "ort-cuda"
+    assert in_layers == {TensorProto.FLOAT16 if is_one_kernel else TensorProto.FLOAT}
+    norms = [node for node in model.graph.node if node.op_type == "LayerNormalization"]
+    assert all(a.i == TensorProto.FLOAT for node in norms for a in node.attribute if a.name == "stash_type")
     assert model.graph.output[0].type.tensor_type.elem_type == TensorProto.FLOAT
     assert not any(node.op_type in ("If", "Loop", "Scan") for node in model.graph.node)
 
@@ -109,6 +111,36 @@ def test_the_manifest_keeps_the_maxima(half: Path) -> None:
     assert record["float_places"] == []
 
 
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_only_keys_and_values_are_copied_into_blocks(tmp_path: Path, dialect: str, precision: str) -> None:
+    """Two gathers in each of 4 sliding layers, and no slice: a row of whole blocks is its own queries."""
+    export_checkpoint(checkpoint("tiny"), tmp_path / "out", graph=dialect, precision=precision)
+    model = onnx.load(tmp_path / "out" / f"model.{precision}.onnx", load_external_data=False)
+    in_layers = [node for node in model.graph.node if node.name.startswith("/layers.") and "rope" not in node.name]
+    assert Counter(node.op_type for node in in_layers)["Gather"] == 4 * 2
+    assert Counter(node.op_type for node in in_layers)["Slice"] == 0
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_no_number_computed_from_a_shape_is_read_as_data(tmp_path: Path, dialect: str, precision: str) -> None:
+    """Such a number lives on the processor: it would be copied in every run, and a CUDA graph would keep an old one."""
+    export_checkpoint(checkpoint("tiny"), tmp_path / "out", graph=dialect, precision=precision)
+    nodes = onnx.load(tmp_path / "out" / f"model.{precision}.onnx", load_external_data=False).graph.node
+    on_processor: set[str] = set()
+    for node in nodes:
+        if node.op_type == "Shape":
+            on_processor.update(node.output)
+        elif on_processor.intersection(node.input):
+            place = {"Reshape": 1, "Range": 1}.get(node.op_type)
+            if place is None:  # arithmetic of shapes, which stays on the processor
+                assert node.op_type in ("Add", "Concat", "Div", "Mul", "Squeeze", "Sub", "Unsqueeze"), node.name
+                on_processor.update(node.output)
+            else:
+                assert not on_processor.intersection([*node.input[:place], *node.input[place + 1 :]]), node.name
+
+
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_a_place_that_would_overflow_stays_float32(tmp_path: Path, dialect: str) -> None:
     """A gated unit of a million, scaled down again by the product after it."""
@@ -120,7 +152,7 @@ def test_a_place_that_would_overflow_stays_float32(tmp_path: Path, dialect: str)
     record = Manifest.read(tmp_path / "half").quantisation["fp16"]
     assert record["float_places"] == ["layers.2.mlp"]
     assert record["maxima"]["layers.2.mlp"] > LARGEST
-    assert relative_error(tmp_path / "half", tmp_path / "exact", tmp_path / "emulated") < ROUNDING
+    assert relative_error(tmp_path / "half", tmp_path / "exact") < ROUNDING
 
 
 def test_a_residual_stream_that_would_overflow_stays_float32(tmp_path: Path) -> None:
@@ -128,7 +160,7 @@ def test_a_residual_stream_that_would_overflow_stays_float32(tmp_path: Path) -> 
     export_checkpoint(source, tmp_path / "exact")
     export_checkpoint(source, tmp_path / "half", precision="fp16")
     assert "residual" in Manifest.read(tmp_path / "half").quantisation["fp16"]["float_places"]
-    assert relative_error(tmp_path / "half", tmp_path / "exact", tmp_path / "emulated") < ROUNDING
+    assert relative_error(tmp_path / "half", tmp_path / "exact") < ROUNDING
 
 
 def test_a_weight_that_float16_does_not_hold_is_refused_by_name(tmp_path: Path) -> None:

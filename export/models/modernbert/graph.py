@@ -74,6 +74,7 @@ class ModernBertGraph:
         self.places: dict[str, list[Value]] = {}  # values that are kept in the type of a place
         self.types = options.types
         self.table_type = options.embeddings
+        self.half_norms = options.spelling.half_norms
         shape = AttentionShape(config.num_attention_heads, config.head_size, config.reach)
         self.attend = options.spelling.attention(g, shape, Value("segment_ids"), Value("position_ids"))
         self.rope_tables: dict[tuple[float, FloatType], tuple[Value, Value]] = {}
@@ -174,16 +175,17 @@ class ModernBertGraph:
         return g.op("Where", is_used, logits, g.scalar(0.0))
 
     def norm(self, x: Value, name: str, weights: str, source: FloatType, target: FloatType) -> Value:
-        """Layer normalisation over the width, in float32, of ``x`` of one type into another."""
+        """Layer normalisation over the width, with float32 statistics, of ``x`` of one type into another."""
         g = self.g
+        inside = source if self.half_norms and source is target else np.float32
         with g.scope(name):
-            parameters = [g.constant("weight", self.weights.tensor(f"{weights}.weight"))]
+            parameters = [g.constant("weight", self.tensor(f"{weights}.weight", inside))]
             if self.config.norm_bias:
-                parameters.append(g.constant("bias", self.weights.tensor(f"{weights}.bias")))
-            x = g.convert(x, source, np.float32)
-            return g.convert(
-                g.op("LayerNormalization", x, *parameters, epsilon=self.config.norm_eps), np.float32, target
-            )
+                parameters.append(g.constant("bias", self.tensor(f"{weights}.bias", inside)))
+            x = g.convert(x, source, inside)
+            # Its mean and variance are float32 by default (`stash_type`), whatever the type of x.
+            normed = g.op("LayerNormalization", x, *parameters, epsilon=self.config.norm_eps)
+            return g.convert(normed, inside, target)
 
     def linear(self, x: Value, name: str, weights: str, has_bias: bool, dtype: FloatType = np.float32) -> Value:
         """``x @ weight.T + bias`` with the whole of a checkpoint's linear layer."""
