@@ -25,6 +25,9 @@ PrecisionChoice = Literal["auto", PrecisionName]
 ProviderName = Literal["tensorrt", "tensorrt-rtx", "ort-tensorrt", "cuda", "cpu"]
 ProviderChoice = Literal["auto", ProviderName]
 
+# CUDA's names for the streams that every program shares, by their addresses.
+SHARED_STREAMS = {0: "the legacy default stream", 1: "the legacy default stream", 2: "each thread's default stream"}
+
 # More than any machine has cores; a larger number is a mistake.
 MAX_THREADS = 4096
 
@@ -121,19 +124,23 @@ class GpuOptions:
     """How GPUs are used; None leaves the choice to the provider.
 
     devices:      numbers of the GPUs that share the work.
-    cuda_stream:  address of the caller's own CUDA stream.
+    cuda_stream:  address of the caller's own CUDA stream, one that the caller made.
     cuda_graphs:  whether small shapes that recur are replayed as CUDA graphs.
     memory_limit: number of bytes that ONNX Runtime's CUDA provider may take.
+    allow_tf32:   whether float32 products may round their factors to 10 bits (TF32), which is faster.
     """
 
     devices: Sequence[int] | None = None
     cuda_stream: int | None = None
     cuda_graphs: bool | None = None
     memory_limit: int | None = None
+    allow_tf32: bool | None = None
 
     def __post_init__(self) -> None:
         if self.devices is not None:
             object.__setattr__(self, "devices", _device_numbers(self.devices))
+        if self.cuda_stream is not None:
+            object.__setattr__(self, "cuda_stream", _own_stream(self.cuda_stream))
         if self.memory_limit is not None:
             object.__setattr__(self, "memory_limit", positive("gpu_memory_limit", self.memory_limit))
 
@@ -168,6 +175,7 @@ class LoadOptions:
             "cuda_stream": self.gpu.cuda_stream,
             "cuda_graphs": self.gpu.cuda_graphs,
             "gpu_memory_limit": self.gpu.memory_limit,
+            "allow_tf32": self.gpu.allow_tf32,
         }
         return {name: value for name, value in values.items() if value is not None}
 
@@ -183,3 +191,23 @@ def _device_numbers(devices: Any) -> tuple[int, ...]:
             f"devices is {devices!r}; give different numbers of GPUs, such as [0, 1]", argument="devices", value=devices
         )
     return numbers
+
+
+def _own_stream(stream: Any) -> int:
+    """The address of a stream that one caller made.
+
+    Work in a shared stream waits for that of others, and CUDA captures no graph in the legacy one.
+    """
+    try:
+        address = -1 if isinstance(stream, bool) else operator.index(stream)
+    except TypeError:
+        address = -1
+    if address < 0 or address in SHARED_STREAMS:
+        shared = f", {SHARED_STREAMS[address]}" if address in SHARED_STREAMS else ""
+        raise InputError(
+            f"cuda_stream is {stream!r}{shared}; give the address of a stream that you made, such as "
+            "torch.cuda.Stream().cuda_stream",
+            argument="cuda_stream",
+            value=stream,
+        )
+    return address

@@ -95,6 +95,7 @@ class Reranker:
         cuda_stream: int | None = None,
         cuda_graphs: bool | None = None,
         gpu_memory_limit: int | None = None,
+        allow_tf32: bool | None = None,
         verify_files: bool = True,
         cache: str | Path | None = None,
     ) -> Self:
@@ -118,6 +119,7 @@ class Reranker:
             cuda_stream: address of the caller's own CUDA stream, for a TensorRT engine.
             cuda_graphs: replay small shapes that recur as CUDA graphs; by default engines do, and ``"cuda"`` does not.
             gpu_memory_limit: maximum number of bytes that provider ``"cuda"`` takes; by default no limit.
+            allow_tf32: let ``"cuda"`` round the factors of float32 products to 10 bits (TF32); by default it does not.
             verify_files: compare every file with its SHA-256. ``False`` checks sizes only, for pools of processes of
                 which one has verified the artifact; engines are always verified.
             cache: folder for what a runtime compiles; by default ``MODERNRANK_CACHE`` or the user's cache folder. The
@@ -132,7 +134,7 @@ class Reranker:
             provider,
             precision,
             CpuOptions(threads, workers),
-            GpuOptions(devices, cuda_stream, cuda_graphs, gpu_memory_limit),
+            GpuOptions(devices, cuda_stream, cuda_graphs, gpu_memory_limit, allow_tf32),
             verify_files,
             None if cache is None else Path(cache),
         )

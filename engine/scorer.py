@@ -127,15 +127,16 @@ class Scorer:
     def warmup(self, lengths: Sequence[int] = (16, 128, 512)) -> None:
         """Score a made-up pair of each of ``lengths`` (tokens, cut to the model's), with all threads and side by side.
 
-        The first run of each kind takes longer, because it reads the weights and allocates memory. A service therefore
-        calls this before it takes traffic.
+        The first runs of each kind take longer: they read the weights and allocate memory, and on GPUs they make the
+        CUDA graphs. A service therefore calls this before it takes traffic.
         """
         backend = self._open_backend()
         for length in {min(positive("a length", length), self._model.max_length) for length in lengths}:
             ids = np.full(length, self._pad_token_id, np.int64)
             batch = assemble(PlannedBatch(((0,),), length), [ids], self._pad_token_id)
             for side_by_side in (False, True):
-                backend.run(batch, side_by_side)
+                for _ in range(backend.policy.warm_up_runs):
+                    backend.run(batch, side_by_side)
 
     def close(self) -> None:
         """Free the model. Scoring afterwards is an error; closing twice is not."""

@@ -32,9 +32,10 @@ class MultiDeviceBackend(Backend):
     @property
     def policy(self) -> BatchPolicy:
         """The policy of one backend, with the workers of all."""
-        policy = self._backends[0].policy
-        workers = sum(backend.policy.schedule.workers for backend in self._backends)
-        return replace(policy, schedule=replace(policy.schedule, workers=workers))
+        policies = [backend.policy for backend in self._backends]
+        schedule = replace(policies[0].schedule, workers=sum(policy.schedule.workers for policy in policies))
+        warm_up_runs = sum(policy.warm_up_runs for policy in policies)
+        return replace(policies[0], schedule=schedule, warm_up_runs=warm_up_runs)
 
     def run(self, batch: Batch, side_by_side: bool = False) -> FloatArray:
         cost = batch.input_ids.size

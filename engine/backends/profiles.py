@@ -151,14 +151,22 @@ class ProfileShapes:
         return width, profile.rows[2]
 
 
-def policy_of(profiles: Sequence[Profile], slots: int, workers: int) -> BatchPolicy:
-    """Which batches a GPU with these profiles prefers: rows of several pairs, as many as the profiles accept."""
+def policy_of(profiles: Sequence[Profile], slots: int, workers: int, warm_up_runs: int = 1) -> BatchPolicy:
+    """Which batches a GPU with these profiles prefers: rows of several pairs, as many as the profiles accept.
+
+    Args:
+        profiles: the shapes that it runs.
+        slots: maximum number of pairs in a row.
+        workers: number of batches that run side by side.
+        warm_up_runs: number of runs of a shape before it is as fast as it gets.
+    """
     # A lane has the whole GPU or shares it, so it gains nothing by waiting for the others.
     max_tokens = max(profile.rows[2] * profile.tokens[2] for profile in profiles)
     return BatchPolicy(
         PackingPolicy(ProfileShapes(tuple(profiles)), pairs_per_row=slots, minimum_fill=0.0),
         SchedulePolicy(workers, tokens_per_worker=max_tokens, serial_share=1.0),
         PREFETCH_PAIRS,
+        warm_up_runs,
     )
 
 

@@ -131,7 +131,7 @@ PROVIDERS: dict[str, Provider] = {
         Provider(
             "cuda",
             ("ort-cuda",),
-            frozenset({"devices", "cuda_graphs", "gpu_memory_limit"}),
+            frozenset({"devices", "cuda_graphs", "gpu_memory_limit", "allow_tf32"}),
             "pip install 'modernrank[gpu]', with CUDA 13 and cuDNN 9",
             _open_cuda,
             _why_no_execution_provider,

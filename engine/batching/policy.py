@@ -75,8 +75,10 @@ class BatchPolicy:
 
     prefetch_pairs: number of pairs of a long list that are tokenised while the same number of earlier ones run,
                     or None.
+    warm_up_runs:   number of runs of a shape, one after the other, until all later ones are as fast as they get.
     """
 
     packing: PackingPolicy = field(default_factory=PackingPolicy)
     schedule: SchedulePolicy = field(default_factory=SchedulePolicy)
     prefetch_pairs: int | None = None
+    warm_up_runs: int = 1

@@ -64,3 +64,11 @@ def test_a_choice_that_is_no_name_is_refused(value: Any) -> None:
     with pytest.raises(InputError) as caught:
         LoadOptions(provider=value)
     assert caught.value.details["argument"] == "provider"
+
+
+@pytest.mark.parametrize("stream", [0, 1, 2, -1, True, "7", 7.0])
+def test_a_stream_that_others_share_is_refused(stream: object) -> None:
+    """``torch.cuda.current_stream().cuda_stream`` is 0 unless the caller made a stream."""
+    with pytest.raises(InputError) as refused:
+        GpuOptions(cuda_stream=stream)  # type: ignore[arg-type]
+    assert refused.value.details == {"argument": "cuda_stream", "value": stream}

@@ -1,7 +1,9 @@
 """A GPU that is simulated on the processor: it keeps CUDA's rules, and fails the test where the backend breaks one.
 
 Work in a stream runs only when the stream is synchronised, as on a slow GPU. Addresses, sizes, shapes and types are
-checked where they are used, and a leak is seen. The engine computes with ONNX Runtime.
+checked where they are used, and a leak is seen. During a capture nothing may be allocated, waited for or set. A CUDA
+graph reads the shapes of its execution context when it is launched, not when it was captured, so a context that has
+been set to another shape since gives wrong logits. The engine computes with ONNX Runtime.
 """
 
 from __future__ import annotations
@@ -16,20 +18,31 @@ import numpy as np
 import onnxruntime
 
 from modernrank.artifact.manifest import Profile
-from modernrank.backends.cuda.api import Bytes, Cuda, out_of_memory
+from modernrank.backends.cuda.api import Bytes, CaptureError, Cuda, out_of_memory
 from modernrank.backends.tensorrt.library import DeviceContext, DeviceEngine
+from modernrank.errors import BackendError
 
 Work = Callable[[], None]
+LEGACY_STREAM = 0
+_threads = threading.local()  # .gpu: what the thread has activated
 
 
 class FakeCuda(Cuda):
-    """A GPU whose rules are checked."""
+    """A GPU whose rules are checked.
+
+    Args:
+        total: bytes of memory.
+        captures: how many captures succeed before all others fail; None for all.
+    """
 
     name, compute_capability, library = "a fake", "9.0", "fake 1.0"
     has_graphs = True
 
-    def __init__(self, total: int = 10**9) -> None:
+    def __init__(self, total: int = 10**9, captures: int | None = None) -> None:
         self.total = total
+        self.captures = captures
+        self.capturing: int | None = None  # the thread
+        self.failed_captures = 0
         self.device: dict[int, Bytes] = {}
         self.host: dict[int, Bytes] = {}
         self.streams: dict[int, list[Work]] = {}
@@ -37,7 +50,6 @@ class FakeCuda(Cuda):
         self.launched = 0
         self.destroyed_graphs = 0
         self._numbers = itertools.count(1)
-        self._active = threading.local()
         self._lock = threading.Lock()
 
     @property
@@ -46,15 +58,18 @@ class FakeCuda(Cuda):
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        before, self._active.yes = getattr(self._active, "yes", False), True
-        yield
-        self._active.yes = before
+        before, _threads.gpu = getattr(_threads, "gpu", None), self
+        try:
+            yield
+        finally:
+            _threads.gpu = before
 
     def memory(self) -> tuple[int, int]:
         return self.total - sum(buffer.size for buffer in self.device.values()), self.total
 
     def allocate(self, size: int) -> int:
         self._check_thread()
+        self.check_no_capture("memory is allocated")
         free, total = self.memory()
         if size > free:
             raise out_of_memory(size, free, total)
@@ -64,10 +79,12 @@ class FakeCuda(Cuda):
 
     def free(self, address: int) -> None:
         self._check_thread()
+        self.check_no_capture("memory is freed")
         del self.device[address]
 
     def pinned(self, size: int) -> Bytes:
         self._check_thread()
+        self.check_no_capture("memory is allocated")
         buffer = np.full(size, 0xFF, np.uint8)
         self.host[id(buffer)] = buffer
         return buffer
@@ -98,15 +115,29 @@ class FakeCuda(Cuda):
 
     def synchronize(self, stream: int) -> None:
         self._check_thread()
+        self.check_no_capture("a stream is waited for")
         work, self.streams[stream] = self.streams[stream], []
         for step in work:
             step()
 
     def capture(self, stream: int, work: Callable[[], None]) -> int:
+        self._check_thread()
+        assert stream != LEGACY_STREAM, "the legacy stream is captured"
         assert not self.streams[stream], "work is waiting in a stream that is captured"
-        work()
+        self.capturing = threading.get_ident()
+        try:
+            work()
+        except BackendError as error:
+            self.streams[stream] = []
+            raise CaptureError(str(error)) from error
+        finally:
+            self.capturing = None
+        captured, self.streams[stream] = self.streams[stream], []
+        if self.captures == len(self.graphs) + self.destroyed_graphs:
+            self.failed_captures += 1
+            raise CaptureError("operation failed due to a previous error during capture")
         graph = next(self._numbers)
-        self.graphs[graph], self.streams[stream] = self.streams[stream], []
+        self.graphs[graph] = captured
         return graph
 
     def launch(self, graph: int, stream: int) -> None:
@@ -123,8 +154,11 @@ class FakeCuda(Cuda):
         self._check_thread()
         self.streams[stream].append(step)
 
+    def check_no_capture(self, what: str) -> None:
+        assert self.capturing != threading.get_ident(), f"{what} during a capture"
+
     def _check_thread(self) -> None:
-        assert getattr(self._active, "yes", False), "the thread has not activated the GPU"
+        assert getattr(_threads, "gpu", None) is self, "the thread has not activated this GPU"
 
     def _check_pinned(self, buffer: Bytes) -> None:
         base = buffer if buffer.base is None else buffer.base
@@ -141,6 +175,7 @@ class FakeEngine(DeviceEngine):
         self.cuda, self.profiles, self.slots = cuda, tuple(profiles), slots
         self.session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
         self.shapes: list[tuple[int, ...]] = []
+        self.contexts = 0
 
     def scratch(self, profile: int) -> int:
         return 1000 * (profile + 1)
@@ -149,6 +184,8 @@ class FakeEngine(DeviceEngine):
         assert size >= self.scratch(profile)
         assert self.cuda.device[scratch].size >= size
         assert stream in self.cuda.streams
+        self.cuda.check_no_capture("a context is made")
+        self.contexts += 1
         return FakeContext(self, self.profiles[profile])
 
 
@@ -161,6 +198,7 @@ class FakeContext(DeviceContext):
         self.output = 0
 
     def set_input(self, name: str, address: int, shape: tuple[int, ...]) -> None:
+        self.engine.cuda.check_no_capture("a shape is set")
         if name == "slots":
             assert shape == (self.engine.slots,)
         else:
@@ -171,10 +209,11 @@ class FakeContext(DeviceContext):
 
     def set_output(self, name: str, address: int) -> None:
         assert name == "logits"
+        self.engine.cuda.check_no_capture("an address is set")
         self.output = address
 
     def enqueue(self, stream: int) -> None:
-        """The step keeps the addresses and shapes of this moment, as a captured graph does."""
+        """The step keeps the addresses of this moment, and of a captured graph's shapes only those of the copies."""
         inputs, output = dict(self.inputs), self.output
         assert set(inputs) == {"input_ids", "position_ids", "segment_ids", "slots"}
         assert len({shape for name, (_, shape) in inputs.items() if name != "slots"}) == 1
@@ -187,6 +226,8 @@ class FakeContext(DeviceContext):
             }
             (logits,) = self.engine.session.run(None, feeds)
             assert logits.dtype == np.float32
+            if self.inputs != inputs:
+                logits = logits + 1000  # values that the context keeps are those of another shape
             target = self._memory(output)
             assert logits.nbytes <= target.nbytes
             target[: logits.nbytes] = logits.reshape(-1).view(np.uint8)
@@ -194,7 +235,7 @@ class FakeContext(DeviceContext):
         self.engine.cuda.enqueue(stream, step)
 
     def can_capture(self, stream: int) -> bool:
-        return True
+        return stream != LEGACY_STREAM
 
     def _memory(self, address: int) -> Bytes:
         return self.engine.cuda.device[address]

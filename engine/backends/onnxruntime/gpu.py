@@ -12,7 +12,7 @@ from modernrank.artifact.folder import Artifact
 from modernrank.artifact.manifest import OnnxGraph, Profile
 from modernrank.backends.base import Backend, BackendInfo
 from modernrank.backends.cuda.driver import device_name
-from modernrank.backends.profiles import SLOTS, default_profiles, policy_of
+from modernrank.backends.profiles import SLOTS, default_profiles, fit, policy_of
 from modernrank.backends.provider import Provider
 from modernrank.batching.batch import Batch
 from modernrank.batching.policy import BatchPolicy
@@ -39,16 +39,24 @@ def open_gpu(artifact: Artifact, provider: Provider, options: LoadOptions, devic
     artifact.check_files(artifact.files_of(graph), options.verify_files)
     profiles = default_profiles(artifact.manifest.model.max_length)
     if provider.name == "cuda":
-        chosen = cuda_options(device, bool(options.gpu.cuda_graphs), options.gpu.memory_limit)
+        gpu = options.gpu
+        chosen = [cuda_options(device, bool(gpu.cuda_graphs), gpu.memory_limit, bool(gpu.allow_tf32))]
     else:
-        chosen = tensorrt_options(device, _engine_cache(artifact, graph, options.cache), profiles)
+        # ONNX Runtime's context stays on the first profile of an engine, so each profile gets a session of its own.
+        cache = _engine_cache(artifact, graph, options.cache)
+        chosen = [tensorrt_options(device, cache / profile.name, [profile]) for profile in profiles]
+        for entry in chosen:
+            _make_folder(Path(entry["trt_engine_cache_path"]))
     return OnnxRuntimeGpuBackend(artifact, graph, provider, chosen, profiles, options, device)
 
 
 def _engine_cache(artifact: Artifact, graph: OnnxGraph, cache: Path | None) -> Path:
     """A cache folder for what TensorRT compiles from this graph, outside the artifact, which may be read-only."""
     hashes = "".join(artifact.manifest.files[name].sha256 for name in graph.files)
-    folder = (cache or cache_folder()) / "ort-tensorrt" / hashlib.sha256(hashes.encode()).hexdigest()[:16]
+    return (cache or cache_folder()) / "ort-tensorrt" / hashlib.sha256(hashes.encode()).hexdigest()[:16]
+
+
+def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -57,7 +65,6 @@ def _engine_cache(artifact: Artifact, graph: OnnxGraph, cache: Path | None) -> P
             "MODERNRANK_CACHE",
             path=folder,
         ) from error
-    return folder
 
 
 class OnnxRuntimeGpuBackend(Backend):
@@ -67,7 +74,7 @@ class OnnxRuntimeGpuBackend(Backend):
         artifact: the folder and its manifest.
         graph: which of its graphs.
         provider: ``"cuda"`` or ``"ort-tensorrt"``.
-        chosen: options of the execution provider.
+        chosen: options of the execution provider for each session: one for all profiles, or one for each.
         profiles: the shapes that are run.
         options: threads, workers and CUDA graphs.
         device: number of the GPU.
@@ -82,7 +89,7 @@ class OnnxRuntimeGpuBackend(Backend):
         artifact: Artifact,
         graph: OnnxGraph,
         provider: Provider,
-        chosen: dict[str, Any],
+        chosen: Sequence[dict[str, Any]],
         profiles: Sequence[Profile],
         options: LoadOptions,
         device: int,
@@ -91,15 +98,15 @@ class OnnxRuntimeGpuBackend(Backend):
         if hasattr(ort, "preload_dlls"):
             ort.preload_dlls()  # loads CUDA and cuDNN from where pip installed them
         threads, workers = options.cpu.threads or available_threads(), options.cpu.workers or 1
-        session = load_session(ort, artifact.folder, graph, provider, chosen, session_options(ort, threads))
         labels = len(artifact.manifest.model.labels)
-        check_labels(session, labels, artifact.folder / graph.file)
         self._profiles = profiles
-        self._inputs = Inputs(session, graph.layout)
-        self._errors = runtime_errors(ort)
-        self._runner: IoBindingRunner | None = IoBindingRunner(
-            ort, session, labels, "cuda", device, bool(options.gpu.cuda_graphs)
-        )
+        self._errors = (*runtime_errors(ort), RuntimeError)  # bound runs raise the latter
+        self._runners: list[IoBindingRunner] = []
+        for entry in chosen:
+            session = load_session(ort, artifact.folder, graph, provider, entry, session_options(ort, threads))
+            check_labels(session, labels, artifact.folder / graph.file)
+            self._inputs = Inputs(session, graph.layout)
+            self._runners.append(IoBindingRunner(ort, session, labels, "cuda", device, bool(options.gpu.cuda_graphs)))
         self._policy = policy_of(profiles, SLOTS, workers)
         self._info = BackendInfo(
             provider=provider.name,
@@ -121,9 +128,10 @@ class OnnxRuntimeGpuBackend(Backend):
         return self._policy
 
     def run(self, batch: Batch, side_by_side: bool = False) -> FloatArray:
-        runner = self._runner
-        if runner is None:
+        runners, profile = self._runners, fit(self._profiles, *batch.input_ids.shape)
+        if not runners:
             raise ClosedError("the model is closed; load the artifact again")
+        runner = runners[profile] if len(runners) > 1 else runners[0]
         try:
             logits = runner.run(self._inputs.of(padded_to_profile(batch, self._profiles)))
         except self._errors as error:
@@ -131,4 +139,6 @@ class OnnxRuntimeGpuBackend(Backend):
         return logits[: len(batch.input_ids), : batch.slots]
 
     def close(self) -> None:
-        self._runner = None
+        runners, self._runners = self._runners, []
+        for runner in runners:
+            runner.close()

@@ -1,14 +1,17 @@
 """Run an ONNX Runtime session on buffers of the device that stay in place (IO binding), and as CUDA graphs.
 
 inputs ─copy─▶ buffers of the shape ─run or replay─▶ buffer of the logits ─copy─▶ logits
+
+All runs are those of one thread: ONNX Runtime keeps the handles of CUDA's libraries and the captured CUDA graphs for
+each thread that calls it, so a server with a thread for each request would capture every shape in each of them.
 """
 
 from __future__ import annotations
 
 import logging
-import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,13 +19,16 @@ import numpy as np
 
 from modernrank.arrays import FloatArray
 from modernrank.backends.profiles import CUDA_GRAPH_TOKENS
+from modernrank.batching.workers import start
+from modernrank.errors import ClosedError
+from modernrank.host import renew_after_fork
 
 logger = logging.getLogger(__name__)
 
 # Maximum number of shapes whose buffers (some megabytes) are kept; the least recently used one is dropped first.
 MAX_SHAPES = 32
 # ONNX Runtime keeps a captured CUDA graph, and its memory, until the session closes.
-MAX_CUDA_GRAPHS = 16
+MAX_CUDA_GRAPHS = 64
 NO_CUDA_GRAPH = "-1"
 
 Shape = tuple[int, int]  # rows, tokens
@@ -39,7 +45,7 @@ class _Buffers:
 
 
 class IoBindingRunner:
-    """Runs one session, one batch after the other. Several threads may call ``run`` at once.
+    """Runs one session in a thread of its own, one batch after the other. Several threads may call ``run`` at once.
 
     Args:
         ort: the module ``onnxruntime``.
@@ -57,20 +63,39 @@ class IoBindingRunner:
         self._ort, self._session, self._labels = ort, session, labels
         self._device, self._number, self._cuda_graphs = device, number, cuda_graphs
         self._output = session.get_outputs()[0].name
-        self._lock = threading.Lock()
         self._kept: OrderedDict[Shape, _Buffers] = OrderedDict()
         self._captured: dict[Shape, _Buffers] = {}
+        self._closed = False
+        self.renew()
+        renew_after_fork(self)
+
+    def renew(self) -> None:
+        """Start a new thread in a forked process, where the parent's does not exist."""
+        self._thread = ThreadPoolExecutor(1, "modernrank-onnxruntime")
 
     def run(self, inputs: Mapping[str, Any]) -> FloatArray:
-        """Logits, float32 ``[rows, slots, labels]``, of the inputs by name."""
+        """Logits, float32 ``[rows, slots, labels]``, of the inputs by name.
+
+        Raises:
+            ClosedError: ``close`` was called.
+        """
+        if self._closed:
+            raise ClosedError("the model is closed; load the artifact again")
+        return start(self._thread, self._run, inputs).result()
+
+    def close(self) -> None:
+        """Stop the thread, after the runs that wait for it."""
+        self._closed = True
+        self._thread.shutdown()
+
+    def _run(self, inputs: Mapping[str, Any]) -> FloatArray:
         rows, tokens = inputs["input_ids"].shape
-        with self._lock:  # a replay of a CUDA graph must not overlap with another run
-            buffers = self._buffers((rows, tokens), inputs)
-            for name, array in inputs.items():
-                buffers.inputs[name].update_inplace(np.ascontiguousarray(array))
-            self._session.run_with_iobinding(buffers.binding, buffers.options)
-            logits: FloatArray = buffers.output.numpy().copy()  # on the processor, numpy() is a view of the buffer
-            return logits
+        buffers = self._buffers((rows, tokens), inputs)
+        for name, array in inputs.items():
+            buffers.inputs[name].update_inplace(np.ascontiguousarray(array))
+        self._session.run_with_iobinding(buffers.binding, buffers.options)
+        logits: FloatArray = buffers.output.numpy().copy()  # on the processor, numpy() is a view of the buffer
+        return logits
 
     def _buffers(self, shape: Shape, inputs: Mapping[str, Any]) -> _Buffers:
         if shape in self._captured:

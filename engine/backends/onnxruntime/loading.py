@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import re
 from pathlib import Path
@@ -97,14 +98,29 @@ def load_session(
         raise ArtifactError(f"ONNX Runtime {ort.__version__} cannot load {file}: {error}", path=file) from error
     running = session.get_providers()[0]
     if running != provider.execution_provider:
+        reason = _loader_error(ort, provider)
         raise ProviderError(
             f"provider {provider.name!r} was requested, but ONNX Runtime {ort.__version__} would run on {running} "
-            f"without {provider.execution_provider}. To get it: {provider.install}",
+            f"without {provider.execution_provider}{f' ({reason})' if reason else ''}. To get it: {provider.install}",
             provider=provider.name,
             running=running,
         )
     session.weights = weights  # must live as long as the session, which goes on reading them
     return session
+
+
+def _loader_error(ort: Any, provider: Provider) -> str:
+    """What the system's loader says of the library of an execution provider; "" if nothing is missing.
+
+    ONNX Runtime itself only prints it. Most often a library of CUDA is on no path.
+    """
+    name = provider.execution_provider.removesuffix("ExecutionProvider").lower()
+    for library in Path(ort.__file__).parent.glob(f"capi/*onnxruntime_providers_{name}.*"):
+        try:
+            ctypes.CDLL(str(library))
+        except OSError as error:
+            return str(error)
+    return ""
 
 
 def _read_scattered_weights(folder: Path, graph: OnnxGraph, options: Any) -> np.ndarray[Any, Any] | None:
@@ -163,8 +179,11 @@ def padded_inputs(batch: Batch) -> dict[str, Any]:
 def batch_error(batch: Batch, error: Exception) -> BackendError:
     """The error of a batch that ONNX Runtime could not run."""
     rows, tokens = batch.input_ids.shape
+    remedy = ""
+    if "allocate memory" in str(error):
+        remedy = "; the device has too little free memory: score shorter pairs (max_length=..), or use another device"
     return BackendError(
-        f"ONNX Runtime failed on a batch of {rows} x {tokens} tokens: {error}", rows=rows, tokens=tokens
+        f"ONNX Runtime failed on a batch of {rows} x {tokens} tokens: {error}{remedy}", rows=rows, tokens=tokens
     )
 
 

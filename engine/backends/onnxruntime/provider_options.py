@@ -13,13 +13,21 @@ from modernrank.backends.profiles import SLOTS, fit, rounded
 from modernrank.batching.batch import INPUTS_PER_TOKEN, Batch
 
 
-def cuda_options(device: int, cuda_graphs: bool = False, memory_limit: int | None = None) -> dict[str, Any]:
-    """Options that allocate what is requested, without doubling it, and multiply in the graph's precision, not in TF32.
+def cuda_options(
+    device: int, cuda_graphs: bool = False, memory_limit: int | None = None, allow_tf32: bool = False
+) -> dict[str, Any]:
+    """Options that allocate what is requested, without doubling it, and multiply in the graph's precision.
+
+    Args:
+        device: number of the GPU.
+        cuda_graphs: whether runs may be captured.
+        memory_limit: maximum number of bytes.
+        allow_tf32: whether float32 products may round their factors to 10 bits.
 
     >>> cuda_options(1, memory_limit=2 * 10**9)["gpu_mem_limit"]
     2000000000
     """
-    options = {"device_id": device, "arena_extend_strategy": "kSameAsRequested", "use_tf32": 0}
+    options = {"device_id": device, "arena_extend_strategy": "kSameAsRequested", "use_tf32": int(allow_tf32)}
     if cuda_graphs:
         options["enable_cuda_graph"] = 1
     if memory_limit is not None:

@@ -18,11 +18,11 @@ from modernrank.host import available_threads
 from modernrank.options import LoadOptions
 
 from .engine_choice import choose_engine
-from .lane import Lane, Shape
+from .lane import RUNS_BEFORE_CAPTURE, Lane, Shape
 from .library import DeviceEngine, TensorRtEngine, load_library
 
 LANES = 2  # lanes of a GPU: one batch is packed and copied while another runs
-MAX_CUDA_GRAPHS = 16  # maximum in a lane
+MAX_CUDA_GRAPHS = 64  # maximum in a lane; small shapes that occur are a few dozen
 
 
 def open_engine(artifact: Artifact, library: str, options: LoadOptions, device: int) -> Backend:
@@ -84,13 +84,15 @@ class TensorRtBackend(Backend):
         stream: int | None = None,
     ) -> None:
         self._info = info
-        self._policy = policy_of(engine.profiles, engine.slots, info.workers)
+        # Batches that come one after the other go to the lanes in turns, so this makes the CUDA graph of each lane.
+        self._policy = policy_of(engine.profiles, engine.slots, info.workers, RUNS_BEFORE_CAPTURE * info.workers)
         self._engine, self._cuda = engine, cuda
         self._idle: queue.SimpleQueue[Lane | None] = queue.SimpleQueue()
         self._lanes: list[Lane] = []
+        can_capture = cuda.has_graphs and not engine.captures_itself
         with cuda.active(), ExitStack() as opened:  # what is open is freed if a later one fails
             for _ in range(info.workers):
-                lane = Lane(engine, cuda, labels, max_cuda_graphs if cuda.has_graphs else 0, stream)
+                lane = Lane(engine, cuda, labels, max_cuda_graphs if can_capture else 0, stream)
                 opened.callback(lane.free)
                 lane.allocate()
                 self._lanes.append(lane)

@@ -5,6 +5,10 @@
 
 While the batch of one lane runs on the GPU, the next batch is packed and copied in another lane. Everything that a
 batch needs is allocated when the lane opens; a run allocates nothing.
+
+Each CUDA graph has an execution context of its own, which is never set to another shape: a graph may read values that
+its context keeps, and would then read those of the other shape. Contexts are small, and all of a lane's work in the
+same scratch memory, one after the other.
 """
 
 from __future__ import annotations
@@ -13,28 +17,38 @@ import logging
 import math
 from collections import Counter, OrderedDict
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from modernrank.arrays import FloatArray
-from modernrank.backends.cuda.api import Bytes, Cuda
+from modernrank.backends.cuda.api import Bytes, CaptureError, Cuda
 from modernrank.backends.profiles import CUDA_GRAPH_TOKENS
 from modernrank.batching.batch import INPUTS_PER_TOKEN, Batch
+from modernrank.errors import BackendError
 
-from .library import DeviceEngine
+from .library import DeviceContext, DeviceEngine
 
 logger = logging.getLogger(__name__)
 
 INDEX = np.dtype(np.int32)
-# Runs of a shape before it is captured: TensorRT settles its resources in the first ones.
-WARM_RUNS = 2
+# A shape is captured when it has run as often: a capture costs some milliseconds, which a shape that recurs gains back.
+RUNS_BEFORE_CAPTURE = 2
 
 Shape = tuple[int, int, int]  # profile, rows, tokens
 
 
+@dataclass(frozen=True)
+class _CudaGraph:
+    """A captured shape, and the context that must live as long as it."""
+
+    graph: Any
+    context: DeviceContext
+
+
 class Lane:
-    """A stream, its buffers, and an execution context for each profile.
+    """A stream, its buffers, and an execution context for each profile and for each captured shape.
 
     Args:
         engine: on the GPU of ``cuda``.
@@ -50,7 +64,8 @@ class Lane:
         self._max_cuda_graphs = max_cuda_graphs
         self._callers_stream = stream
         self._owned = ExitStack()  # what must be freed, in reverse order
-        self._cuda_graphs: OrderedDict[Shape, Any] = OrderedDict()
+        self._cuda_graphs: OrderedDict[Shape, _CudaGraph] = OrderedDict()
+        self._uncapturable: set[Shape] = set()
         self._runs: Counter[Shape] = Counter()
 
     def allocate(self) -> None:
@@ -70,9 +85,9 @@ class Lane:
         self._inputs = {name: self._buffers(max_tokens * INDEX.itemsize) for name in INPUTS_PER_TOKEN}
         self._slots = self._buffers(engine.slots * INDEX.itemsize)
         self._output = self._buffers(max_rows * engine.slots * self._labels * np.dtype(np.float32).itemsize)
-        size = max(1, *(engine.scratch(i) for i in range(len(profiles))))
-        scratch = self._allocate(size)
-        self._contexts = [engine.context(i, scratch, size, self._stream) for i in range(len(profiles))]
+        self._scratch_size = max(1, *(engine.scratch(i) for i in range(len(profiles))))
+        self._scratch = self._allocate(self._scratch_size)
+        self._contexts = [self._context(i) for i in range(len(profiles))]
         pinned, address = self._slots
         pinned.view(INDEX)[:] = np.arange(1, engine.slots + 1)
         cuda.to_device(address, pinned, self._stream)  # never changes
@@ -81,22 +96,29 @@ class Lane:
     def run(self, batch: Batch, shape: Shape) -> FloatArray:
         """Logits ``[rows, slots, labels]`` of the batch's own rows and slots."""
         self._pack(batch, shape)
-        if shape in self._cuda_graphs:
+        captured = self._cuda_graphs.get(shape)
+        if captured is not None:
             self._cuda_graphs.move_to_end(shape)
-            self._cuda.launch(self._cuda_graphs[shape], self._stream)
+            self._cuda.launch(captured.graph, self._stream)
         else:
-            self._enqueue(shape)
+            context = self._contexts[shape[0]]
+            self._prepare(context, shape)
+            self._enqueue(context, shape)
         self._cuda.synchronize(self._stream)
         logits = self._logits(shape)[: len(batch.input_ids), : batch.slots].copy()
-        self._consider_capture(shape)
+        if captured is None:
+            self._consider_capture(shape)
         return logits
 
     def free(self) -> None:
         """Free everything."""
         self._contexts = []
         while self._cuda_graphs:
-            self._cuda.destroy_graph(self._cuda_graphs.popitem()[1])
+            self._drop_oldest()
         self._owned.close()
+
+    def _context(self, profile: int) -> DeviceContext:
+        return self._engine.context(profile, self._scratch, self._scratch_size, self._stream)
 
     def _buffers(self, size: int) -> tuple[Bytes, int]:
         """``size`` page-locked bytes on the host, and as many on the GPU."""
@@ -119,18 +141,20 @@ class Lane:
             padded[:rows, tokens:] = 0
             padded[:rows, :tokens] = getattr(batch, name)
 
-    def _enqueue(self, shape: Shape) -> None:
-        """Start the input copies, the engine and the output copy in the stream."""
-        profile, rows, tokens = shape
-        context, used = self._contexts[profile], rows * tokens * INDEX.itemsize
+    def _prepare(self, context: DeviceContext, shape: Shape) -> None:
+        """Set the addresses and shapes of a context. This is never done inside a capture."""
         for name in INPUTS_PER_TOKEN:
-            pinned, address = self._inputs[name]
-            self._cuda.to_device(address, pinned[:used], self._stream)
-            context.set_input(name, address, (rows, tokens))
+            context.set_input(name, self._inputs[name][1], shape[1:])
         context.set_input("slots", self._slots[1], (self._engine.slots,))
-        pinned, address = self._output
-        context.set_output("logits", address)
+        context.set_output("logits", self._output[1])
+
+    def _enqueue(self, context: DeviceContext, shape: Shape) -> None:
+        """Start the input copies, the engine and the output copy in the stream."""
+        used = math.prod(shape[1:]) * INDEX.itemsize
+        for pinned, address in self._inputs.values():
+            self._cuda.to_device(address, pinned[:used], self._stream)
         context.enqueue(self._stream)
+        pinned, address = self._output
         self._cuda.to_host(pinned[: self._logits(shape).nbytes], address, self._stream)
 
     def _logits(self, shape: Shape) -> FloatArray:
@@ -138,16 +162,37 @@ class Lane:
         return self._output[0].view(np.float32)[: math.prod(sizes)].reshape(sizes)
 
     def _consider_capture(self, shape: Shape) -> None:
-        """Capture a small shape once it has run often enough; the last run was of this shape."""
-        if self._max_cuda_graphs == 0 or shape in self._cuda_graphs or shape[1] * shape[2] > CUDA_GRAPH_TOKENS:
+        """Capture a small shape once it has run often enough. A shape that cannot be captured goes on without it."""
+        if self._max_cuda_graphs == 0 or shape in self._uncapturable or shape[1] * shape[2] > CUDA_GRAPH_TOKENS:
             return
         self._runs[shape] += 1
-        if self._runs[shape] < WARM_RUNS:
+        if self._runs[shape] < RUNS_BEFORE_CAPTURE:
             return
         while len(self._cuda_graphs) >= self._max_cuda_graphs:
-            evicted, graph = self._cuda_graphs.popitem(last=False)
-            del self._runs[evicted]
-            self._cuda.destroy_graph(graph)
-            logger.debug("dropping the CUDA graph of %s", evicted)
+            self._drop_oldest()
+        try:
+            self._cuda_graphs[shape] = self._capture(shape)
+        except BackendError as error:  # the logits are there already
+            self._uncapturable.add(shape)
+            logger.warning("%d x %d tokens run without a CUDA graph: %s", *shape[1:], error)
+
+    def _capture(self, shape: Shape) -> _CudaGraph:
+        """Capture a shape in a context of its own, after one run: TensorRT settles its resources in the first one.
+
+        Raises:
+            BackendError: CUDA or TensorRT cannot, or there is too little memory for another context.
+        """
+        context = self._context(shape[0])
+        self._prepare(context, shape)
+        if not context.can_capture(self._stream):
+            raise CaptureError(f"{self._engine.runtime} does not allow it for this shape")
+        self._enqueue(context, shape)
+        self._cuda.synchronize(self._stream)
         logger.debug("capturing a CUDA graph of %s", shape)
-        self._cuda_graphs[shape] = self._cuda.capture(self._stream, lambda: self._enqueue(shape))
+        return _CudaGraph(self._cuda.capture(self._stream, lambda: self._enqueue(context, shape)), context)
+
+    def _drop_oldest(self) -> None:
+        shape, captured = self._cuda_graphs.popitem(last=False)
+        del self._runs[shape]
+        self._cuda.destroy_graph(captured.graph)
+        logger.debug("dropping the CUDA graph of %s", shape)

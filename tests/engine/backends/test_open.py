@@ -127,7 +127,7 @@ def test_a_precision_that_no_provider_has_is_refused(tiny: Artifact) -> None:
     ("gpu", "argument"),
     [
         (GpuOptions(devices=[0]), "devices"),
-        (GpuOptions(cuda_stream=1), "cuda_stream"),
+        (GpuOptions(cuda_stream=7), "cuda_stream"),
         (GpuOptions(cuda_graphs=True), "cuda_graphs"),
         (GpuOptions(cuda_graphs=False), "cuda_graphs"),
         (GpuOptions(memory_limit=10**9), "gpu_memory_limit"),

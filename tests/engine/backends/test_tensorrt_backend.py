@@ -16,7 +16,7 @@ from modernrank.backends.base import BackendInfo
 from modernrank.backends.multi_device import MultiDeviceBackend
 from modernrank.backends.profiles import PREFETCH_PAIRS, SLOTS, default_profiles, parse_profile
 from modernrank.backends.tensorrt.backend import TensorRtBackend
-from modernrank.backends.tensorrt.lane import WARM_RUNS
+from modernrank.backends.tensorrt.lane import RUNS_BEFORE_CAPTURE
 from modernrank.batching.batch import Batch
 from modernrank.export import export_checkpoint
 from support.checkpoints import checkpoint, golden
@@ -84,7 +84,7 @@ def test_scores_are_those_of_transformers(tmp_path: Path, dialect: str) -> None:
 
 
 def test_a_shape_that_recurs_becomes_a_cuda_graph_and_scores_the_same(gpu: Gpu, expected: np.ndarray) -> None:
-    for i in range(WARM_RUNS + 6):
+    for i in range(RUNS_BEFORE_CAPTURE + 6):
         pair = i % len(WORDS[:6])
         assert abs(gpu.reranker.score([PAIRS[pair]])[0] - expected[pair]) < 1e-4
     assert gpu.cuda.launched > 0
@@ -108,12 +108,46 @@ def test_the_next_pairs_are_tokenised_while_others_run(gpu: Gpu, artifacts: Path
 def test_cuda_graphs_are_bounded(folder: Path, expected: np.ndarray) -> None:
     gpu = Gpu(folder, workers=1, max_cuda_graphs=2)
     for _ in range(2):
-        for pair in (0, 4, 6, 7, 8) * WARM_RUNS:
+        for pair in (0, 4, 6, 7, 8) * RUNS_BEFORE_CAPTURE:
             assert abs(gpu.reranker.score([PAIRS[pair]])[0] - expected[pair]) < 1e-4
     assert len(gpu.cuda.graphs) <= 2
     assert gpu.cuda.destroyed_graphs > 0
     gpu.reranker.close()
     assert gpu.cuda.everything_is_given_back
+
+
+def test_a_cuda_graph_outlives_runs_of_other_shapes(folder: Path, expected: np.ndarray) -> None:
+    """A shape is captured, others run in between, eagerly and captured, and the graph is launched again."""
+    gpu = Gpu(folder, workers=1)
+    for pair in (0, 0, 4, 0, 6, 6, 0, 4, 4, 6, 0, 20, 0):
+        assert abs(gpu.reranker.score([PAIRS[pair]])[0] - expected[pair]) < 1e-4
+    assert gpu.cuda.launched > 4
+    assert gpu.engine.contexts == len(gpu.engine.profiles) + len(gpu.cuda.graphs)
+    gpu.reranker.close()
+    assert gpu.cuda.everything_is_given_back
+
+
+@pytest.mark.parametrize("captures", [0, 1])
+def test_a_capture_that_fails_costs_nothing_but_the_graph(folder: Path, expected: np.ndarray, captures: int) -> None:
+    gpu = Gpu(folder, workers=1, cuda=FakeCuda(captures=captures))
+    for pair in (0, 4, 6) * (RUNS_BEFORE_CAPTURE + 3):
+        assert abs(gpu.reranker.score([PAIRS[pair]])[0] - expected[pair]) < 1e-4
+    assert gpu.cuda.failed_captures == 2 - captures  # once for each shape
+    assert len(gpu.cuda.graphs) == captures
+    gpu.reranker.close()
+    assert gpu.cuda.everything_is_given_back
+
+
+def test_a_library_that_captures_by_itself_is_left_to_it(folder: Path, expected: np.ndarray) -> None:
+    """As TensorRT-RTX is."""
+    gpu = Gpu(folder)
+    gpu.reranker.close()
+    gpu.engine.captures_itself = True
+    backend = TensorRtBackend(gpu.engine, gpu.cuda, gpu.backend.info, labels=1)
+    with reranker_of(folder, backend) as reranker:
+        for _ in range(RUNS_BEFORE_CAPTURE + 3):
+            assert abs(reranker.score([PAIRS[0]])[0] - expected[0]) < 1e-4
+    assert gpu.cuda.launched == 0
 
 
 def test_a_library_without_cuda_graphs_runs_every_shape_anew(folder: Path, expected: np.ndarray) -> None:
@@ -123,7 +157,7 @@ def test_a_library_without_cuda_graphs_runs_every_shape_anew(folder: Path, expec
     gpu.cuda.has_graphs = False
     backend = TensorRtBackend(gpu.engine, gpu.cuda, gpu.backend.info, labels=1)
     with reranker_of(folder, backend) as reranker:
-        for _ in range(WARM_RUNS + 3):
+        for _ in range(RUNS_BEFORE_CAPTURE + 3):
             assert abs(reranker.score([PAIRS[0]])[0] - expected[0]) < 1e-4
     assert gpu.cuda.launched == 0
 
