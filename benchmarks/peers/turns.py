@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
+import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import numpy as np
 
@@ -38,40 +42,76 @@ class _Trial:
         return self.process.contender
 
 
-def take_turns(
-    contenders: list[Contender], workload: Workload, count_tokens: CountTokens, rounds: int, report: Report
-) -> list[Measurement]:
-    """Measure all contenders on ``workload`` as queries, in turns.
-
-    Each contender warms up at every batch size that it tries, and these runs decide which size is its best. Its best
-    size and DEFAULT_BATCH are measured. A contender that fails stays in the result, with its error.
+class Turns:
+    """Contenders in processes that stay up for several workloads, as a context manager.
 
     Args:
         contenders: who is measured, in the order of the turns.
-        workload: the pairs; a sample is the time for all of them.
         count_tokens: number of tokens of a pair, special tokens included.
-        rounds: number of samples of each.
         report: called with each step.
     """
-    failed: list[Measurement] = []
-    trials: list[_Trial] = []
-    with ExitStack() as running:
-        for contender in contenders:
-            report(f"{contender.name}: loading")
+
+    def __init__(self, contenders: Sequence[Contender], count_tokens: CountTokens, report: Report) -> None:
+        self._contenders, self._count_tokens, self._report = contenders, count_tokens, report
+        self._errors: dict[str, str] = {}  # of contenders whose process has ended
+        self._running: list[ContenderProcess] = []
+        self._processes = ExitStack()
+
+    def __enter__(self) -> Self:
+        for contender in self._contenders:
+            self._report(f"{contender.name}: loading")
             try:
-                with ExitStack() as starting:
-                    process = starting.enter_context(ContenderProcess(contender))
-                    trials += _warm_up(process, workload, report)
-                    running.push(starting.pop_all())
+                self._running.append(self._processes.enter_context(ContenderProcess(contender)))
             except PeerError as error:
-                report(f"{contender.name} failed: {error}")
-                failed.append(_of(contender, workload, error=str(error)))
+                self._fail(contender, error)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._processes.close()
+
+    def measure(self, workload: Workload, rounds: int, seconds: float = math.inf) -> list[Measurement]:
+        """Measure all contenders on ``workload`` as queries, in turns.
+
+        Each contender warms up at every batch size that it tries, and these runs decide which size is its best. Its
+        best size and DEFAULT_BATCH are measured. A contender that fails stays in the result, with its error.
+
+        Args:
+            workload: the pairs; a sample is the time for all of them.
+            rounds: maximum number of samples of each.
+            seconds: no round begins later than this after the first one.
+        """
+        trials: list[_Trial] = []
+        for process in self._running:
+            if process.contender.name not in self._errors:
+                try:
+                    trials += _warm_up(process, workload, self._report)
+                except PeerError as error:
+                    self._fail(process.contender, error)
+        failed = [_of(c, workload, error=self._errors[c.name]) for c in self._contenders if c.name in self._errors]
+        start = time.monotonic()
         for number in range(1, rounds + 1):
+            if number > 1 and time.monotonic() - start > seconds:
+                break
             for trial in trials:
-                _run(trial, workload, report, f"round {number} of {rounds}")
-    reference = _reference(trials)
-    tokens = sum(map(count_tokens, workload.pairs))
-    return [_measurement(trial, workload, tokens, reference) for trial in trials] + failed
+                _run(trial, workload, self._report, f"round {number} of {rounds}")
+        self._errors |= {trial.contender.name: trial.error for trial in trials if trial.error}
+        reference = _reference(trials)
+        tokens = sum(map(self._count_tokens, workload.pairs))
+        return [_measurement(trial, workload, tokens, reference) for trial in trials] + failed
+
+    def _fail(self, contender: Contender, error: PeerError) -> None:
+        self._report(f"{contender.name} failed: {error}")
+        self._errors[contender.name] = str(error)
+
+
+def take_turns(
+    contenders: Sequence[Contender], workload: Workload, count_tokens: CountTokens, rounds: int, report: Report
+) -> list[Measurement]:
+    """Measure contenders on one workload, as ``Turns`` does."""
+    with Turns(contenders, count_tokens, report) as turns:
+        return turns.measure(workload, rounds)
 
 
 def _warm_up(process: ContenderProcess, workload: Workload, report: Report) -> list[_Trial]:

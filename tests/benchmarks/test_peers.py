@@ -19,7 +19,7 @@ from modernrank.benchmarks.peers.contenders import (
 )
 from modernrank.benchmarks.peers.environments import ENVIRONMENTS, PeerError
 from modernrank.benchmarks.peers.peer_process import GPU_PEERS, PEERS, Settings
-from modernrank.benchmarks.peers.turns import take_turns
+from modernrank.benchmarks.peers.turns import Turns, take_turns
 from modernrank.benchmarks.reporting.result import Measurement
 
 WORKLOAD = Workload("two", [[("a b", "c d e"), ("a b", "f")], [("g", "h i")]])
@@ -35,6 +35,14 @@ for number, line in enumerate(sys.stdin):
         raise RuntimeError("out of luck")
     scores = [0.5] * len(request["pairs"])
     print(json.dumps({"seconds": 0.1 / request["batch"], "scores": scores, "peak_memory": 9}), flush=True)
+"""
+# Answers with the number of its request as the seconds that it took.
+ANSWERS = """
+import json, sys
+print(json.dumps({"versions": {}, "info": {}}), flush=True)
+for number, line in enumerate(sys.stdin):
+    scores = [0.5] * len(json.loads(line)["pairs"])
+    print(json.dumps({"seconds": float(number), "scores": scores, "peak_memory": 9}), flush=True)
 """
 
 
@@ -87,6 +95,19 @@ def test_a_process_that_fails_later_keeps_its_samples(measured: dict[str, Measur
     assert m.seconds == [0.1]
     assert (m.ours, m.provider, m.runtime["versions"]) == (False, "cpu", {"fake": "1"})
     assert m.flops_per_token is None
+
+
+def test_processes_stay_up_for_several_workloads() -> None:
+    """One that ended in an earlier workload is not started again, and stays in the result with its error."""
+    first, second = (Workload(name, WORKLOAD.queries) for name in ("first", "second"))
+    contenders = [script("broken", RAISES), script("later", FAILS_LATER), script("steady", ANSWERS)]
+    with Turns(contenders, lambda pair: 10, print) as turns:
+        measured = [*turns.measure(first, rounds=2), *turns.measure(second, rounds=5, seconds=0)]
+    errors = {(m.contender, m.workload): m.error for m in measured}
+    assert {name for (name, workload), error in errors.items() if error and workload == "first"} == {"broken", "later"}
+    assert {name for (name, workload), error in errors.items() if error and workload == "second"} == {"broken", "later"}
+    assert len(measured) == 6
+    assert [m.seconds for m in measured if m.contender == "steady"] == [[1.0, 2.0], [4.0]]  # it counts its requests
 
 
 def test_every_peer_has_an_environment() -> None:
