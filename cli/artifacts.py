@@ -84,6 +84,11 @@ def _add_verify_options(parser: argparse.ArgumentParser) -> None:
         help="provider that runs the artifact (default: %(default)s, which emulates fp16)",
     )
     parser.add_argument(
+        "--transformers-device",
+        default="cpu",
+        help="torch's name of the device on which transformers runs, such as cuda (default: %(default)s)",
+    )
+    parser.add_argument(
         "--pairs", type=Path, metavar="FILE", help="for fp16 and int8: JSON lines of pairs on which to measure fidelity"
     )
 
@@ -97,6 +102,7 @@ def _verify(args: argparse.Namespace) -> int:
         longest=args.longest,
         precision=args.precision,
         provider=args.provider,
+        transformers_device=args.transformers_device,
         pairs_file=args.pairs,
         record=False,
         report=note,

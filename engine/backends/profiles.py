@@ -16,7 +16,7 @@ from modernrank.batching.policy import BatchPolicy, PackingPolicy, SchedulePolic
 from modernrank.errors import ProfileError
 
 # Tokens. Widths are multiples of it, so that few shapes occur. It is the block of the sliding layers
-# (`export.graph.attention.BLOCK`): a narrower step would compute no less.
+# (`export.graph.attention.BLOCK`), of which the graphs for GPUs have whole ones.
 STEP = 64
 # Maximum number of pairs in a row of an engine. Pooling more slots than a row has costs almost nothing (0.02 % of the
 # operations).
@@ -60,6 +60,7 @@ def parse_profile(text: str) -> Profile:
         pairs.insert(0, (1, min(STEP, pairs[0][1])))
     profile = Profile(name, [rows for rows, _ in pairs], [tokens for _, tokens in pairs])
     _check(profile)
+    _check_widths(profile)
     return profile
 
 
@@ -77,7 +78,8 @@ def check_profiles(profiles: Sequence[Profile], longest: int) -> None:
         raise ProfileError("there is no profile; give at least one, such as short=64x512", profiles=[])
     for profile in profiles:
         _check(profile)
-        if profile.tokens[2] > longest:
+        _check_widths(profile)
+        if profile.tokens[2] > in_steps(longest):
             raise ProfileError(
                 f"profile {profile} exceeds the model's {longest} tokens; lower it", profiles=[profile], limit=longest
             )
@@ -97,11 +99,21 @@ def default_profiles(longest: int) -> list[Profile]:
     >>> [str(profile) for profile in default_profiles(8192)]
     ['short=1x64:16x512:64x512', 'long=1x576:2x2048:4x8192']
     """
+    longest = in_steps(longest)
     short = min(512, longest)
-    profiles = [Profile("short", [1, 16, 64], [min(STEP, short), short, short])]
-    if longest >= 512 + STEP:
-        profiles.append(Profile("long", [1, 2, 4], [512 + STEP, max(512 + STEP, min(2048, longest)), longest]))
+    profiles = [Profile("short", [1, 16, 64], [STEP, short, short])]
+    if longest > 512:
+        profiles.append(Profile("long", [1, 2, 4], [512 + STEP, min(2048, longest), longest]))
     return profiles
+
+
+def in_steps(tokens: int) -> int:
+    """``tokens`` rounded up to a multiple of STEP.
+
+    >>> in_steps(1), in_steps(64), in_steps(8000)
+    (64, 64, 8000)
+    """
+    return -(-tokens // STEP) * STEP
 
 
 def fit(profiles: Sequence[Profile], rows: int, tokens: int) -> int:
@@ -128,7 +140,7 @@ def rounded(profile: Profile, rows: int, tokens: int) -> tuple[int, int]:
     >>> rounded(default_profiles(8192)[0], rows=5, tokens=100)
     (6, 128)
     """
-    tokens = min(max(-(-tokens // STEP) * STEP, profile.tokens[0]), profile.tokens[2])
+    tokens = min(max(in_steps(tokens), profile.tokens[0]), profile.tokens[2])
     if rows * tokens <= CUDA_GRAPH_TOKENS:
         rows = next(count for count in _ROW_COUNTS if count >= rows)
     return min(max(rows, profile.rows[0]), profile.rows[2]), tokens
@@ -149,6 +161,10 @@ class ProfileShapes:
         wanted = max(longest, min(-(-waiting // profile.rows[2]), profile.tokens[1]))
         _, width = rounded(profile, 1, wanted)
         return width, profile.rows[2]
+
+    def most_rows(self, tokens: int) -> int:
+        """Maximum number of rows of ``tokens`` tokens in a batch."""
+        return self.profiles[fit(self.profiles, 1, tokens)].rows[2]
 
 
 def policy_of(profiles: Sequence[Profile], slots: int, workers: int, warm_up_runs: int = 1) -> BatchPolicy:
@@ -178,6 +194,17 @@ def _check(profile: Profile) -> None:
                 "minimum, optimum and maximum must be at least 1 and must not decrease",
                 profiles=[profile],
             )
+
+
+def _check_widths(profile: Profile) -> None:
+    odd = [tokens for tokens in profile.tokens if tokens % STEP]
+    if odd:
+        raise ProfileError(
+            f"profile {profile} has {odd[0]} tokens; rows on GPUs are whole blocks of {STEP} tokens; give "
+            f"{in_steps(odd[0])}",
+            profiles=[profile],
+            step=STEP,
+        )
 
 
 def _overlap(a: list[int], b: list[int]) -> bool:

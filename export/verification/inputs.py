@@ -7,7 +7,7 @@ The lengths are on and beside every boundary in the graph: the window of the sli
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -50,19 +50,23 @@ def random_pairs(artifact: Artifact, lengths: Sequence[int]) -> list[IntArray]:
     return pairs
 
 
-def arrangements(lengths: Sequence[int], is_packed: bool) -> Iterator[tuple[str, list[PlannedBatch]]]:
+def arrangements(
+    lengths: Sequence[int], is_packed: bool, most_rows: Callable[[int], int] | None = None
+) -> Iterator[tuple[str, list[PlannedBatch]]]:
     """The batches of each arrangement of ``result.ARRANGEMENTS``.
 
     Args:
         lengths: tokens of each pair.
         is_packed: whether the graph takes several pairs in a row.
+        most_rows: maximum number of rows of a batch by its width, where the backend limits it.
     """
     yield "alone", [PlannedBatch(((pair,),), length) for pair, length in enumerate(lengths)]
     shared = [pair for pair, length in enumerate(lengths) if length <= LONGEST_SHARED]
     if is_packed:
         yield "packed", [_one_row(order, lengths) for order in _orders(shared)]
     groups = np.array_split(shared, max(1, len(shared) // 5))  # five or more rows each
-    yield "rows", [_one_pair_a_row([int(pair) for pair in group], lengths) for group in groups]
+    rows = [_one_pair_a_row([int(pair) for pair in group], lengths) for group in groups]
+    yield "rows", [part for batch in rows for part in _split(batch, most_rows)]
 
 
 def _orders(pairs: Sequence[int]) -> list[tuple[int, ...]]:
@@ -78,3 +82,10 @@ def _one_row(pairs: tuple[int, ...], lengths: Sequence[int]) -> PlannedBatch:
 
 def _one_pair_a_row(pairs: Sequence[int], lengths: Sequence[int]) -> PlannedBatch:
     return PlannedBatch(tuple((pair,) for pair in pairs), max(lengths[pair] for pair in pairs))
+
+
+def _split(batch: PlannedBatch, most_rows: Callable[[int], int] | None) -> Iterator[PlannedBatch]:
+    """The batch in parts of as many rows as the backend takes of its width."""
+    step = len(batch.rows) if most_rows is None else most_rows(batch.width)
+    for start in range(0, len(batch.rows), step):
+        yield PlannedBatch(batch.rows[start : start + step], batch.width)

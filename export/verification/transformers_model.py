@@ -16,19 +16,23 @@ from .inputs import TEXTS
 
 
 class TransformersModel:
-    """A checkpoint, loaded by ``transformers`` in float32.
+    """A checkpoint, loaded by ``transformers`` in float32, on torch's ``device``.
 
     ``description`` names the versions that run it.
     """
 
-    def __init__(self, checkpoint: Path) -> None:
+    def __init__(self, checkpoint: Path, device: str = "cpu") -> None:
         import torch
         import transformers
 
+        torch.backends.cuda.matmul.allow_tf32 = False  # it would round to 10 bits, more than a verification allows
+        self._device = device
         self._model = transformers.AutoModelForSequenceClassification.from_pretrained(
             checkpoint, dtype=torch.float32, attn_implementation="sdpa"
-        ).eval()
-        self.description = f"transformers {transformers.__version__}, torch {torch.__version__}, float32"
+        )
+        self._model = self._model.eval().to(device)
+        where = "" if device == "cpu" else f" on {torch.cuda.get_device_name(device)} without TF32"
+        self.description = f"transformers {transformers.__version__}, torch {torch.__version__}, float32{where}"
 
     def logits(self, pairs: list[IntArray], report: Report = silent) -> FloatArray:
         """Float32 logits ``[pairs, labels]`` of token ids; each pair is scored alone."""
@@ -38,7 +42,8 @@ class TransformersModel:
         with torch.inference_mode():
             for pair in pairs:
                 report(f"transformers: a pair of {counted(len(pair), 'token')}")
-                logits.append(self._model(input_ids=torch.from_numpy(pair[None])).logits[0].float().numpy())
+                ids = torch.from_numpy(pair[None]).to(self._device)
+                logits.append(self._model(input_ids=ids).logits[0].float().cpu().numpy())
         return np.stack(logits)
 
 

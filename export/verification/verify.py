@@ -22,6 +22,7 @@ from modernrank.artifact.folder import Artifact
 from modernrank.artifact.manifest import Manifest, OnnxGraph
 from modernrank.backends.base import Backend, BackendInfo
 from modernrank.backends.open import open_backend
+from modernrank.backends.profiles import ProfileShapes
 from modernrank.backends.registry import PROVIDERS
 from modernrank.batching.batch import assemble, unpack
 from modernrank.errors import ArtifactError, InputError, counted
@@ -51,6 +52,7 @@ def verify_artifact(
     longest: int = max(LENGTHS),
     precision: PrecisionChoice = "auto",
     provider: ProviderName = "cpu",
+    transformers_device: str = "cpu",
     pairs_file: Path | None = None,
     record: bool = True,
     report: Report = silent,
@@ -64,6 +66,8 @@ def verify_artifact(
             a CPU.
         precision: which graph; for ``"auto"`` the most exact one for ``provider``.
         provider: what runs it. A float16 graph on ``"cpu"`` is emulated: float32 inside each node, float16 between.
+        transformers_device: torch's name of the device on which ``transformers`` runs: ``"cuda"``. It computes in
+            float32, without TF32.
         pairs_file: for fp16 and int8, JSON lines of pairs to measure the fidelity on, preferably several for each
             query; by default other pairs of the calibration set's texts.
         record: write the result into the manifest, whether it passed or not. With False, ``record_parity`` can do it
@@ -90,7 +94,7 @@ def verify_artifact(
     check_same_checkpoint(artifact, origin)
     check_tokenizer(artifact, origin.folder)
     artifact.check_files(artifact.files_of(graph))
-    model = TransformersModel(origin.folder)
+    model = TransformersModel(origin.folder, transformers_device)
     with _opened(artifact, graph, provider) as backend:
         known = read_architecture(origin.folder).published_logits(artifact.manifest.source)
         parity = _Verification(artifact, graph, backend, model, known, report).run(longest, pairs_file, provider)
@@ -213,7 +217,9 @@ class _Verification:
         """The differences from the ``expected`` logits ``[pairs, labels]`` by length, in each arrangement."""
         lengths = [len(pair) for pair in pairs]
         pad_token_id = self.artifact.manifest.tokenizer.pad_token_id
-        for arrangement, batches in arrangements(lengths, self.graph.layout == "packed"):
+        shapes = self.backend.policy.packing.shape
+        most_rows = shapes.most_rows if isinstance(shapes, ProfileShapes) else None
+        for arrangement, batches in arrangements(lengths, self.graph.layout == "packed", most_rows):
             self.report(f"modernrank: {arrangement}")
             differences: dict[int, list[FloatArray]] = {}
             for batch in batches:

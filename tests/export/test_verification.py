@@ -14,6 +14,7 @@ from modernrank import ArtifactError, InputError, Scorer
 from modernrank.arrays import FloatArray, IntArray
 from modernrank.artifact.folder import Artifact
 from modernrank.artifact.manifest import Source
+from modernrank.backends.profiles import ProfileShapes, default_profiles, fit
 from modernrank.evaluation.agreement import Fidelity
 from modernrank.export import export_checkpoint, record_parity, verify_artifact
 from modernrank.export.checkpoint.hub import DEFAULT_MODEL, DEFAULT_REVISION, locate
@@ -78,6 +79,18 @@ def test_every_pair_is_in_every_arrangement() -> None:
     assert pairs == {"alone": set(range(len(LENGTHS))), "packed": shared, "rows": shared}
 
 
+def test_every_batch_fits_the_profiles_of_a_gpu() -> None:
+    profiles = default_profiles(8192)
+    batches = dict(arrangements(LENGTHS, True, ProfileShapes(tuple(profiles)).most_rows))
+    for batch in itertools.chain(*batches.values()):
+        fit(profiles, len(batch.rows), batch.width)  # raises if none accepts it
+    assert max(len(batch.rows) for batch in batches["rows"]) > 4
+    everywhere = dict(arrangements(LENGTHS, True))
+    assert {p for b in batches["rows"] for row in b.rows for p in row} == {
+        p for b in everywhere["rows"] for row in b.rows for p in row
+    }
+
+
 def test_rows_are_as_wide_as_their_pairs_need() -> None:
     for batch in itertools.chain(*(batches for _, batches in arrangements(LENGTHS, is_packed=True))):
         assert all(sum(LENGTHS[pair] for pair in row) <= batch.width for row in batch.rows)
@@ -99,7 +112,7 @@ class SecondRuntime:
     description = "the standard dialect"
     artifact: Path
 
-    def __init__(self, checkpoint: Path) -> None:
+    def __init__(self, checkpoint: Path, device: str) -> None:
         self._scorer = Scorer.load(self.artifact)
 
     def logits(self, pairs: list[IntArray], report: Report = silent) -> FloatArray:

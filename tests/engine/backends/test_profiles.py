@@ -20,7 +20,7 @@ DEFAULT = default_profiles(8192)
         ("short=64x512", "short=1x64:8x512:64x512"),
         ("short=16x256:64x512", "short=1x64:16x256:64x512"),
         ("long=1x576:2x2048:4x8192", "long=1x576:2x2048:4x8192"),
-        ("one=1x32", "one=1x32:1x32:1x32"),
+        ("one=1x64", "one=1x64:1x64:1x64"),
     ],
 )
 def test_a_profile_is_read_as_it_is_shown(text: str, whole: str) -> None:
@@ -63,6 +63,13 @@ def test_a_profile_above_the_models_limit_is_refused() -> None:
     assert caught.value.details["limit"] == 512
 
 
+@pytest.mark.parametrize(("text", "nearest"), [("a=4x1000", "1024"), ("a=1x1:2x64:3x128", "64")])
+def test_a_width_that_is_not_of_whole_blocks_is_refused(text: str, nearest: str) -> None:
+    with pytest.raises(ProfileError, match=f"give {nearest}$") as caught:
+        parse_profile(text)
+    assert caught.value.details["step"] == 64
+
+
 def test_an_engine_has_a_profile() -> None:
     with pytest.raises(ProfileError) as caught:
         check_profiles([], 512)
@@ -79,7 +86,8 @@ def test_a_batch_that_no_profile_accepts_is_refused_with_its_shape() -> None:
 def test_the_defaults_suit_every_model(longest: int) -> None:
     profiles = default_profiles(longest)
     check_profiles(profiles, longest)
-    assert max(p.tokens[2] for p in profiles) >= min(longest, 512)
+    assert not any(tokens % 64 for profile in profiles for tokens in profile.tokens)
+    assert max(p.tokens[2] for p in profiles) >= longest
 
 
 @given(st.lists(st.integers(1, 8192), min_size=1, max_size=80))
