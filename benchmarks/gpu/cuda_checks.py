@@ -18,7 +18,7 @@ import numpy as np
 from modernrank.backends.cuda.api import Bytes, Cuda
 from modernrank.backends.profiles import CUDA_GRAPH_TOKENS
 from modernrank.backends.tensorrt.backend import TensorRtBackend
-from modernrank.backends.tensorrt.lane import WARM_RUNS
+from modernrank.backends.tensorrt.lane import RUNS_BEFORE_CAPTURE
 from modernrank.errors import BackendError, ClosedError, InputError, ProviderError
 from modernrank.options import GpuOptions
 
@@ -103,13 +103,13 @@ def check_threads(gpu: Gpu) -> Details:
 def check_graphs(gpu: Gpu) -> Details:
     """Shapes become CUDA graphs, are dropped for others and captured again, and run between other shapes."""
     with opened(gpu, max_cuda_graphs=2) as run:
-        run.run(1, 64, times=WARM_RUNS + 3)
+        run.run(1, 64, times=RUNS_BEFORE_CAPTURE + 3)
         expect(run.cuda.captured == 1 and run.cuda.launched > 0, f"no CUDA graph: {run.cuda.counts()}")
         for other in ((2, 128), (64, 512), (3, 4000)):  # without a CUDA graph
             run.run(*other)
             run.run(1, 64)
         for shape in ((1, 128), (2, 192), (1, 64)) * 2:  # one more than the lane keeps
-            run.run(*shape, times=WARM_RUNS + 2)
+            run.run(*shape, times=RUNS_BEFORE_CAPTURE + 2)
         counts = run.cuda.counts()
         expect(counts["destroyed"] > 0 and counts["captured"] > 3, f"none was dropped or captured again: {counts}")
     expect(run.cuda.captured == run.cuda.destroyed, f"CUDA graphs are left: {run.cuda.counts()}")
@@ -123,17 +123,17 @@ def check_shape_in_context(gpu: Gpu) -> Details:
     a context keeps state of the shape that was set last.
     """
     with opened(gpu, max_cuda_graphs=4, shape_in_context=True) as run:
-        run.run(1, 64, times=WARM_RUNS + 2)
+        run.run(1, 64, times=RUNS_BEFORE_CAPTURE + 2)
         run.run(2, 128)  # without a CUDA graph
         run.run(1, 64, times=2)
-        run.run(4, 192, times=WARM_RUNS + 2)  # another CUDA graph
+        run.run(4, 192, times=RUNS_BEFORE_CAPTURE + 2)  # another CUDA graph
         run.run(1, 64, times=2)
         return run.cuda.counts()
 
 
 def _check_failed_capture(gpu: Gpu, disturb: Callable[[int], None]) -> Details:
     with opened(gpu, max_cuda_graphs=4, disturb=disturb) as run:
-        run.run(1, 64, times=WARM_RUNS + 5)
+        run.run(1, 64, times=RUNS_BEFORE_CAPTURE + 5)
         counts = run.cuda.counts()
         expect(counts["failed"] > 0 and counts["launched"] == 0, f"the capture did not fail: {counts}")
         with gpu.cuda.active():
@@ -141,8 +141,8 @@ def _check_failed_capture(gpu: Gpu, disturb: Callable[[int], None]) -> Details:
         expect(error == "", f"the failed capture left an error: {error}")
         run.run(64, 512)
         run.engine.disturb = None
-        run.run(1, 64, times=WARM_RUNS + 2)
-        run.run(2, 64, times=WARM_RUNS + 2)
+        run.run(1, 64, times=RUNS_BEFORE_CAPTURE + 2)
+        run.run(2, 64, times=RUNS_BEFORE_CAPTURE + 2)
         return {"disturbed": counts, "afterwards": run.cuda.counts()}
 
 
@@ -161,7 +161,7 @@ def check_callers_stream(gpu: Gpu) -> Details:
     with gpu.cuda.active():
         stream = gpu.cuda.create_stream()
     with opened(gpu, max_cuda_graphs=2, stream=stream) as run:
-        run.run(1, 64, times=WARM_RUNS + 3)
+        run.run(1, 64, times=RUNS_BEFORE_CAPTURE + 3)
         run.run(64, 512)
         run.run(4, 8192)
     counts = run.cuda.counts()
@@ -232,7 +232,7 @@ def check_out_of_memory(gpu: Gpu) -> Details:
                 raise AssertionError(f"{requested} bytes were allocated")
         expect(details.get("requested") == requested, f"the details of the error are {details}")
         expect(0 < details["free"] <= details["total"], f"the details of the error are {details}")
-        run.run(1, 64, times=WARM_RUNS + 2)
+        run.run(1, 64, times=RUNS_BEFORE_CAPTURE + 2)
     with opened(gpu, lanes=LANES) as run:
         run.run(64, 512, times=3)
     return dict(details)
@@ -248,7 +248,7 @@ def check_latency(gpu: Gpu) -> Details:
 
 def _latency(gpu: Gpu, max_cuda_graphs: int) -> Details:
     with opened(gpu, max_cuda_graphs=max_cuda_graphs) as run:
-        run.run(*SMALL, times=WARM_RUNS + 10)
+        run.run(*SMALL, times=RUNS_BEFORE_CAPTURE + 10)
         batch = random_batch(run.numbers, SMALL)
         samples = []
         for _ in range(LATENCY_RUNS):

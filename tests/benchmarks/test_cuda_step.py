@@ -133,13 +133,7 @@ def gpu_of(cuda: FakeCuda, wrong: int = 0) -> Gpu:
     return Gpu(cuda, lambda shape_in_context: NumpyEngine(cuda, shape_in_context, wrong), lambda: "")
 
 
-# What the backend does not do yet.
-NOT_YET = {"shape-in-context", "capture-with-allocation", "capture-with-synchronisation", "stream-0"}
-
-
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.xfail(strict=False) if name in NOT_YET else ()) for name in CHECKS]
-)
+@pytest.mark.parametrize("name", CHECKS)
 def test_a_check_passes_and_gives_everything_back(cuda: FakeCuda, name: str) -> None:
     record = recorded(name, lambda: CHECKS[name](gpu_of(cuda)))
     assert record["passed"], record["details"]["traceback"]
