@@ -104,7 +104,7 @@ typecheck: setup
 
 # Live, against transformers: tiny models of every kind, and the shapes of ModernBERT-base and -large.
 parity: .venv-parity/ready
-	.venv-parity/bin/python -m pytest -m parity tests/export
+	.venv-parity/bin/python -m pytest -m parity tests/export tests/benchmarks
 
 # The same checkpoint through optimum's exporter.
 reference: .venv-reference/ready

@@ -12,6 +12,7 @@ This module imports nothing of modernrank, because it runs in environments witho
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import sys
@@ -87,6 +88,42 @@ def transformers_torch(settings: Settings, precision: str, attention: str = "sdp
             return forward(**inputs).logits[:, 0].float().cpu().numpy()
 
     return sorted_batches(tokenizer, run, "pt")
+
+
+def torch_packed(settings: Settings, precision: str, compiled: bool = False) -> Scorer:
+    """Torch with packed batches, sorted by length like those of the others: no token of padding is computed.
+
+    On a processor attention is computed pair by pair, which shows only that scores agree.
+    """
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    torch.set_num_threads(settings.threads)
+    packed_torch = module_beside("packed_torch")
+    tokenizer = AutoTokenizer.from_pretrained(settings.checkpoint)
+    model = AutoModelForSequenceClassification.from_pretrained(
+        settings.checkpoint, dtype=getattr(torch, TORCH_TYPES[precision])
+    )
+    model = model.eval().to(settings.device)
+    attend = packed_torch.looped_attention if settings.device == CPU else packed_torch.varlen_attention()
+    logits = torch.compile(packed_torch.packed_logits, dynamic=True) if compiled else packed_torch.packed_logits
+
+    def run(batch: dict[str, Any]) -> Any:
+        with torch.inference_mode():
+            packed = packed_torch.pack(batch, settings.device)
+            return logits(model, packed, attend)[:, 0].float().cpu().numpy()
+
+    return sorted_batches(tokenizer, run, "pt")
+
+
+def module_beside(name: str) -> Any:
+    """A module in the folder of this file, which is not part of a package where modernrank is not installed."""
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+        assert spec is not None and spec.loader is not None
+        sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[name])
+    return sys.modules[name]
 
 
 def sentence_transformers(settings: Settings, precision: str) -> Scorer:
@@ -303,7 +340,8 @@ PEERS = {
     "torch.onnx, OpenVINO bf16": Peer(openvino, "bf16", "openvino"),
     "torch.onnx, OpenVINO int8": Peer(openvino, "int8", "openvino"),
 }
-# On GPUs. FlashAttention runs the pairs of a batch unpadded, if its package is installed.
+# On GPUs. FlashAttention runs the pairs of a batch unpadded, if its package is installed; torch's own varlen attention
+# always does.
 GPU_PEERS = {
     "transformers fp32": PEERS["transformers fp32"],
     "transformers fp16": Peer(transformers_torch, "fp16", "torch"),
@@ -312,6 +350,8 @@ GPU_PEERS = {
     "transformers bf16, FlashAttention": Peer(
         partial(transformers_torch, attention="flash_attention_2"), "bf16", "torch"
     ),
+    "torch bf16, packed varlen": Peer(torch_packed, "bf16", "torch"),
+    "torch bf16, packed varlen, compiled": Peer(partial(torch_packed, compiled=True), "bf16", "torch"),
     "sentence-transformers bf16": PEERS["sentence-transformers bf16"],
 }
 
