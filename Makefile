@@ -125,13 +125,15 @@ peers-check: setup
 engines-check: .venv-engines/ready
 	.venv-engines/bin/python -m pytest -m tensorrt tests/export
 
-# Where a GPU is: engines, parity and speed, into one file. PYTHON must have modernrank[verify], a CUDA build of torch
-# and what PROVIDER needs; LIKE is a folder with the target's config.json and tokenizer.
+# Where a GPU is: accuracy and speed, step by step, into one file; it goes on where it was stopped. PYTHON must have
+# modernrank[verify], a CUDA build of torch and what PROVIDER needs; LIKE is a folder with the target's config.json and
+# tokenizer. GPU_CHECK takes further options: GPU_CHECK=--plan prints the steps.
 PROVIDER ?= tensorrt
 LIKE ?= checkpoint
+GPU_CHECK ?=
 gpu-check:
-	$(PYTHON) -m modernrank.benchmarks.gpu_check .gpu-check --like $(LIKE) --provider $(PROVIDER) \
-		--out benchmarks/results/gpu-$(PROVIDER).json
+	$(PYTHON) -m modernrank.benchmarks.gpu.check .gpu-check/$(PROVIDER) --like $(LIKE) --provider $(PROVIDER) \
+		--out benchmarks/results/gpu-$(PROVIDER).json $(GPU_CHECK)
 
 check: lint typecheck test
 

@@ -12,6 +12,7 @@ This module imports nothing of modernrank, because it runs in environments witho
 
 from __future__ import annotations
 
+import inspect
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -101,15 +102,30 @@ def _rotated(pairs: Any, cosines: Any, sines: Any) -> Any:
 def varlen_attention() -> Attend:
     """Attention by torch's FlashAttention kernels, which require a GPU and float16 or bfloat16.
 
-    Raises:
-        ImportError: torch is older than 2.10. Torch 2.10 has no windows, which gives a ``TypeError`` in the first run.
+    ``varlen_attn`` takes windows from torch 2.11 on; in earlier versions the operator below it does.
     """
-    from torch.nn.attention.varlen import varlen_attn
+    import torch
 
-    def attend(query: Any, key: Any, value: Any, bounds: Any, longest: int, window: tuple[int, int]) -> Any:
+    try:
+        from torch.nn.attention.varlen import varlen_attn
+
+        has_windows = "window_size" in inspect.signature(varlen_attn).parameters
+    except ImportError:
+        has_windows = False
+
+    def by_function(query: Any, key: Any, value: Any, bounds: Any, longest: int, window: tuple[int, int]) -> Any:
         return varlen_attn(query, key, value, bounds, bounds, longest, longest, window_size=window)
 
-    return attend
+    def by_operator(query: Any, key: Any, value: Any, bounds: Any, longest: int, window: tuple[int, int]) -> Any:
+        places = (bounds, bounds, longest, longest)
+        before, after = window
+        return torch.ops.aten._flash_attention_forward(
+            *(query, key, value, *places, 0.0, False, False),
+            window_size_left=before if before >= 0 else None,
+            window_size_right=after if after >= 0 else None,
+        )[0]
+
+    return by_function if has_windows else by_operator
 
 
 def looped_attention(query: Any, key: Any, value: Any, bounds: Any, longest: int, window: tuple[int, int]) -> Any:

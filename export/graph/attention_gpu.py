@@ -157,3 +157,25 @@ class OrtCudaAttention(WholeBlocks):
                 )
                 self._as_added[mask, dtype] = g.op("Where", mask, zero, forbidden)
         return self._as_added[mask, dtype]
+
+
+class OrtCudaBandAttention(OrtCudaAttention):
+    """As ``OrtCudaAttention``, with sliding layers that attend over whole rows, under a mask of the band.
+
+    It computes more than blocks do, by a factor of tokens / window, but copies no keys and values.
+    """
+
+    def sliding_attention(self, q: Value, k: Value, v: Value, dtype: FloatType) -> Value:
+        """Attend over whole rows under the mask of the band."""
+        return self.attend(q, k, v, self.sliding_mask, dtype)
+
+    def _index_blocks(self) -> None:
+        """There are no blocks."""
+
+    def _block_mask(self) -> Value:
+        """``[rows, 1, tokens, tokens]``: same segment and within reach."""
+        g = self.g
+        with g.scope("band"):
+            position = g.op("Range", g.scalar(0), g.op("Squeeze", self.tokens), g.scalar(1))
+            near = self._within_reach(g.op("Unsqueeze", position, g.ints(1)), g.op("Unsqueeze", position, g.ints(0)))
+            return self.as_mask(g.op("And", self.same_segment(), near))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from onnx import TensorProto
 
 from .attention import BLOCK, PackedAttention, StandardAttention
-from .attention_gpu import DecomposedAttention, OrtCudaAttention, TensorRtAttention
+from .attention_gpu import DecomposedAttention, OrtCudaAttention, OrtCudaBandAttention, TensorRtAttention
 from .attention_ort_cpu import OrtCpuAttention
 
 OPSET = 23  # the first with Attention and RotaryEmbedding
@@ -39,6 +39,7 @@ DIALECTS = {
     "ort-cpu": Dialect(OrtCpuAttention),
     "standard": Dialect(StandardAttention),
     "ort-cuda": Dialect(OrtCudaAttention, width_step=BLOCK, half_norms=True),
+    "ort-cuda-band": Dialect(OrtCudaBandAttention, width_step=BLOCK, half_norms=True),
     "tensorrt": Dialect(TensorRtAttention, index_type=TensorProto.INT32, width_step=BLOCK),
     "tensorrt-decomposed": Dialect(
         DecomposedAttention,

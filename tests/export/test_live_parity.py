@@ -165,15 +165,49 @@ def test_float16_is_faithful(wide: Path, tmp_path: Path, texts: Path, graph: str
 
 
 def test_the_gpu_check_goes_through_on_a_processor(tmp_path: Path) -> None:
-    out = tmp_path / "result.json"
-    command = [sys.executable, "-m", "modernrank.benchmarks.gpu_check", str(tmp_path / "work"), "--out", str(out)]
+    """Its steps, and that a second call does not repeat them."""
+    work, out = tmp_path / "work", tmp_path / "result.json"
+    command = [sys.executable, "-m", "modernrank.benchmarks.gpu.check", str(work), "--out", str(out)]
     command += ["--like", str(checkpoint("tiny")), "--provider", "cpu", "--device", "cpu", "--threads", "2"]
-    command += ["--longest", "130", "--rounds", "2", "--peer", "transformers fp32", "--peer", "transformers bf16"]
+    command += ["--longest", "130", "--rounds", "2", "--seconds", "1", "--peer", "transformers fp32"]
     subprocess.run(command, check=True)
     result = Result.read(out)
-    assert all(parity["passed"] for parity in result.environment["parity"].values())
-    assert {m.workload for m in result.measurements} == {"1 x 128 tokens", "32 x 128 tokens", "mix"}
+    assert {name: parity["passed"] for name, parity in result.environment["parity"].items()} == {
+        "plain fp32": True,
+        "outliers fp32": True,
+    }
     assert not any(m.error for m in result.measurements)
+    assert {m.workload for m in result.measurements if m.scenario == "query"} == {
+        *("1 x 128 tokens", "32 x 100 tokens", "mix"),
+    }
+    assert {m.workload for m in result.measurements if m.scenario == "run"} == {
+        *("1 x 128 tokens", "8 x 128 tokens", "32 x 128 tokens"),
+    }
+    assert result.environment["steps"]["threads"]["result"]["largest_difference"] < 1e-4
+    second = subprocess.run([*command, "--only", "runs"], capture_output=True, text=True, check=True)
+    assert "runs: complete" in second.stderr
+    assert Result.read(out).measurements == result.measurements
+
+
+def test_a_step_that_fails_takes_nothing_else_with_it(tmp_path: Path) -> None:
+    """Without a checkpoint the steps before it are kept, and the error says which file is missing."""
+    command = [
+        sys.executable,
+        "-m",
+        "modernrank.benchmarks.gpu.check",
+        str(tmp_path),
+        "--out",
+        str(tmp_path / "out.json"),
+    ]
+    command += ["--like", str(tmp_path / "none"), "--provider", "cpu", "--device", "cpu"]
+    done = subprocess.run([*command, "--only", "machine", "--only", "prepare-plain"], capture_output=True, text=True)
+    assert done.returncode == 1
+    steps = Result.read(tmp_path / "out.json").environment["steps"]
+    assert steps["machine"]["complete"]
+    assert not steps["prepare-plain"]["complete"]
+    assert "none" in steps["prepare-plain"]["error"]
+    plan = subprocess.run([*command, "--plan"], capture_output=True, text=True, check=True).stdout
+    assert [line.split()[0] for line in plan.splitlines() if "complete" in line] == ["machine"]
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])

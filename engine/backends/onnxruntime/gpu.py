@@ -100,7 +100,7 @@ class OnnxRuntimeGpuBackend(Backend):
         threads, workers = options.cpu.threads or available_threads(), options.cpu.workers or 1
         labels = len(artifact.manifest.model.labels)
         self._profiles = profiles
-        self._errors = (*runtime_errors(ort), RuntimeError)  # bound runs raise the latter
+        self._errors: tuple[type[Exception], ...] = (*runtime_errors(ort), RuntimeError)  # bound runs raise the latter
         self._runners: list[IoBindingRunner] = []
         for entry in chosen:
             session = load_session(ort, artifact.folder, graph, provider, entry, session_options(ort, threads))

@@ -1,0 +1,267 @@
+"""The steps of a check on a GPU: what each learns, how long it takes, and for which providers it runs.
+
+A step takes the check, a function that keeps its result so far, and a report; it returns its result, a JSON object.
+``measurements`` in it are those of a ``Result``, ``parity`` holds a comparison with transformers by name.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from modernrank.artifact.folder import Artifact
+from modernrank.backends.registry import PROVIDERS
+from modernrank.benchmarks.make_checkpoint import STYLES, Style, make_checkpoint
+from modernrank.benchmarks.peers.peer_process import CPU
+from modernrank.export import export_checkpoint
+from modernrank.export.report import Report
+from modernrank.export.verification.verify import verify_artifact
+from modernrank.options import PrecisionName, ProviderName, check_choice, positive
+
+from . import machine, runs, speed
+
+Save = Callable[[dict[str, Any]], None]
+# Other spellings of a dialect, which are timed beside it.
+VARIANTS = {"ort-cuda": ("ort-cuda-band",)}
+
+
+@dataclass(frozen=True)
+class GpuCheck:
+    """What is checked.
+
+    work:       the folder for checkpoints, artifacts and results of steps.
+    like:       a folder with the target's config and tokenizer.
+    provider:   what runs the artifacts.
+    device:     torch's name of the device on which transformers and peers run.
+    max_tokens: longer pairs are left out.
+    rounds:     maximum number of samples of each contender.
+    seconds:    maximum time for a workload.
+    threads:    number of threads.
+    peers:      names of the peers; empty for all that run on the device.
+
+    Raises:
+        InputError: the provider is unknown, or a number is not a whole number of at least 1.
+    """
+
+    work: Path
+    like: Path
+    provider: ProviderName = "tensorrt"
+    device: str = "cuda"
+    max_tokens: int = 8192
+    rounds: int = 200
+    seconds: float = 20.0
+    threads: int = 4
+    peers: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_choice("provider", self.provider, ProviderName)
+        for name in ("max_tokens", "rounds", "threads"):
+            positive(name, getattr(self, name))
+
+    def arguments(self) -> list[str]:
+        """The arguments of the command line that make this check."""
+        values = {
+            "--like": self.like,
+            "--provider": self.provider,
+            "--device": self.device,
+            "--longest": self.max_tokens,
+            "--rounds": self.rounds,
+            "--seconds": self.seconds,
+            "--threads": self.threads,
+        }
+        named = [word for name, value in values.items() for word in (name, str(value))]
+        return [str(self.work), *named, *(word for peer in self.peers for word in ("--peer", peer))]
+
+    @property
+    def steps(self) -> Path:
+        """The folder of the steps' results and logs."""
+        return self.work / "steps"
+
+    @property
+    def dialect(self) -> str:
+        """The dialect that the provider runs."""
+        return PROVIDERS[self.provider].dialects[0]
+
+    @property
+    def precision(self) -> PrecisionName:
+        """What is measured: float16 on GPUs."""
+        return "fp16" if PROVIDERS[self.provider].needs_gpu else "fp32"
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether torch runs on a GPU."""
+        return self.device != CPU
+
+    def checkpoint(self, style: Style) -> Path:
+        """The folder of the checkpoint in a style."""
+        return self.work / f"checkpoint-{style}"
+
+    def artifact(self, style: Style, dialect: str) -> Path:
+        """The folder of the artifact in a style and a dialect."""
+        return self.work / f"artifact-{style}-{dialect}"
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step.
+
+    name:    its name.
+    minutes: about how long it takes on a data-centre GPU with 16 cores.
+    learns:  what it shows.
+    run:     does it.
+    applies: whether a check has this step.
+    """
+
+    name: str
+    minutes: float
+    learns: str
+    run: Callable[[GpuCheck, Save, Report], dict[str, Any]]
+    applies: Callable[[GpuCheck], bool] = lambda check: True
+
+
+def see_machine(check: GpuCheck, save: Save, report: Report) -> dict[str, Any]:
+    """The GPU, its driver and libraries, and the rates of products and copies."""
+    return machine.describe_gpu(check.device) if check.on_gpu else {}
+
+
+def check_cuda(check: GpuCheck, save: Save, report: Report) -> dict[str, Any]:
+    """The layer below TensorRT, with kernels of our own."""
+    from .cuda_step import run_cuda_step
+
+    return run_cuda_step(0, report, save)
+
+
+def prepare(style: Style, check: GpuCheck, save: Save, report: Report) -> dict[str, Any]:
+    """Make the checkpoint, the artifact and the engine of a style."""
+    checkpoint = check.checkpoint(style)
+    if not checkpoint.is_dir():
+        report(f"making the checkpoint {checkpoint}")
+        make_checkpoint(checkpoint, check.like, style)
+    precisions = dict.fromkeys((check.precision, "fp32"))
+    _export(check, style, check.dialect, list(precisions), report)
+    return {}
+
+
+def prepare_variants(check: GpuCheck, save: Save, report: Report) -> dict[str, Any]:
+    """Make the artifacts of the other spellings of the dialect."""
+    for dialect in VARIANTS[check.dialect]:
+        _export(check, "plain", dialect, [check.precision], report)
+    return {}
+
+
+def _export(check: GpuCheck, style: Style, dialect: str, precisions: list[str], report: Report) -> None:
+    out = check.artifact(style, dialect)
+    export_checkpoint(check.checkpoint(style), out, precision=precisions, graph=dialect, force=True, report=report)
+    if PROVIDERS[check.provider].runs_engines:
+        from modernrank.export.tensorrt import build_engine
+
+        for precision in precisions:
+            build_engine(out, library=check.provider, precision=precision, report=report)  # type: ignore[arg-type]
+
+
+def compare(style: Style, check: GpuCheck, save: Save, report: Report) -> dict[str, Any]:
+    """Compare the logits of every precision with those of transformers in float32 on the device."""
+    artifact, parity = check.artifact(style, check.dialect), dict[str, Any]()
+    for precision in dict.fromkeys((check.precision, "fp32")):
+        found = verify_artifact(
+            artifact,
+            check.checkpoint(style),
+            longest=check.max_tokens,
+            precision=precision,
+            provider=check.provider,
+            transformers_device=check.device,
+            report=report,
+        )
+        report(found.table())
+        parity[f"{style} {precision}"] = found.as_json()
+        save({"parity": parity})
+    return {"parity": parity}
+
+
+def time_runs(check: GpuCheck, save: Save, report: Report) -> dict[str, Any]:
+    """Time single batches on the device, without tokenising, in turns with torch."""
+    return {"measurements": _as_fields(runs.measure(_run_contenders(check), _run_options(check, save, report)))}
+
+
+def profile_runs(check: GpuCheck, save: Save, report: Report) -> dict[str, Any]:
+    """The time of each kernel in a run."""
+    return runs.profile(_run_contenders(check)[0], _run_options(check, save, report))
+
+
+def call_from_threads(check: GpuCheck, save: Save, report: Report) -> dict[str, Any]:
+    """Small lists from several threads, and the memory that they take."""
+    return runs.call_from_threads(_run_contenders(check), _run_options(check, save, report))
+
+
+def race(check: GpuCheck, save: Save, report: Report) -> dict[str, Any]:
+    """Score lists of pairs, in turns with torch, each contender in a process of its own."""
+    artifact = Artifact.open(check.artifact("plain", check.dialect))
+    race = speed.Race(
+        artifact=artifact,
+        precision=check.precision,
+        provider=check.provider,
+        checkpoint=check.checkpoint("plain"),
+        device=check.device,
+        work=check.work,
+        max_tokens=min(check.max_tokens, artifact.manifest.max_length),
+        rounds=check.rounds,
+        seconds=check.seconds,
+        threads=check.threads,
+        peers=check.peers,
+    )
+    measured: list[dict[str, Any]] = []
+    for measurements in race.run(report):
+        measured += _as_fields(measurements)
+        save({"measurements": measured})
+    return {"measurements": measured}
+
+
+def _run_contenders(check: GpuCheck) -> list[runs.Backed]:
+    """The artifact of each spelling, with CUDA graphs and without them if the provider takes the option."""
+    graphs: tuple[bool | None, ...] = (None,)
+    if "cuda_graphs" in PROVIDERS[check.provider].options:
+        graphs = (True, False)
+    dialects = [check.dialect, *VARIANTS.get(check.dialect, ())]
+    return [
+        runs.Backed(check.artifact("plain", dialect), check.precision, check.provider, cuda_graphs)
+        for dialect in dialects
+        for cuda_graphs in graphs
+        if check.artifact("plain", dialect).is_dir()
+    ]
+
+
+def _run_options(check: GpuCheck, save: Save, report: Report) -> runs.Options:
+    def keep(measurements: list[Any]) -> None:
+        save({"measurements": _as_fields(measurements)})
+
+    checkpoint = check.checkpoint("plain")
+    return runs.Options(checkpoint, check.device, check.max_tokens, check.rounds, check.threads, keep, report)
+
+
+def _as_fields(measurements: list[Any]) -> list[dict[str, Any]]:
+    return [dataclasses.asdict(measurement) for measurement in measurements]
+
+
+def _on_gpu(check: GpuCheck) -> bool:
+    return check.on_gpu
+
+
+def _has_variants(check: GpuCheck) -> bool:
+    return check.dialect in VARIANTS
+
+
+STEPS: tuple[Step, ...] = (
+    Step("machine", 1, "the GPU, its libraries, the rates of products and copies", see_machine),
+    Step("cuda", 1, "copies, streams, captures and threads, below TensorRT", check_cuda, _on_gpu),
+    *(Step(f"prepare-{style}", 3, f"export of the {style} checkpoint", partial(prepare, style)) for style in STYLES),
+    *(Step(f"parity-{style}", 2, f"scores of the {style} checkpoint", partial(compare, style)) for style in STYLES),
+    Step("prepare-variants", 2, "export of other spellings", prepare_variants, _has_variants),
+    Step("runs", 2, "time of single batches, beside torch", time_runs),
+    Step("threads", 1, "several callers, and memory", call_from_threads),
+    Step("speed", 5, "time of lists of pairs, beside torch", race),
+    Step("profile", 1, "time of each kernel", profile_runs, _on_gpu),
+)
