@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
-from safetensors.numpy import save_file
 
 from modernrank import ArtifactError, InputError, ProfileError, ProviderError, Reranker
 from modernrank.artifact.folder import Artifact
@@ -18,6 +15,7 @@ from modernrank.backends.profiles import SLOTS, parse_profile
 from modernrank.cli import main
 from modernrank.export import build_engine, export_checkpoint
 from support.checkpoints import checkpoint
+from support.full_size import write_full_size
 
 pytestmark = pytest.mark.tensorrt
 
@@ -124,58 +122,9 @@ def test_a_graph_that_does_not_fit_is_refused(tmp_path: Path) -> None:
 
 def test_the_full_size_builds_for_short_and_long_contexts(tmp_path: Path) -> None:
     """ModernBERT-base with random weights, the profiles that are the default."""
-    source = tmp_path / "base"
-    source.mkdir()
-    for name in ("tokenizer.json", "tokenizer_config.json"):
-        shutil.copyfile(TINY / name, source / name)
-    width, inner, layers, vocabulary = 768, 1152, 22, 50368
-    config = json.loads((TINY / "config.json").read_text())
-    config |= {
-        "hidden_size": width,
-        "intermediate_size": inner,
-        "num_hidden_layers": layers,
-        "num_attention_heads": 12,
-        "vocab_size": vocabulary,
-        "max_position_embeddings": 8192,
-        "global_attn_every_n_layers": 3,
-        "local_attention": 128,
-    }
-    config.pop("layer_types", None)
-    (source / "config.json").write_text(json.dumps(config))
-    save_file(random_tensors(width, inner, layers, vocabulary), source / "model.safetensors", metadata={"format": "pt"})
     folder = tmp_path / "artifact"
-    export_checkpoint(source, folder, precision="fp16")
+    export_checkpoint(write_full_size(tmp_path / "base"), folder, precision="fp16")
     manifest = build_engine(folder, library="tensorrt-rtx")
     (engine,) = manifest.engines
     assert [str(p) for p in engine.profiles] == ["short=1x64:16x512:64x512", "long=1x576:2x2048:4x8192"]
     assert 250e6 < manifest.files[engine.file].size < 500e6
-
-
-def random_tensors(width: int, inner: int, layers: int, vocabulary: int) -> dict[str, np.ndarray]:
-    rng = np.random.default_rng(0)
-
-    def normal(*shape: int) -> np.ndarray:
-        return (rng.standard_normal(shape, np.float32) * 0.02).astype(np.float16)
-
-    ones = np.ones(width, np.float16)
-    tensors = {
-        "model.embeddings.tok_embeddings.weight": normal(vocabulary, width),
-        "model.embeddings.norm.weight": ones,
-        "model.final_norm.weight": ones,
-        "head.dense.weight": normal(width, width),
-        "head.norm.weight": ones,
-        "classifier.weight": normal(1, width),
-        "classifier.bias": np.zeros(1, np.float16),
-    }
-    for i in range(layers):
-        layer = f"model.layers.{i}"
-        tensors |= {
-            f"{layer}.attn.Wqkv.weight": normal(3 * width, width),
-            f"{layer}.attn.Wo.weight": normal(width, width),
-            f"{layer}.mlp.Wi.weight": normal(2 * inner, width),
-            f"{layer}.mlp.Wo.weight": normal(width, inner),
-            f"{layer}.mlp_norm.weight": ones,
-        }
-        if i:
-            tensors[f"{layer}.attn_norm.weight"] = ones
-    return tensors
