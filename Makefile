@@ -3,14 +3,15 @@
 #   .venv-parity     the same with torch and transformers; it trains the demo model too
 #   .venv-reference  optimum's exporter, which needs an older transformers
 #   .venv-engines    TensorRT-RTX, whose builder needs no GPU
+#   .venv-placement  ONNX Runtime's GPU build, in each version that is checked
 PYTHON ?= python3
 # On Linux, plain `torch` from PyPI brings gigabytes of CUDA; TORCH="torch --index-url .../whl/cpu" takes the CPU build.
 TORCH ?= torch==2.13.0
 MODEL ?= Alibaba-NLP/gte-reranker-modernbert-base
 OUT ?= artifacts/gte-reranker-modernbert-base
 
-.PHONY: setup demo train-demo train-check export test test-python test-slow coverage lint typecheck check parity reference \
-	packaging peers-check engines-check gpu-check golden clean
+.PHONY: setup demo train-demo train-check export test test-python test-slow coverage lint typecheck check parity \
+	reference packaging peers-check engines-check placement-check gpu-check golden clean
 
 setup: .venv/ready
 
@@ -42,6 +43,17 @@ setup: .venv/ready
 	$(PYTHON) -m venv .venv-engines
 	.venv-engines/bin/python -m pip install --quiet --upgrade pip
 	.venv-engines/bin/python -m pip install --quiet --editable '.[dev,tensorrt-rtx]'
+	touch $@
+
+# The versions lie beside each other, and each is 250 MB to download; the processor's build exports the graphs.
+.venv-placement/ready: pyproject.toml tests/placement/versions.txt
+	$(PYTHON) -m venv .venv-placement
+	.venv-placement/bin/python -m pip install --quiet --upgrade pip
+	.venv-placement/bin/python -m pip install --quiet --editable '.[dev]'
+	for version in $$(cat tests/placement/versions.txt); do \
+		test -d .venv-placement/onnxruntime-$$version || .venv-placement/bin/python -m pip install --quiet --no-deps \
+			--target .venv-placement/onnxruntime-$$version onnxruntime-gpu==$$version || exit 1; \
+	done
 	touch $@
 
 # The trained demo model: exported, its int8 judged on held-out queries, and asked to rank.
@@ -124,6 +136,11 @@ peers-check: setup
 # Engines parsed and built, tiny and full size; nothing is run on a GPU.
 engines-check: .venv-engines/ready
 	.venv-engines/bin/python -m pytest -m tensorrt tests/export
+
+# ONNX Runtime's CUDA provider on stub CUDA libraries: where nodes run, what is launched, copied and allocated, and that
+# CUDA graphs are accepted. Nothing is computed. Requires a C compiler and binutils.
+placement-check: .venv-placement/ready
+	.venv-placement/bin/python -m pytest -m placement tests/placement
 
 # Where a GPU is: accuracy and speed, step by step, into one file; it goes on where it was stopped. PYTHON must have
 # modernrank[verify], a CUDA build of torch and what PROVIDER needs; LIKE is a folder with the target's config.json and

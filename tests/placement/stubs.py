@@ -36,16 +36,24 @@ LIBRARIES = {
 FLAGS = ("-std=c11", "-O1", "-fPIC", "-Wall", "-Wextra", "-Werror")
 
 
+class StubError(Exception):
+    """The stubs cannot be built; the message says why."""
+
+
 def cuda_provider(package: Path | None = None) -> Path:
-    """The shared library of the CUDA provider in the folder ``package``, or else in the ``onnxruntime`` of Python."""
+    """The shared library of the CUDA provider in the folder ``package``, or else in the ``onnxruntime`` of Python.
+
+    Raises:
+        StubError: ONNX Runtime is not installed, or has no such provider.
+    """
     if package is None:
         spec = importlib.util.find_spec("onnxruntime")
         if spec is None or spec.origin is None:
-            raise SystemExit("onnxruntime-gpu is not installed: pip install onnxruntime-gpu, or give --onnxruntime")
+            raise StubError("onnxruntime-gpu is not installed: pip install onnxruntime-gpu, or give --onnxruntime")
         package = Path(spec.origin).parent
     library = package / "capi" / "libonnxruntime_providers_cuda.so"
     if not library.is_file():
-        raise SystemExit(f"{package} has no CUDA provider: install onnxruntime-gpu instead of onnxruntime")
+        raise StubError(f"{package} has no CUDA provider: install onnxruntime-gpu instead of onnxruntime")
     return library
 
 
@@ -53,14 +61,14 @@ def build(out: Path, provider: Path) -> None:
     """Write the stub libraries that ``provider`` needs to the folder ``out``.
 
     Raises:
-        SystemExit: a tool is missing, the provider needs a library without stubs, or a source does not compile.
+        StubError: a tool is missing, the provider needs a library without stubs, or a source does not compile.
     """
     for tool in ("cc", "nm", "readelf"):
         if shutil.which(tool) is None:
-            raise SystemExit(f"{tool} is not installed: apt-get install gcc binutils")
+            raise StubError(f"{tool} is not installed: apt-get install gcc binutils")
     needed = set(re.findall(r"NEEDED.*\[(lib(?:cu|nv)[^]]+)\]", run("readelf", "-d", str(provider))))
     if missing := needed - LIBRARIES.keys():
-        raise SystemExit(f"{provider.name} needs {', '.join(sorted(missing))}, of which there are no stubs")
+        raise StubError(f"{provider.name} needs {', '.join(sorted(missing))}, of which there are no stubs")
     out.mkdir(parents=True, exist_ok=True)
     wanted = undefined_symbols(provider)
     for library, sources in LIBRARIES.items():
@@ -115,11 +123,11 @@ def run(*command: str) -> str:
     """What a command prints.
 
     Raises:
-        SystemExit: it fails.
+        StubError: it fails.
     """
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr}")
+        raise StubError(f"{' '.join(command)} failed:\n{done.stderr}")
     return done.stdout
 
 
@@ -129,7 +137,10 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="folder to write")
     parser.add_argument("--onnxruntime", type=Path, help="folder of the package (default: what Python would import)")
     args = parser.parse_args()
-    build(args.folder, cuda_provider(args.onnxruntime))
+    try:
+        build(args.folder, cuda_provider(args.onnxruntime))
+    except StubError as error:
+        raise SystemExit(str(error)) from error
     print(f"LD_LIBRARY_PATH={args.folder.resolve()}")
 
 

@@ -18,7 +18,7 @@ const char *cublasGetStatusString(int status) { (void)status; return "a status o
 
 /* The arguments after the handle do not matter: the caller of a C function removes them itself. */
 #define PRODUCT(name) \
-    int name(handle *used) { return enqueue(PRODUCTS, used->target, #name); }
+    int name(handle *used) { return enqueue(PRODUCTS, used->target); }
 
 PRODUCT(cublasSgemm_v2)
 PRODUCT(cublasSgemmStridedBatched)

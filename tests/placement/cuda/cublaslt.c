@@ -32,5 +32,5 @@ int cublasLtMatmul(void *handle, void *operation, const void *alpha, const void 
                    const void *algorithm, void *workspace, size_t workspace_size, stream *target) {
     (void)handle, (void)operation, (void)alpha, (void)a, (void)a_layout, (void)b, (void)b_layout, (void)beta, (void)c;
     (void)c_layout, (void)d, (void)d_layout, (void)algorithm, (void)workspace, (void)workspace_size;
-    return enqueue(PRODUCTS, target, "cublasLtMatmul");
+    return enqueue(PRODUCTS, target);
 }

@@ -196,8 +196,7 @@ static int add(int kind, stream *target) {
     return 0;
 }
 
-int enqueue(int kind, stream *target, const char *caller) {
-    (void)caller;
+int enqueue(int kind, stream *target) {
     pthread_mutex_lock(&lock);
     add(kind, target);
     pthread_mutex_unlock(&lock);
@@ -224,8 +223,7 @@ int enqueue_copy(void *to, const void *from, size_t size, stream *target, const 
     return error;
 }
 
-int enqueue_fill(void *to, int value, size_t size, stream *target, const char *caller) {
-    (void)caller;
+int enqueue_fill(void *to, int value, size_t size, stream *target) {
     pthread_mutex_lock(&lock);
     int later = add(FILLS, target);
     pthread_mutex_unlock(&lock);

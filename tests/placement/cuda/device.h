@@ -10,7 +10,6 @@ enum {
     SUCCESS = 0,
     INVALID_VALUE = 1,
     OUT_OF_MEMORY = 2,
-    NOT_READY = 600,
     NOT_SUPPORTED = 801,
     CAPTURE_UNSUPPORTED = 900,
     CAPTURE_INVALIDATED = 901,
@@ -68,9 +67,9 @@ int stream_create(stream **created);
 int stream_destroy(stream *destroyed);
 
 /* Put work into a stream. Copies and fills are carried out unless they are captured. */
-int enqueue(int kind, stream *target, const char *caller);
+int enqueue(int kind, stream *target);
 int enqueue_copy(void *to, const void *from, size_t size, stream *target, const char *caller);
-int enqueue_fill(void *to, int value, size_t size, stream *target, const char *caller);
+int enqueue_fill(void *to, int value, size_t size, stream *target);
 
 /* Let the host wait: for one stream, or with NULL for anything. */
 int synchronize(stream *target, const char *caller);

@@ -1,5 +1,5 @@
-/* libcudart: the functions of the CUDA runtime that ONNX Runtime's CUDA provider calls. Signatures are those of CUDA 13;
- * enumerations are passed as int. What the provider needs besides is generated: such a function reports its call. */
+/* libcudart: the functions of the CUDA runtime that ONNX Runtime's CUDA provider calls. Signatures are those of
+ * CUDA 13; enumerations are passed as int. What the provider links besides is generated, and reports its calls. */
 #include "device.h"
 
 #include <stdio.h>
@@ -34,7 +34,7 @@ int __cudaPopCallConfiguration(dim3 *grid, dim3 *block, size_t *shared, stream *
 }
 int __cudaGetKernel(const void **kernel, const void *function) { *kernel = function; return SUCCESS; }
 
-static int launch(stream *target) { return enqueue(LAUNCHES, target, "launch"); }
+static int launch(stream *target) { return enqueue(LAUNCHES, target); }
 
 int __cudaLaunchKernel(const void *kernel, dim3 grid, dim3 block, void **arguments, size_t shared, stream *target) {
     (void)kernel, (void)grid, (void)block, (void)arguments, (void)shared;
@@ -56,7 +56,7 @@ int cudaLaunchKernelExC(const struct launch_configuration *configuration, const 
     return launch(configuration->target);
 }
 int cudaLaunchHostFunc(stream *target, void (*function)(void *), void *argument) {
-    int error = enqueue(HOST_CALLS, target, "cudaLaunchHostFunc");
+    int error = enqueue(HOST_CALLS, target);
     if (!error && !is_capturing(target))
         function(argument);
     return error;
@@ -236,10 +236,10 @@ int cudaMemcpyAsync(void *to, const void *from, size_t size, int kind, stream *t
 }
 int cudaMemset(void *to, int value, size_t size) {
     int error = unsafe_in_capture("cudaMemset");
-    return error ? error : enqueue_fill(to, value, size, NULL, "cudaMemset");
+    return error ? error : enqueue_fill(to, value, size, NULL);
 }
 int cudaMemsetAsync(void *to, int value, size_t size, stream *target) {
-    return enqueue_fill(to, value, size, target, "cudaMemsetAsync");
+    return enqueue_fill(to, value, size, target);
 }
 
 /* ---- streams and events; an event is never waited for */

@@ -1,0 +1,145 @@
+"""Load one artifact with ONNX Runtime's CUDA provider on the stubs, run it, and write what happened as JSON.
+
+    LD_LIBRARY_PATH=STUBS PYTHONPATH=ONNXRUNTIME:TESTS python tests/placement/measure.py ARTIFACT PRECISION OUT.json
+
+It runs in a process of its own, because the loader reads ``LD_LIBRARY_PATH`` when a process starts. The parent reads
+from standard output which attention kernels ONNX Runtime chose.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from modernrank import BackendError, GpuOptions, LoadOptions, ModernRankError, Reranker, Scorer
+from modernrank.arrays import IntArray
+from modernrank.artifact.folder import Artifact
+from modernrank.backends.onnxruntime.provider_options import cuda_options
+from modernrank.options import PrecisionName
+from placement.gpu import StubGpu
+
+SHAPES = ((64, 512), (4, 8192))  # rows, tokens: the largest that the default profiles accept
+SMALL_SHAPES = ((64, 64), (8, 512), (1, 4096))  # the largest that become CUDA graphs
+TOO_LITTLE = 20 * 2**20  # bytes of device memory besides the weights: enough for 1 x 64, and not for 64 x 512
+PAIRS = [("query", "document")]  # one row of 64 tokens, which is small enough for a CUDA graph
+
+
+def counted(gpu: StubGpu) -> dict[str, Any]:
+    """What the GPU counted since the last call."""
+    answer = {"counts": gpu.counts(), "messages": gpu.messages()}
+    gpu.reset()
+    return answer
+
+
+def placement(graph: Path) -> dict[str, dict[str, int]]:
+    """The number of nodes by execution provider and operator, from ONNX Runtime's profile of a run."""
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.enable_profiling = True
+    options.log_severity_level = 3
+    ids = np.ones((2, 128), np.int64)
+    slots = np.arange(1, 33, dtype=np.int64)
+    with tempfile.TemporaryDirectory() as folder:
+        options.profile_file_prefix = f"{folder}/profile"
+        session = ort.InferenceSession(str(graph), options, providers=[("CUDAExecutionProvider", cuda_options(0))])
+        session.run(None, {"input_ids": ids, "position_ids": ids, "segment_ids": ids, "slots": slots})
+        profile = json.loads(Path(session.end_profiling()).read_text())
+    nodes: dict[str, Counter[str]] = {}
+    for event in profile:
+        if event["cat"] == "Node" and event["name"].endswith("_kernel_time"):
+            place = event["args"]
+            nodes.setdefault(place["provider"], Counter())[place["op_name"]] += 1
+    return {provider: dict(sorted(operators.items())) for provider, operators in nodes.items()}
+
+
+def with_cuda_graphs(folder: Path, precision: PrecisionName, gpu: StubGpu) -> dict[str, Any]:
+    """What loading with CUDA graphs does, then each of three runs of one shape; or why CUDA graphs are refused.
+
+    The last run is called by another thread: ONNX Runtime keeps graphs for each thread that calls it.
+    """
+    try:
+        reranker = Reranker.load(folder, provider="cuda", precision=precision, cuda_graphs=True)
+    except ModernRankError as error:
+        return {"refused": str(error)}
+    with reranker, ThreadPoolExecutor(1) as one_thread, ThreadPoolExecutor(1) as another:
+        answer: dict[str, Any] = {"provider": reranker.info.execution_provider, "load": counted(gpu), "runs": []}
+        for thread in (one_thread, one_thread, another):
+            thread.submit(reranker.score, PAIRS).result()
+            answer["runs"].append(counted(gpu))
+    return answer
+
+
+def several_cuda_graphs(folder: Path, precision: PrecisionName, gpu: StubGpu) -> list[dict[str, Any]]:
+    """What the first runs of several shapes do, in turn, and then the second ones."""
+    options = LoadOptions(provider="cuda", precision=precision, gpu=GpuOptions(cuda_graphs=True))
+    answer = []
+    with Scorer.load(folder, options) as scorer:
+        gpu.reset()
+        for rows, tokens in SMALL_SHAPES * 2:
+            scorer.score(pairs_of(rows, tokens))
+            answer.append(counted(gpu))
+    return answer
+
+
+def pairs_of(rows: int, tokens: int) -> list[IntArray]:
+    """Token ids of different pairs that fill a batch of this shape."""
+    return [np.full(tokens, 3 + row, np.int64) for row in range(rows)]
+
+
+def of_shape(folder: Path, options: LoadOptions, rows: int, tokens: int, gpu: StubGpu) -> dict[str, Any]:
+    """What loading does, then the first and the second run of one large shape, without CUDA graphs."""
+    gpu.reset()
+    answer: dict[str, Any] = {"bytes_before": gpu.counts()["bytes"], "runs": []}
+    with Scorer.load(folder, options) as scorer:
+        answer["load"] = counted(gpu)
+        answer["planned"] = [(len(batch.rows), batch.width) for batch in scorer.plan([tokens] * rows).batches]
+        for _ in range(2):
+            scorer.score(pairs_of(rows, tokens))
+            answer["runs"].append(counted(gpu))
+    return answer | {"bytes_after": gpu.counts()["bytes"]}
+
+
+def beyond_the_limit(folder: Path, precision: PrecisionName, weights: int) -> dict[str, Any]:
+    """The error of a batch for which the memory does not suffice, and whether a smaller one runs afterwards."""
+    rows, tokens = SHAPES[0]
+    options = LoadOptions(provider="cuda", precision=precision, gpu=GpuOptions(memory_limit=weights + TOO_LITTLE))
+    with Scorer.load(folder, options) as scorer:
+        try:
+            scorer.score(pairs_of(rows, tokens))
+        except BackendError as error:
+            return {"error": error.details, "small": scorer.score(pairs_of(1, 64)).shape}
+    return {"error": None}
+
+
+def measure(folder: Path, precision: PrecisionName) -> dict[str, Any]:
+    """Everything that the tests assert."""
+    import onnxruntime as ort
+
+    gpu = StubGpu("libcudart.so.13")
+    options = LoadOptions(provider="cuda", precision=precision)
+    (graph,) = [graph for graph in Artifact.open(folder).manifest.graphs if graph.precision == precision]
+    nodes = placement(folder / graph.file)
+    gpu.reset()
+    cuda_graphs = with_cuda_graphs(folder, precision, gpu)
+    shapes = {f"{rows}x{tokens}": of_shape(folder, options, rows, tokens, gpu) for rows, tokens in SHAPES}
+    weights = max(measured["load"]["counts"]["bytes"] for measured in shapes.values())
+    return {
+        "onnxruntime": ort.__version__,
+        "nodes": nodes,
+        "cuda_graphs": cuda_graphs,
+        "several_cuda_graphs": [] if "refused" in cuda_graphs else several_cuda_graphs(folder, precision, gpu),
+        "shapes": shapes,
+        "limited": beyond_the_limit(folder, precision, weights),
+    }
+
+
+if __name__ == "__main__":
+    Path(sys.argv[3]).write_text(json.dumps(measure(Path(sys.argv[1]), cast(PrecisionName, sys.argv[2]))))
