@@ -19,6 +19,7 @@ import numpy as np
 
 from modernrank.arrays import FloatArray
 from modernrank.backends.profiles import CUDA_GRAPH_TOKENS
+from modernrank.batching.batch import INPUTS_PER_TOKEN
 from modernrank.batching.workers import start
 from modernrank.errors import ClosedError
 from modernrank.host import renew_after_fork
@@ -31,7 +32,7 @@ MAX_SHAPES = 32
 MAX_CUDA_GRAPHS = 64
 NO_CUDA_GRAPH = "-1"
 
-Shape = tuple[int, int]  # rows, tokens
+Shape = tuple[int, int, int]  # rows, tokens, slots
 
 
 @dataclass(frozen=True)
@@ -84,15 +85,18 @@ class IoBindingRunner:
         return start(self._thread, self._run, inputs).result()
 
     def close(self) -> None:
-        """Stop the thread, after the runs that wait for it."""
+        """Stop the thread, after the runs that wait for it, and free the session and its buffers."""
         self._closed = True
         self._thread.shutdown()
+        self._kept.clear()
+        self._captured.clear()
+        self._session = None
 
     def _run(self, inputs: Mapping[str, Any]) -> FloatArray:
         rows, tokens = inputs["input_ids"].shape
-        buffers = self._buffers((rows, tokens), inputs)
-        for name, array in inputs.items():
-            buffers.inputs[name].update_inplace(np.ascontiguousarray(array))
+        buffers = self._buffers((rows, tokens, len(inputs["slots"])), inputs)
+        for name in INPUTS_PER_TOKEN:  # the slots of a shape never change
+            buffers.inputs[name].update_inplace(np.ascontiguousarray(inputs[name]))
         self._session.run_with_iobinding(buffers.binding, buffers.options)
         logits: FloatArray = buffers.output.numpy().copy()  # on the processor, numpy() is a view of the buffer
         return logits
@@ -102,13 +106,13 @@ class IoBindingRunner:
             return self._captured[shape]
         is_small = shape[0] * shape[1] <= CUDA_GRAPH_TOKENS
         if self._cuda_graphs and is_small and len(self._captured) < MAX_CUDA_GRAPHS:
-            logger.debug("capturing a CUDA graph for %d x %d tokens", *shape)
+            logger.debug("capturing a CUDA graph for %d x %d tokens", *shape[:2])
             self._captured[shape] = self._bind(inputs, cuda_graph=str(len(self._captured)))
             return self._captured[shape]
         if shape not in self._kept:
             while len(self._kept) >= MAX_SHAPES:
                 evicted, _ = self._kept.popitem(last=False)
-                logger.debug("dropping the buffers of %d x %d tokens", *evicted)
+                logger.debug("dropping the buffers of %d x %d tokens", *evicted[:2])
             self._kept[shape] = self._bind(inputs, NO_CUDA_GRAPH)
         self._kept.move_to_end(shape)
         return self._kept[shape]
@@ -118,6 +122,7 @@ class IoBindingRunner:
             return self._ort.OrtValue.ortvalue_from_shape_and_type(list(shape), dtype, self._device, self._number)
 
         bound = {name: allocate(array.shape, array.dtype.type) for name, array in inputs.items()}
+        bound["slots"].update_inplace(np.ascontiguousarray(inputs["slots"]))
         output = allocate([len(inputs["input_ids"]), len(inputs["slots"]), self._labels], np.float32)
         binding = self._session.io_binding()
         for name, value in bound.items():

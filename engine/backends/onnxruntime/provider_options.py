@@ -27,7 +27,9 @@ def cuda_options(
     >>> cuda_options(1, memory_limit=2 * 10**9)["gpu_mem_limit"]
     2000000000
     """
-    options = {"device_id": device, "arena_extend_strategy": "kSameAsRequested", "use_tf32": int(allow_tf32)}
+    options: dict[str, Any] = {"arena_extend_strategy": "kSameAsRequested", "use_tf32": int(allow_tf32)}
+    if device:  # ONNX Runtime prints a warning at each load if the option is there, and 0 is its default
+        options["device_id"] = device
     if cuda_graphs:
         options["enable_cuda_graph"] = 1
     if memory_limit is not None:
