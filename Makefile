@@ -11,7 +11,7 @@ MODEL ?= Alibaba-NLP/gte-reranker-modernbert-base
 OUT ?= artifacts/gte-reranker-modernbert-base
 
 .PHONY: setup demo train-demo train-check export test test-python test-slow coverage lint typecheck check parity \
-	reference packaging peers-check engines-check placement-check gpu-check golden clean
+	reference packaging peers-check engines-check placement-check gpu-check gpu-bundle golden clean
 
 setup: .venv/ready
 
@@ -152,11 +152,18 @@ gpu-check:
 	$(PYTHON) -m modernrank.benchmarks.gpu.check .gpu-check/$(PROVIDER) --like $(LIKE) --provider $(PROVIDER) \
 		--out benchmarks/results/gpu-$(PROVIDER).json $(GPU_CHECK)
 
+# For a GPU machine without a package registry: ONNX Runtime for its GPU, and modernrank, in parts of at most 50 MB.
+GPU_CC ?= 9.0
+GPU_PYTHON ?= 3.12
+BUNDLE ?= .gpu
+gpu-bundle: setup
+	.venv/bin/python -m modernrank.benchmarks.gpu_bundle $(BUNDLE) --compute-capability $(GPU_CC) --python $(GPU_PYTHON)
+
 check: lint typecheck test
 
 golden: .venv-parity/ready
 	.venv-parity/bin/python tests/make_test_data.py
 
 clean:
-	rm -rf .venv .venv-* .train .train-check .peers .gpu-check build dist artifacts *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-* .train .train-check .peers .gpu .gpu-check build dist artifacts *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

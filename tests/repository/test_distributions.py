@@ -62,7 +62,11 @@ def test_the_wheel_holds_exactly_the_packages(dist: Path) -> None:
     (wheel,) = dist.glob("*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
     content = {name for name in names if ".dist-info/" not in name}
-    assert content == expected_modules() | {"modernrank/py.typed", "modernrank/export/precision/calibration.jsonl"}
+    assert content == expected_modules() | {
+        "modernrank/py.typed",
+        "modernrank/export/precision/calibration.jsonl",
+        "modernrank/benchmarks/unpack_gpu_bundle.sh",
+    }
     assert any(name.endswith("licenses/LICENSE") for name in names)
 
 

@@ -43,6 +43,7 @@ ELSEWHERE = {
     f"modernrank verify artifacts/gte-fp16 --against {HUB_MODEL}": "make parity",
     f"modernrank build-engine artifacts/gte-fp16 {PROFILES}": "make engines-check",
     "make gpu-check LIKE=CHECKPOINT": "make parity",
+    "make gpu-bundle GPU_CC=9.0 GPU_PYTHON=3.12 BUNDLE=.gpu": "tests/benchmarks/test_gpu_bundle.py",
     "modernrank bench peers CHECKPOINT artifacts/gte --pairs pairs.jsonl --out peers.json": "make peers-check",
 }
 
