@@ -104,6 +104,10 @@ class GraphBuilder:
             self._nodes = outer
         return self.op("If", condition, **bodies)
 
+    def rewrite(self, change: Callable[[list[onnx.NodeProto]], list[onnx.NodeProto]]) -> None:
+        """Replace the nodes that were made so far by what ``change`` makes of them."""
+        self._nodes = change(self._nodes)
+
     def model(
         self, name: str, inputs: list[onnx.ValueInfoProto], outputs: dict[Value, onnx.ValueInfoProto], opset: int
     ) -> onnx.ModelProto:

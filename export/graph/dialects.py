@@ -24,6 +24,7 @@ class Dialect:
     opset:      version of ONNX's standard operators.
     index_type: ONNX's type of the inputs.
     width_step: the number of tokens of a row must be a multiple of it.
+    fused_norms: whether an addition to the residual stream and the norm after it are one node.
     half_norms: whether a layer norm of float16 values is one float16 node with float32 statistics, and not a float32
                 node between two casts.
     """
@@ -33,12 +34,14 @@ class Dialect:
     index_type: int = TensorProto.INT64
     width_step: int = 1
     half_norms: bool = False
+    fused_norms: bool = False
 
 
 DIALECTS = {
     "ort-cpu": Dialect(OrtCpuAttention),
     "standard": Dialect(StandardAttention),
     "ort-cuda": Dialect(OrtCudaAttention, width_step=BLOCK, half_norms=True),
+    "ort-cuda-fused": Dialect(OrtCudaAttention, width_step=BLOCK, half_norms=True, fused_norms=True),
     "ort-cuda-band": Dialect(OrtCudaBandAttention, width_step=BLOCK, half_norms=True),
     "tensorrt": Dialect(TensorRtAttention, index_type=TensorProto.INT32, width_step=BLOCK),
     "tensorrt-decomposed": Dialect(

@@ -102,7 +102,9 @@ def _put_casts_around_nodes(model: onnx.ModelProto) -> None:
     nodes: list[onnx.NodeProto] = []
     widened: dict[str, str] = {}
     for node in model.graph.node:
-        kind = types[node.output[0]] = _output_type(node, types)
+        kind = _output_type(node, types)
+        outputs = [name for name in node.output if name]
+        types |= dict.fromkeys(outputs, kind)
         if node.op_type in MOVES or FLOAT16 not in (kind, *(types.get(name) for name in node.input)):
             nodes.append(node)
             continue
@@ -116,8 +118,8 @@ def _put_casts_around_nodes(model: onnx.ModelProto) -> None:
                 inside.input[i] = widened[name]
         nodes.append(inside)
         if kind == FLOAT16:
-            inside.output[0] = f"{node.output[0]}/exact"
-            nodes.append(_cast(inside.output[0], node.output[0], FLOAT16))
+            inside.output[:] = [name and f"{name}/exact" for name in node.output]
+            nodes += [_cast(f"{name}/exact", name, FLOAT16) for name in outputs]
     del model.graph.node[:]
     model.graph.node.extend(nodes)
 

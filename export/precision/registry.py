@@ -53,13 +53,14 @@ class Precision:
         return self.bounds is None
 
 
+TENSORRT = ("tensorrt", "tensorrt-decomposed")
+ORT_CUDA = ("ort-cuda", "ort-cuda-fused", "ort-cuda-band")
+
 PRECISIONS: Mapping[str, Precision] = {
     precision.name: precision
     for precision in (
-        Precision(
-            "fp32", ("ort-cpu", "standard", "ort-cuda", "ort-cuda-band", "tensorrt", "tensorrt-decomposed", REFERENCE), write_fp32
-        ),
-        Precision("fp16", ("tensorrt", "tensorrt-decomposed", "ort-cuda", "ort-cuda-band"), write_fp16, FidelityBounds(0.01, 0.95)),
+        Precision("fp32", ("ort-cpu", "standard", *ORT_CUDA, *TENSORRT, REFERENCE), write_fp32),
+        Precision("fp16", (*TENSORRT, *ORT_CUDA), write_fp16, FidelityBounds(0.01, 0.95)),
         Precision("int8", ("ort-cpu",), write_int8, FidelityBounds(0.05, 0.9)),
     )
 }

@@ -23,7 +23,7 @@ from modernrank.export.precision.registry import PRECISIONS
 from support.checkpoints import checkpoint
 from support.scoring import reranker_of
 
-DIALECTS = ("tensorrt", "tensorrt-decomposed", "ort-cuda", "ort-cuda-band")
+DIALECTS = ("tensorrt", "tensorrt-decomposed", "ort-cuda", "ort-cuda-fused", "ort-cuda-band")
 PAIRS = [(f"query {i}", "the work may be changed and given on " * (1 + 5 * i % 60)) for i in range(12)]
 # Of the scores' deviation, largest RMS error: a model this narrow, with activations of up to 34, is a hard case for
 # float16. `make parity` measures the real shapes.
@@ -83,7 +83,9 @@ def test_weights_are_float16_and_what_sums_is_float32(half: Path) -> None:
     in_layers = {types[name] for name in types if name.startswith("layers.") and name.endswith("norm.weight")}
     is_one_kernel = Manifest.read(half).graphs[0].dialect.startswith("ort-cuda")
     assert in_layers == {TensorProto.FLOAT16 if is_one_kernel else TensorProto.FLOAT}
-    norms = [node for node in model.graph.node if node.op_type == "LayerNormalization"]
+    norms = [node for node in model.graph.node if node.op_type.endswith("LayerNormalization")]
+    fused = [node for node in norms if node.op_type.startswith("Skip")]
+    assert len(fused) == (5 + 6 if Manifest.read(half).graphs[0].dialect == "ort-cuda-fused" else 0)
     assert all(a.i == TensorProto.FLOAT for node in norms for a in node.attribute if a.name == "stash_type")
     assert model.graph.output[0].type.tensor_type.elem_type == TensorProto.FLOAT
     assert not any(node.op_type in ("If", "Loop", "Scan") for node in model.graph.node)

@@ -26,6 +26,7 @@ from modernrank.export.graph.activations import activation
 from modernrank.export.graph.attention import AttentionShape
 from modernrank.export.graph.builder import GraphBuilder, Value, data_file
 from modernrank.export.graph.float_types import RESIDUAL, FloatType
+from modernrank.export.graph.fused_norms import fuse_norms
 from modernrank.export.graph.options import GraphOptions
 
 from .config import Layer, ModernBertConfig
@@ -43,6 +44,8 @@ def write_graph(weights: Weights, config: ModernBertConfig, path: Path, options:
             observed = model.linear_inputs
         elif options.observe == "maxima":
             observed = model.maxima()
+        if options.spelling.fused_norms:
+            g.rewrite(fuse_norms)
     names = {name: f"observed_{i}" for i, name in enumerate(observed)}
     outputs |= {value: _float_output(names[name], None) for name, value in observed.items()}
     index_type = options.spelling.index_type
