@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 
 from modernrank.artifact.folder import Artifact
+from modernrank.backends.cuda.driver import device_name, find_driver
 from modernrank.backends.onnxruntime.int8_kernel import int8_kernel
-from modernrank.backends.open import auto_precision, usable_providers
+from modernrank.backends.open import auto_precision, usable_providers, why_no_engine_fits
 from modernrank.backends.registry import PROVIDERS, providers_of
 from modernrank.host import available_threads
 from modernrank.options import EXACT
@@ -71,7 +72,7 @@ def _contents(artifact: Artifact) -> Rows:
 def _machine(artifact: Artifact) -> Rows:
     """The machine and each provider: whether it can run here, or why not and what to do."""
     usable, automatic = usable_providers(artifact), usable_providers(artifact, "auto")
-    rows = [("this machine", f"{available_threads()} threads, int8 kernel {int8_kernel()}")]
+    rows = [("this machine", f"{available_threads()} threads, int8 kernel {int8_kernel()}"), *_gpus()]
     is_best = True
     for name, provider in PROVIDERS.items():
         reason = provider.why_not()
@@ -81,12 +82,23 @@ def _machine(artifact: Artifact) -> Rows:
             text = "can run on this machine, but the artifact has no graph or engine for it"
         elif name not in automatic:
             text = "available, but only with an explicit precision: none passed the quality gate"
+        elif reason := why_no_engine_fits(artifact, provider):
+            text = f"can run on this machine, but {reason}"
         elif is_best:
             text, is_best = f"available; provider 'auto' chooses it, in {auto_precision(artifact, name)}", False
         else:
             text = "available"
         rows.append((name, text))
     return rows
+
+
+def _gpus() -> Rows:
+    """Each GPU with its compute capability, which decides what can run on it."""
+    installed = find_driver()
+    if installed is None:
+        return []
+    known = [installed.compute_capability(number) or "unknown" for number in range(installed.gpus)]
+    return [("GPU", f"{i}: {device_name(i)}, compute capability {capability}") for i, capability in enumerate(known)]
 
 
 INFO = Command("info", "Show what an artifact is and what this machine would run.", _add_options, _info)

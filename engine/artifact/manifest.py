@@ -11,7 +11,8 @@ Schema version 1 (``docs/artifact-format.md`` describes each field):
     tokenizer        file, pad_token_id, truncation_side, max_length (tokens)
     graphs           a list: precision, dialect, layout ("packed" or "padded"), opset, file, data
     engines          a list of TensorRT engines: graph, graph_sha256, precision, file, library, version,
-                     compute_capability, profiles, slots, options; empty until `modernrank build-engine` has run
+                     compute_capability, profiles, slots, options, gpu, multiprocessors; empty until
+                     `modernrank build-engine` has run
     files            {name: {size (bytes), sha256}} of every file but the manifest
     parity           {precision: figures of `modernrank verify`}, empty until it has run
     quantisation     {precision: how it was made}: calibration pairs, what stayed in float32, errors by layer
@@ -113,7 +114,9 @@ class TensorRtEngineRecord:
     library:  ``"tensorrt"`` or ``"tensorrt-rtx"``; ``version`` is the library's.
     compute_capability: of the GPU on which it was built, ``"9.0"``; ``"any"`` if the library compiles at first use.
     slots:    maximum number of pairs in a row, which is fixed in an engine.
-    options:  ``"version_compatible"``, ``"hardware_compatible"``.
+    options:  ``"version_compatible"``, ``"hardware_compatible"``, ``"allow_tf32"``.
+    gpu, multiprocessors: name of the GPU on which its kernels were timed, and the number of its multiprocessors; "" and
+              0 for tensorrt-rtx, which times none, and in artifacts of versions that did not record them.
     """
 
     graph: str
@@ -126,6 +129,8 @@ class TensorRtEngineRecord:
     profiles: list[Profile]
     slots: int
     options: list[str]
+    gpu: str = ""
+    multiprocessors: int = 0
 
 
 @dataclass(frozen=True)

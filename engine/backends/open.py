@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import partial
 from typing import cast
 
 from modernrank.artifact.folder import Artifact
-from modernrank.errors import ProviderError
+from modernrank.errors import ArtifactError, ProviderError
 from modernrank.options import LoadOptions, PrecisionChoice
 
 from .base import Backend
+from .cuda.driver import find_driver
 from .multi_device import MultiDeviceBackend
+from .provider import Provider
 from .registry import PROVIDERS, check_options, choose_provider, providers_of
+from .tensorrt.engine_choice import choose_engine
+from .tensorrt.library import load_library
 
 logger = logging.getLogger(__name__)
 
@@ -35,12 +41,14 @@ def open_backend(artifact: Artifact, options: LoadOptions) -> Backend:
             "build one: modernrank build-engine ARTIFACT",
             reasons={},
         )
-    provider = choose_provider(options.provider, usable)
+    devices = options.gpu.devices or (0,)
+    why_no_engine = partial(why_no_engine_fits, artifact, precision=options.precision, devices=devices)
+    provider = choose_provider(options.provider, usable, devices, why_no_engine)
     check_options(provider, options)
     started = time.perf_counter()
     backends: list[Backend] = []
     with ExitStack() as opened:  # what is open is closed if a later one fails
-        for device in options.gpu.devices or (0,):
+        for device in devices:
             backend = provider.open(artifact, options, device)
             opened.callback(backend.close)
             backends.append(backend)
@@ -68,6 +76,29 @@ def usable_providers(artifact: Artifact, precision: PrecisionChoice | None = Non
     graphs = [graph for graph in manifest.graphs if precision is None or graph.precision in accepted]
     names = {name for graph in graphs for name in providers_of(graph)}
     return {name for name in names if not PROVIDERS[name].runs_engines} | (engines & PROVIDERS.keys())
+
+
+def why_no_engine_fits(
+    artifact: Artifact, provider: Provider, *, precision: PrecisionChoice = "auto", devices: Sequence[int] = (0,)
+) -> str:
+    """Why no engine of the artifact runs here by a provider that can run; "" if one does, or if it needs none.
+
+    Args:
+        artifact: its manifest is read.
+        provider: its libraries are installed, and there is a driver with these GPUs.
+        precision: of the engine.
+        devices: numbers of the GPUs. One whose compute capability the driver does not report is no obstacle.
+    """
+    installed = find_driver()
+    if not provider.runs_engines or installed is None:
+        return ""
+    version = str(load_library(provider.name).__version__)
+    for capability in filter(None, map(installed.compute_capability, devices)):
+        try:
+            choose_engine(artifact.manifest, provider.name, version, capability, precision)
+        except (ArtifactError, ProviderError) as error:
+            return str(error)
+    return ""
 
 
 def auto_precision(artifact: Artifact, provider: str) -> PrecisionChoice:

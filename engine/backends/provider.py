@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from modernrank.artifact.folder import Artifact
@@ -27,6 +27,7 @@ class Provider:
     install:  how to get it.
     open:     opens an artifact; imports what it needs when it is called.
     why_not_installed: why its libraries cannot be used, and the remedy; "" if they can.
+    why_unsupported: why it runs on no GPU of a compute capability, ``"9.0"``; "" if it may.
     execution_provider: ONNX Runtime's name for it, or "" where it runs engines without ONNX Runtime.
     needs_gpu: whether it requires an NVIDIA driver and a GPU.
     """
@@ -37,6 +38,7 @@ class Provider:
     install: str
     open: OpenBackend
     why_not_installed: Callable[[Provider], str]
+    why_unsupported: Callable[[str], str] = lambda capability: ""
     execution_provider: str = ""
     needs_gpu: bool = True
 
@@ -45,8 +47,12 @@ class Provider:
         """Whether it runs engines that were built beforehand, and not the graphs themselves."""
         return not self.execution_provider
 
-    def why_not(self) -> str:
-        """Why this provider cannot run on this machine, and the remedy; "" if no obstacle is known."""
+    def why_not(self, devices: Sequence[int] = (0,)) -> str:
+        """Why this provider cannot run on this machine, and the remedy; "" if no obstacle is known.
+
+        Args:
+            devices: numbers of the GPUs that would be used.
+        """
         reason = self.why_not_installed(self)
         if reason or not self.needs_gpu:
             return reason
@@ -57,4 +63,9 @@ class Provider:
             return "there is no NVIDIA GPU on this machine: use provider 'cpu'"
         if self.execution_provider and installed.cuda // 1000 < CUDA_MAJOR:
             return f"it requires CUDA {CUDA_MAJOR}, but the {installed}: update the driver"
+        for number in devices:
+            if number >= installed.gpus:
+                return f"GPU {number} was requested, but this machine has only {installed.gpus}: choose a lower number"
+            if reason := self.why_unsupported(installed.compute_capability(number)):
+                return reason
         return ""

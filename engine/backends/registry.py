@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 from modernrank.artifact.folder import Artifact
 from modernrank.artifact.manifest import OnnxGraph
@@ -17,6 +18,7 @@ from modernrank.options import LoadOptions, ProviderChoice
 
 from .base import Backend
 from .cuda import driver
+from .cuda.capability import why_unsupported
 from .cuda.choose import INSTALL as INSTALL_CUDA
 from .cuda.choose import find_cuda_library
 from .onnxruntime.telemetry import disable_telemetry
@@ -96,6 +98,11 @@ def _why_no_engine_library(provider: Provider) -> str:
     return ""
 
 
+def _why_tensorrt_unsupported(capability: str) -> str:
+    module = find_library("tensorrt")
+    return why_unsupported("tensorrt", capability, "" if module is None else str(module.__version__))
+
+
 _FOR_ENGINES = frozenset({"devices", "cuda_stream", "cuda_graphs"})
 _ENGINE_DIALECTS = ("tensorrt", "tensorrt-decomposed")
 
@@ -110,6 +117,7 @@ PROVIDERS: dict[str, Provider] = {
             INSTALL_TENSORRT["tensorrt"],
             _open_tensorrt,
             _why_no_engine_library,
+            _why_tensorrt_unsupported,
         ),
         Provider(
             "tensorrt-rtx",
@@ -118,23 +126,26 @@ PROVIDERS: dict[str, Provider] = {
             INSTALL_TENSORRT["tensorrt-rtx"],
             _open_tensorrt_rtx,
             _why_no_engine_library,
+            partial(why_unsupported, "tensorrt-rtx"),
         ),
         Provider(
             "ort-tensorrt",
             ("tensorrt-decomposed",),
             frozenset({"devices"}),
-            "pip install 'modernrank[gpu]' and TensorRT 10",
+            "pip install 'modernrank[gpu]' 'tensorrt>=10.15,<11' (not TensorRT 11)",
             _open_ort_tensorrt,
             _why_no_ort_tensorrt,
+            partial(why_unsupported, "ort-tensorrt"),
             "TensorrtExecutionProvider",
         ),
         Provider(
             "cuda",
             ("ort-cuda", "ort-cuda-fused", "ort-cuda-band"),
             frozenset({"devices", "cuda_graphs", "gpu_memory_limit", "allow_tf32"}),
-            "pip install 'modernrank[gpu]', with CUDA 13 and cuDNN 9",
+            "pip install 'modernrank[gpu]' (it installs CUDA 13 and cuDNN 9)",
             _open_cuda,
             _why_no_execution_provider,
+            partial(why_unsupported, "cuda"),
             "CUDAExecutionProvider",
         ),
         Provider(
@@ -144,7 +155,7 @@ PROVIDERS: dict[str, Provider] = {
             "pip install 'modernrank[cpu]'",
             _open_cpu,
             _why_no_execution_provider,
-            "CPUExecutionProvider",
+            execution_provider="CPUExecutionProvider",
             needs_gpu=False,
         ),
     )
@@ -172,18 +183,26 @@ def check_options(provider: Provider, options: LoadOptions) -> None:
             )
 
 
-def choose_provider(name: ProviderChoice, usable: Iterable[str]) -> Provider:
+def choose_provider(
+    name: ProviderChoice,
+    usable: Iterable[str],
+    devices: Sequence[int] = (0,),
+    why_no_engine: Callable[[Provider], str] = lambda provider: "",
+) -> Provider:
     """The provider called ``name``, or for ``"auto"`` the best of ``usable`` that can run on this machine.
 
     Args:
         name: ``"auto"`` or one of PROVIDERS.
         usable: names of the providers for which the artifact has a graph or an engine.
+        devices: numbers of the GPUs that would be used.
+        why_no_engine: why a provider that can run on this machine has no engine for it; "" if it has one, or needs
+            none. Only ``"auto"`` asks: for a provider that was requested, opening it is what says so.
 
     Raises:
         ProviderError: it cannot run on this machine; for ``"auto"`` no usable provider can.
     """
     if name != "auto":
-        reason = PROVIDERS[name].why_not()
+        reason = PROVIDERS[name].why_not(devices)
         if reason:
             raise ProviderError(f"provider {name!r} cannot run: {reason}", provider=name, reasons={name: reason})
         return PROVIDERS[name]
@@ -191,7 +210,8 @@ def choose_provider(name: ProviderChoice, usable: Iterable[str]) -> Provider:
     for provider in PROVIDERS.values():
         if provider.name not in usable:
             continue
-        reason = provider.why_not()  # this imports its library, so providers after the best are not asked
+        # This imports the provider's library, so providers after the best are not asked.
+        reason = provider.why_not(devices) or why_no_engine(provider)
         if not reason:
             rejected = "".join(f"; not {other} because {why}" for other, why in reasons.items())
             logger.info("provider 'auto' chose %s%s", provider.name, rejected)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from modernrank.artifact.manifest import Manifest, TensorRtEngineRecord
-from modernrank.errors import ArtifactError
+from modernrank.backends.cuda.capability import HARDWARE_COMPATIBLE, RTX_TURING, numbers, why_unsupported
+from modernrank.errors import ArtifactError, ProviderError
 from modernrank.options import PrecisionChoice
 
 REBUILD = "build one on this machine: modernrank build-engine ARTIFACT"
-ANY = "any"  # the compute capability of an engine that its library compiles at first use
+# The compute capability of an engine that its library compiles at first use: TensorRT-RTX. Every GPU that the library
+# supports runs it, except Turing: NVIDIA leaves that out of portable engines, and asks for engines of its own there.
+ANY = "any"
 
 
 def choose_engine(
@@ -23,8 +26,16 @@ def choose_engine(
         precision: of the graph, or ``"auto"`` for the first of the manifest's auto precisions that has an engine.
 
     Raises:
+        ProviderError: the library supports no GPU of this compute capability; no other engine would change that.
         ArtifactError: none fits; ``details["reasons"]`` says why, by the engine's file.
     """
+    unsupported = why_unsupported(library, compute_capability, version)
+    if unsupported:
+        raise ProviderError(
+            f"{library} {version} cannot run here: {unsupported}",
+            provider=library,
+            compute_capability=compute_capability,
+        )
     precisions = manifest.auto_precisions() if precision == "auto" else [precision]
     fitting: list[TensorRtEngineRecord] = []
     reasons: dict[str, list[str]] = {}
@@ -55,27 +66,48 @@ def reasons_against(
     elif not _same_version(engine, version):
         reasons.append(f"was built by version {engine.version}")
     if not _fits_gpu(engine, compute_capability):
-        reasons.append(f"was built for compute capability {engine.compute_capability}")
+        reasons.append(f"was built for compute capability {_built_for(engine)}")
     graph = manifest.files.get(engine.graph)
     if graph is None or graph.sha256 != engine.graph_sha256:
         reasons.append(f"was built from another {engine.graph}")
     return reasons
 
 
+def differs_from(engine: TensorRtEngineRecord, gpu: str, multiprocessors: int) -> str:
+    """How the GPU that built an engine differs from one of the same compute capability; "" if it does not.
+
+    The engine runs, but its kernels were chosen by timings on the other GPU. An engine of an earlier version of
+    modernrank does not say which one that was, and TensorRT-RTX times no kernels.
+
+    Args:
+        engine: that is about to run.
+        gpu: the name of this machine's GPU.
+        multiprocessors: their number on it.
+    """
+    if not engine.gpu or (engine.gpu, engine.multiprocessors) == (gpu, multiprocessors):
+        return ""
+    return (
+        f"{engine.file} was built on {engine.gpu} with {engine.multiprocessors} multiprocessors and runs on {gpu} with "
+        f"{multiprocessors}; one that is built on this machine may be faster: modernrank build-engine ARTIFACT"
+    )
+
+
 def _same_version(engine: TensorRtEngineRecord, version: str) -> bool:
     """Whether the versions are equal, or a version-compatible engine is not newer and of the same major version."""
     if engine.version == version:
         return True
-    built, installed = _numbers(engine.version), _numbers(version)
+    built, installed = numbers(engine.version), numbers(version)
     return "version_compatible" in engine.options and built[:1] == installed[:1] and built <= installed
 
 
 def _fits_gpu(engine: TensorRtEngineRecord, compute_capability: str) -> bool:
-    """Whether the GPU generation is the same, or for a hardware-compatible engine, compute capability 8.0 or higher."""
-    if engine.compute_capability in (ANY, compute_capability):
+    """Whether the GPU generation is that of the engine, or one that the engine includes."""
+    if engine.compute_capability == compute_capability:
         return True
-    return "hardware_compatible" in engine.options and _numbers(compute_capability) >= (8, 0)
+    if engine.compute_capability == ANY:
+        return numbers(compute_capability) != RTX_TURING
+    return "hardware_compatible" in engine.options and numbers(compute_capability) >= HARDWARE_COMPATIBLE
 
 
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split(".") if part.isdigit())
+def _built_for(engine: TensorRtEngineRecord) -> str:
+    return "8.0 and higher" if engine.compute_capability == ANY else engine.compute_capability

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from modernrank import ArtifactError
+from modernrank import ArtifactError, ProviderError
 from modernrank.artifact.manifest import FileRecord, Manifest, TensorRtEngineRecord
+from modernrank.backends.cuda.capability import why_unsupported
 from modernrank.backends.profiles import default_profiles
-from modernrank.backends.tensorrt.engine_choice import ANY, choose_engine, reasons_against
+from modernrank.backends.tensorrt.engine_choice import ANY, choose_engine, differs_from, reasons_against
 
 ENGINE = TensorRtEngineRecord(
     graph="model.fp32.onnx",
@@ -62,7 +63,6 @@ def test_the_manifest_keeps_engines(manifest: Manifest, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("library", "version", "capability", "reason"),
     [
-        ("tensorrt-rtx", "11.0.2", "9.0", "tensorrt"),
         ("tensorrt", "11.0.3", "9.0", "11.0.2"),
         ("tensorrt", "11.0.2", "8.6", "9.0"),
     ],
@@ -88,7 +88,7 @@ def test_an_engine_of_another_graph_is_refused(manifest: Manifest) -> None:
 
 def test_every_reason_is_listed(manifest: Manifest) -> None:
     with pytest.raises(ArtifactError) as caught:
-        choose_engine(replace(manifest, quality={}), "tensorrt-rtx", "1.2", "8.6", "auto")
+        choose_engine(replace(manifest, quality={}), "tensorrt-rtx", "1.7", "8.6", "auto")
     assert len(caught.value.details["reasons"]["model.engine"]) == 3
 
 
@@ -118,6 +118,79 @@ def test_compatible_engines_run_elsewhere(
     assert len(reasons) == (0 if runs else 1)
 
 
-def test_an_engine_that_is_compiled_at_first_use_runs_on_every_gpu(manifest: Manifest) -> None:
-    everywhere = replace(manifest, engines=[replace(manifest.engines[0], compute_capability=ANY)])
-    assert choose_engine(everywhere, "tensorrt", "11.0.2", "7.5", "auto").file == "model.engine"
+def test_an_engine_of_another_library_is_refused(manifest: Manifest) -> None:
+    (reason,) = reasons_against(manifest, manifest.engines[0], "tensorrt-rtx", "1.7", "9.0")
+    assert "tensorrt" in reason
+
+
+def portable(manifest: Manifest) -> Manifest:
+    """With an engine of TensorRT-RTX, which compiles it at first use."""
+    return replace(
+        manifest,
+        engines=[replace(manifest.engines[0], library="tensorrt-rtx", version="1.7.1.116", compute_capability=ANY)],
+    )
+
+
+@pytest.mark.parametrize("capability", ["8.0", "8.6", "8.9", "12.0", "12.1"])
+def test_an_engine_that_is_compiled_at_first_use_runs_on_every_gpu_of_its_library(
+    manifest: Manifest, capability: str
+) -> None:
+    chosen = choose_engine(portable(manifest), "tensorrt-rtx", "1.7.1.116", capability, "auto")
+    assert chosen.file == "model.engine"
+
+
+def test_portable_engines_leave_turing_out_which_needs_one_of_its_own(manifest: Manifest) -> None:
+    """NVIDIA's support matrix: "By default, TensorRT-RTX does not create portable engines .. with Turing"."""
+    everywhere = portable(manifest)
+    with pytest.raises(ArtifactError, match="modernrank build-engine") as caught:
+        choose_engine(everywhere, "tensorrt-rtx", "1.7.1.116", "7.5", "auto")
+    ((reason,),) = caught.value.details["reasons"].values()
+    assert "8.0" in reason
+    turing = replace(everywhere.engines[0], compute_capability="7.5", file="turing.engine")
+    both = replace(everywhere, engines=[*everywhere.engines, turing])
+    assert choose_engine(both, "tensorrt-rtx", "1.7.1.116", "7.5", "auto").file == "turing.engine"
+
+
+@pytest.mark.parametrize("capability", ["7.0", "8.7", "9.0", "10.0", "10.3", "11.0"])
+def test_a_gpu_that_tensorrt_rtx_does_not_support_is_no_reason_to_build_again(
+    manifest: Manifest, capability: str
+) -> None:
+    with pytest.raises(ProviderError, match=capability) as caught:
+        choose_engine(portable(manifest), "tensorrt-rtx", "1.7.1.116", capability, "auto")
+    assert caught.value.details == {"provider": "tensorrt-rtx", "compute_capability": capability}
+    assert "build" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("provider", "capability", "version", "runs"),
+    [
+        ("tensorrt", "7.5", "11.5.0", True),
+        ("tensorrt", "9.0", "11.5.0", True),
+        ("tensorrt", "10.3", "11.5.0", True),
+        ("tensorrt", "7.0", "10.5.0", False),
+        ("tensorrt", "7.0", "10.4.0", True),
+        ("tensorrt", "6.1", "10.4.0", False),
+        ("tensorrt", "7.0", "", False),
+        ("cuda", "7.5", "", True),
+        ("cuda", "7.0", "", False),
+        ("ort-tensorrt", "7.0", "", False),
+        ("tensorrt-rtx", "7.5", "", True),
+        ("tensorrt-rtx", "", "", True),
+    ],
+)
+def test_each_provider_supports_its_compute_capabilities(
+    provider: str, capability: str, version: str, runs: bool
+) -> None:
+    reason = why_unsupported(provider, capability, version)
+    assert bool(reason) != runs
+    assert capability in reason or runs
+
+
+def test_an_engine_of_another_gpu_of_the_same_capability_is_named(manifest: Manifest) -> None:
+    engine = replace(manifest.engines[0], gpu="NVIDIA H100 80GB HBM3", multiprocessors=132)
+    assert differs_from(engine, "NVIDIA H100 80GB HBM3", 132) == ""
+    slice_of_it = differs_from(engine, "NVIDIA H100 80GB HBM3 MIG 1g.10gb", 16)
+    assert "132" in slice_of_it
+    assert "16" in slice_of_it
+    assert "H200" in differs_from(engine, "NVIDIA H200", 132)
+    assert differs_from(manifest.engines[0], "NVIDIA H200", 132) == ""
