@@ -83,7 +83,20 @@ def _why_no_ort_tensorrt(provider: Provider) -> str:
     reason = _why_no_execution_provider(provider)
     if reason or driver.is_loadable(NVINFER):
         return reason
-    return f"ONNX Runtime's TensorRT provider requires {NVINFER}, which is not installed: install TensorRT 10 (not 11)"
+    # pip puts TensorRT's libraries into a folder that the loader does not search. TensorRT's Python module loads them
+    # by their paths, and the loader finds a library that is loaded already.
+    installed = ""
+    try:
+        module = find_library("tensorrt")
+        installed = "" if module is None else f", but TensorRT {module.__version__} is"
+        if driver.is_loadable(NVINFER):
+            return ""
+    except ProviderError as error:
+        installed = f" ({error})"
+    return (
+        f"ONNX Runtime's TensorRT provider requires {NVINFER}, which is not installed{installed}. To get it: "
+        f"{provider.install}"
+    )
 
 
 def _why_no_engine_library(provider: Provider) -> str:

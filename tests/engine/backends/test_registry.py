@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import os
+import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
@@ -112,3 +116,29 @@ def test_each_dialect_has_its_providers(artifacts: Path) -> None:
 
 def test_only_tensorrt_runs_engines() -> None:
     assert [name for name, provider in PROVIDERS.items() if provider.runs_engines] == ["tensorrt", "tensorrt-rtx"]
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
+@pytest.mark.parametrize(("version", "runs"), [("10.15.1", True), ("11.1.0", False)])
+def test_tensorrt_10_by_pip_is_found_where_its_python_module_loads_it(tmp_path: Path, version: str, runs: bool) -> None:
+    """Its libraries lie in ``tensorrt_libs``, which the loader does not search; the module opens them by their paths.
+
+    In a process of its own, because a library that is loaded once stays.
+    """
+    major = version.partition(".")[0]
+    library = tmp_path / f"libnvinfer.so.{major}"
+    subprocess.run(
+        ["cc", "-shared", "-x", "c", "/dev/null", "-o", library, f"-Wl,-soname,{library.name}"], check=True
+    )  # fmt: skip
+    (tmp_path / "tensorrt.py").write_text(f"import ctypes\n__version__ = {version!r}\nctypes.CDLL({str(library)!r})\n")
+    program = (
+        "import onnxruntime; onnxruntime.get_available_providers = lambda: ['TensorrtExecutionProvider']\n"
+        "from modernrank.backends.registry import PROVIDERS\n"
+        "provider = PROVIDERS['ort-tensorrt']; print(provider.why_not_installed(provider))\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    output = subprocess.run(
+        [sys.executable, "-c", program], env=environment, check=True, capture_output=True, text=True
+    ).stdout.strip()
+    assert (output == "") == runs
+    assert version in output or runs
