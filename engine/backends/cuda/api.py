@@ -27,6 +27,7 @@ class Cuda(Protocol):
 
     name: str
     compute_capability: str  # "9.0"
+    multiprocessors: int
     library: str  # "cuda-python 13.0"
     has_graphs: bool  # whether ``capture`` is supported
 

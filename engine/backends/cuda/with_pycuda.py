@@ -38,34 +38,43 @@ class PyCuda(Cuda):
         gpu = driver.Device(device)
         self.name = gpu.name()
         self.compute_capability = ".".join(map(str, gpu.compute_capability()))
+        self.multiprocessors = int(gpu.get_attribute(driver.device_attribute.MULTIPROCESSOR_COUNT))
         self._context = gpu.retain_primary_context()
         self._streams: dict[int, Any] = {}
         self._allocations: dict[int, Any] = {}
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        # The thread keeps the context until it ends.
-        if self._driver.Context.get_current() is None:
+        # Always, because the thread's context may be another GPU's or another library's. And always undone, because
+        # pycuda keeps a stack of contexts for each thread and aborts the process if a thread ends with one in it.
+        with self._errors("Context.push"):
             self._context.push()
-        yield
+        try:
+            yield
+        finally:
+            self._driver.Context.pop()
 
     def memory(self) -> tuple[int, int]:
-        free, total = self._driver.mem_get_info()
+        with self._errors("mem_get_info"):
+            free, total = self._driver.mem_get_info()
         return free, total
 
     def allocate(self, size: int) -> int:
         try:
-            allocation = self._driver.mem_alloc(size)
+            with self._errors("mem_alloc"):
+                allocation = self._driver.mem_alloc(size)
         except self._driver.MemoryError as error:
             raise out_of_memory(size, *self.memory()) from error
         self._allocations[int(allocation)] = allocation
         return int(allocation)
 
     def free(self, address: int) -> None:
-        self._allocations.pop(address).free()
+        with self._errors("mem_free"):
+            self._allocations.pop(address).free()
 
     def pinned(self, size: int) -> Bytes:
-        buffer: Bytes = self._driver.pagelocked_empty(size, np.uint8)
+        with self._errors("pagelocked_empty"):
+            buffer: Bytes = self._driver.pagelocked_empty(size, np.uint8)
         return buffer
 
     def free_pinned(self, buffer: Bytes) -> None:
@@ -73,7 +82,8 @@ class PyCuda(Cuda):
         allocation.free()
 
     def create_stream(self) -> int:
-        stream = self._driver.Stream()
+        with self._errors("Stream"):
+            stream = self._driver.Stream()
         self._streams[stream.handle] = stream
         return int(stream.handle)
 
@@ -82,16 +92,16 @@ class PyCuda(Cuda):
         del self._streams[stream]
 
     def to_device(self, address: int, source: Bytes, stream: int) -> None:
-        self._driver.memcpy_htod_async(address, source, self._stream(stream))
+        with self._errors("memcpy_htod_async"):
+            self._driver.memcpy_htod_async(address, source, self._stream(stream))
 
     def to_host(self, target: Bytes, address: int, stream: int) -> None:
-        self._driver.memcpy_dtoh_async(target, address, self._stream(stream))
+        with self._errors("memcpy_dtoh_async"):
+            self._driver.memcpy_dtoh_async(target, address, self._stream(stream))
 
     def synchronize(self, stream: int) -> None:
-        try:
+        with self._errors("Stream.synchronize"):
             self._stream(stream).synchronize()
-        except self._driver.Error as error:
-            raise BackendError(f"the GPU failed: {error}") from error
 
     def capture(self, stream: int, work: Callable[[], None]) -> Any:
         raise ProviderError(f"{self.library} does not support CUDA graphs; install cuda-python")
@@ -101,6 +111,16 @@ class PyCuda(Cuda):
 
     def destroy_graph(self, graph: Any) -> None:
         raise ProviderError(f"{self.library} does not support CUDA graphs; install cuda-python")
+
+    @contextmanager
+    def _errors(self, what: str) -> Iterator[None]:
+        """Raise pycuda's errors as ours, except too little memory: only the caller knows how much it requested."""
+        try:
+            yield
+        except self._driver.MemoryError:
+            raise
+        except self._driver.Error as error:
+            raise BackendError(f"{what} failed: {error}") from error
 
     def _stream(self, handle: int) -> Any:
         if handle not in self._streams:
