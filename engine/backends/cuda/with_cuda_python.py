@@ -11,7 +11,9 @@ import numpy as np
 
 from modernrank.errors import BackendError, ProviderError
 
-from .api import Bytes, Cuda, out_of_memory
+from .api import Bytes, CaptureError, Cuda, out_of_memory
+
+NO_DRIVER = "there is no NVIDIA driver on this machine; install one, or use provider='cpu'"
 
 
 class CudaPython(Cuda):
@@ -27,7 +29,7 @@ class CudaPython(Cuda):
         self._device = device
         self.library = f"cuda-python {cuda.bindings.__version__}"
         self._check_driver()
-        count = self._call(runtime.cudaGetDeviceCount)
+        count = self._count()
         if device >= count:
             raise ProviderError(
                 f"GPU {device} was requested, but this machine has only {count}; choose a lower number",
@@ -37,22 +39,40 @@ class CudaPython(Cuda):
         properties = self._call(runtime.cudaGetDeviceProperties, device)
         self.name = properties.name.split(b"\0")[0].decode()
         self.compute_capability = f"{properties.major}.{properties.minor}"
+        self.multiprocessors = int(properties.multiProcessorCount)
 
     def _check_driver(self) -> None:
         runtime = self._call(self._rt.cudaRuntimeGetVersion)
-        driver = self._call(self._rt.cudaDriverGetVersion)
+        try:
+            driver = self._call(self._rt.cudaDriverGetVersion)
+        except RuntimeError as error:  # of cuda-python 12, which cannot open the driver's library; 13 answers 0
+            raise ProviderError(f"{NO_DRIVER} ({error})") from error
         if driver == 0:
-            raise ProviderError("there is no NVIDIA driver on this machine; install one, or use provider='cpu'")
+            raise ProviderError(NO_DRIVER)
         if driver // 1000 < runtime // 1000:
             raise ProviderError(
                 f"the NVIDIA driver supports CUDA {_version(driver)}, but {self.library} requires {_version(runtime)}; "
                 f"update the driver, or install cuda-python {driver // 1000}"
             )
 
+    def _count(self) -> int:
+        try:
+            return int(self._call(self._rt.cudaGetDeviceCount))
+        except BackendError as error:
+            raise ProviderError(
+                f"CUDA cannot start: {error}; update the NVIDIA driver, or use provider='cpu'"
+            ) from error
+
     @contextmanager
     def active(self) -> Iterator[None]:
+        before = self._call(self._rt.cudaGetDevice)
+        # Also if the numbers are equal: another library's context may be current in this thread.
         self._call(self._rt.cudaSetDevice, self._device)
-        yield
+        try:
+            yield
+        finally:
+            if before != self._device:
+                self._call(self._rt.cudaSetDevice, before)
 
     def memory(self) -> tuple[int, int]:
         free, total = self._call(self._rt.cudaMemGetInfo)
@@ -94,16 +114,24 @@ class CudaPython(Cuda):
 
     def capture(self, stream: int, work: Callable[[], None]) -> Any:
         mode = self._rt.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
-        self._call(self._rt.cudaStreamBeginCapture, stream, mode)
+        graph = captured = None
         try:
-            work()
-        finally:  # also if the work fails, because the stream must not stay in capture
-            error, graph = self._rt.cudaStreamEndCapture(stream)
-        self._check(error, "cudaStreamEndCapture")
-        try:
-            return self._call(self._rt.cudaGraphInstantiate, graph, 0)
+            self._call(self._rt.cudaStreamBeginCapture, stream, mode)
+            try:
+                work()
+            finally:  # also if the work fails, because the stream must not stay in capture
+                error, graph = self._rt.cudaStreamEndCapture(stream)
+            self._check(error, "cudaStreamEndCapture")
+            captured = self._call(self._rt.cudaGraphInstantiate, graph, 0)
+        except BackendError as failure:
+            raise CaptureError(f"this work cannot be captured as a CUDA graph: {failure}") from failure
         finally:
-            self._call(self._rt.cudaGraphDestroy, graph)
+            if graph is not None and int(graph) != 0:  # cuda-python 12 gives a null graph after a failure, 13 none
+                self._rt.cudaGraphDestroy(graph)
+            if captured is None:
+                # CUDA keeps a thread's last error, and the next check of any library would report it as its own.
+                self._rt.cudaGetLastError()
+        return captured
 
     def launch(self, graph: Any, stream: int) -> None:
         self._call(self._rt.cudaGraphLaunch, graph, stream)
