@@ -2,7 +2,7 @@
 
 build.py     the engine, its log, its layers and its record in the manifest
 network.py   a graph as TensorRT reads it, and the profiles
-logs.py      TensorRT's messages during a build
+progress.py  TensorRT's progress during a build
 """
 
 from .build import build_engine

@@ -17,13 +17,14 @@ from modernrank.backends.profiles import SLOTS, check_profiles, default_profiles
 from modernrank.backends.registry import PROVIDERS
 from modernrank.backends.tensorrt.engine_choice import ANY
 from modernrank.backends.tensorrt.library import INSTALL, find_library, load_library
+from modernrank.backends.tensorrt.log import new_log
 from modernrank.errors import ArtifactError, InputError, ProviderError
 from modernrank.export.output_folder import update_manifest
 from modernrank.export.report import Report, silent
 from modernrank.options import PrecisionChoice, ProviderName, check_choice, positive
 
-from .logs import new_log, new_progress
 from .network import add_profiles, describe_network, parse_network
+from .progress import new_progress
 
 logger = logging.getLogger(__name__)
 
