@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,12 +14,15 @@ from typing import Any
 from modernrank.artifact.folder import Artifact
 from modernrank.artifact.hashing import sha256_of
 from modernrank.artifact.manifest import FileRecord, Manifest, OnnxGraph, Profile, TensorRtEngineRecord
+from modernrank.backends.cuda import driver
+from modernrank.backends.cuda.api import Cuda
+from modernrank.backends.cuda.capability import why_unsupported
 from modernrank.backends.cuda.choose import open_cuda
 from modernrank.backends.profiles import SLOTS, check_profiles, default_profiles
 from modernrank.backends.registry import PROVIDERS
 from modernrank.backends.tensorrt.engine_choice import ANY
-from modernrank.backends.tensorrt.library import INSTALL, find_library, load_library
-from modernrank.backends.tensorrt.log import new_log
+from modernrank.backends.tensorrt.library import INSTALL, LEAN, LEAN_LIBRARY, find_library, load_library
+from modernrank.backends.tensorrt.log import NO_REASON, Log, first_error, new_log
 from modernrank.errors import ArtifactError, InputError, ProviderError
 from modernrank.export.output_folder import update_manifest
 from modernrank.export.report import Report, silent
@@ -32,11 +37,31 @@ LIBRARIES: tuple[ProviderName, ...] = ("tensorrt", "tensorrt-rtx")
 
 
 @dataclass(frozen=True)
+class _Gpu:
+    """The GPU for which an engine is built; for TensorRT-RTX, which times no kernels, there is none to build on.
+
+    compute_capability: its own, or ANY.
+    name, multiprocessors: of the GPU on which kernels are timed; "" and 0 if they are not.
+    cuda: to build on it.
+    """
+
+    compute_capability: str
+    name: str = ""
+    multiprocessors: int = 0
+    cuda: Cuda | None = None
+
+    def active(self) -> AbstractContextManager[None]:
+        """Make the builder, which uses the GPU of its thread, use this one."""
+        return contextlib.nullcontext() if self.cuda is None else self.cuda.active()
+
+
+@dataclass(frozen=True)
 class _Job:
     """One engine to build.
 
     artifact, graph: the artifact and its graph.
-    library, version, compute_capability: the library that builds, its version, and the capability of the GPU.
+    library, version: the library that builds, and its version.
+    gpu:       for which it builds.
     profiles:  the shapes that it accepts.
     options:   names of the builder's flags that are on.
     workspace: maximum number of bytes of scratch memory; None for the GPU's.
@@ -47,7 +72,7 @@ class _Job:
     graph: OnnxGraph
     library: ProviderName
     version: str
-    compute_capability: str
+    gpu: _Gpu
     profiles: Sequence[Profile]
     options: list[str]
     workspace: int | None
@@ -56,8 +81,9 @@ class _Job:
     @property
     def stem(self) -> str:
         """The prefix of the names of the engine's files."""
-        gpu = "" if self.compute_capability == ANY else f"-sm{self.compute_capability.replace('.', '')}"
-        return f"model.{self.graph.precision}.{self.library}-{self.version}{gpu}"
+        capability = self.gpu.compute_capability
+        suffix = "" if capability == ANY else f"-sm{capability.replace('.', '')}"
+        return f"model.{self.graph.precision}.{self.library}-{self.version}{suffix}"
 
     def file(self, suffix: str) -> Path:
         """One of the engine's files."""
@@ -73,6 +99,7 @@ def build_engine(
     workspace: int | None = None,
     version_compatible: bool = False,
     hardware_compatible: bool = False,
+    allow_tf32: bool = False,
     device: int = 0,
     report: Report = silent,
 ) -> Manifest:
@@ -91,7 +118,9 @@ def build_engine(
         workspace: maximum number of bytes of scratch memory of a kernel; by default the GPU's.
         version_compatible: let later versions of the same major version run the engine, perhaps slower.
         hardware_compatible: let every GPU of compute capability 8.0 or higher run it, perhaps slower.
-        device: number of the GPU.
+        allow_tf32: let products of float32 round their inputs to 10 bits, as TensorRT does by default. Scores then miss
+            the tolerance of ``verify`` for float32; products of float16 are not concerned.
+        device: number of the GPU on which kernels are timed. TensorRT-RTX times none.
         report: called with a line for each step.
 
     Returns:
@@ -101,7 +130,7 @@ def build_engine(
         InputError: an argument is not allowed.
         ArtifactError: there is no such graph, or TensorRT cannot read it.
         ProfileError: profiles overlap, do not grow, or exceed the model.
-        ProviderError: the library is not installed, there is no GPU, or TensorRT builds no engine.
+        ProviderError: the library is not installed, there is no such GPU, or TensorRT builds no engine.
     """
     check_choice("precision", precision, PrecisionChoice)
     if workspace is not None:
@@ -112,12 +141,20 @@ def build_engine(
     longest = artifact.manifest.model.max_length
     profiles = default_profiles(longest) if profiles is None else profiles
     check_profiles(profiles, longest)
-    options = _choose_options(chosen, version_compatible, hardware_compatible)
+    options = _choose_options(
+        chosen,
+        version_compatible=version_compatible,
+        hardware_compatible=hardware_compatible,
+        allow_tf32=allow_tf32,
+    )
     trt = load_library(chosen)
-    capability = ANY if chosen == "tensorrt-rtx" else open_cuda(device).compute_capability
-    job = _Job(artifact, graph, chosen, str(trt.__version__), capability, profiles, options, workspace, report)
+    version = str(trt.__version__)
+    gpu = _choose_gpu(chosen, version, device, report)
+    job = _Job(artifact, graph, chosen, version, gpu, profiles, options, workspace, report)
     artifact.check_files(graph.files)
-    manifest = _record(job, _build(trt, job))
+    with gpu.active():
+        written = _build(trt, job)
+    manifest = _record(job, written)
     logger.info("built %s for %s", job.file("engine"), ", ".join(map(str, profiles)))
     return manifest
 
@@ -141,45 +178,67 @@ def _choose_library(library: str) -> ProviderName:
     )
 
 
-def _choose_options(library: ProviderName, version_compatible: bool, hardware_compatible: bool) -> list[str]:
+def _choose_options(library: ProviderName, **flags: bool) -> list[str]:
     """Names of the builder's flags that are on."""
-    if hardware_compatible and library == "tensorrt-rtx":
-        raise InputError(
-            "engines of tensorrt-rtx run on every GPU that it supports; leave hardware_compatible out",
-            argument="hardware_compatible",
-            library=library,
-        )
-    flags = {"version_compatible": version_compatible, "hardware_compatible": hardware_compatible}
+    if library == "tensorrt-rtx":
+        reasons = {
+            "hardware_compatible": "run on every GPU that it supports",
+            "version_compatible": "run with the version that built them only, because it has no lean runtime",
+        }
+        for name, reason in reasons.items():
+            if flags[name]:
+                raise InputError(f"engines of tensorrt-rtx {reason}; leave {name} out", argument=name, library=library)
     return [name for name, is_on in flags.items() if is_on]
+
+
+def _choose_gpu(library: ProviderName, version: str, device: int, report: Report) -> _Gpu:
+    """The GPU number ``device``, as far as the engine depends on it.
+
+    Raises:
+        InputError: it is no number of a GPU.
+        ProviderError: there is no such GPU, or the library does not support it.
+    """
+    if device < 0:
+        raise InputError(f"device is {device}; give the number of a GPU, such as 0", argument="device", value=device)
+    if library != "tensorrt-rtx":
+        cuda = open_cuda(device)
+        unsupported = why_unsupported(library, cuda.compute_capability, version)
+        if unsupported:
+            raise ProviderError(f"{library} {version} cannot build here: {unsupported}", provider=library)
+        return _Gpu(cuda.compute_capability, cuda.name, cuda.multiprocessors, cuda)
+    installed = driver.find_driver()
+    count = installed.gpus if installed else 0
+    if device >= max(1, count):
+        raise ProviderError(
+            f"GPU {device} was requested, but this machine has only {count}; choose a lower number",
+            device=device,
+            count=count,
+        )
+    capability = installed.compute_capability(device) if installed else ""
+    if unsupported := why_unsupported(library, capability):
+        report(f"the engine will not run on this machine: {unsupported}")
+    return _Gpu(ANY)
 
 
 def _build(trt: Any, job: _Job) -> list[Path]:
     """Build the engine and write its files; returns them."""
     log = new_log(trt)
-    builder = trt.Builder(log)
-    if builder is None:
-        raise ProviderError(f"{job.library} {job.version} cannot start: {' '.join(log.errors)}", provider=job.library)
+    builder = _start(trt, job, log)
     job.report(f"{job.library} {job.version} reads {job.graph.file}")
     network = parse_network(trt, builder, log, job.artifact.folder / job.graph.file)
     described = describe_network(network)
     config = builder.create_builder_config()
-    config.progress_monitor = new_progress(trt, job.report)
-    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
-    if job.workspace is not None:
-        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, job.workspace)
-    if "version_compatible" in job.options:
-        config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
-    if "hardware_compatible" in job.options:
-        config.hardware_compatibility_level = trt.HardwareCompatibilityLevel.AMPERE_PLUS
+    _configure(trt, config, job)
     shapes = add_profiles(builder, config, job.profiles, SLOTS)
     cache = _use_timing_cache(trt, config, job)
     job.report(f"building for {', '.join(map(str, job.profiles))}")
     engine = builder.build_serialized_network(network, config)
     job.file("log").write_text("\n".join(log.lines) + "\n", encoding="utf-8")
     if engine is None:
-        reason = log.errors[-1] if log.errors else "it gives no reason"
+        reason = log.errors[-1] if log.errors else NO_REASON
+        remedy = f"; {LEAN}" if LEAN_LIBRARY in reason else ""
         raise ProviderError(
-            f"{job.library} {job.version} built no engine: {reason} (more in {job.file('log')})",
+            f"{job.library} {job.version} built no engine: {reason}{remedy} (more in {job.file('log')})",
             provider=job.library,
             log=job.file("log"),
         )
@@ -190,6 +249,33 @@ def _build(trt: Any, job: _Job) -> list[Path]:
         job.file("timings").write_bytes(cache.serialize())
         written.append(job.file("timings"))
     return written
+
+
+def _start(trt: Any, job: _Job, log: Log) -> Any:
+    """A builder. Its constructor raises TypeError if TensorRT makes none, because the binding then has no object."""
+    try:
+        return trt.Builder(log)
+    except (TypeError, RuntimeError) as error:
+        reason = first_error(log, str(error).partition("\n")[0])
+        raise ProviderError(f"{job.library} {job.version} cannot start: {reason}", provider=job.library) from error
+
+
+def _configure(trt: Any, config: Any, job: _Job) -> None:
+    """Set the builder's flags."""
+    flag = trt.BuilderFlag
+    config.progress_monitor = new_progress(trt, job.report)
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+    if job.workspace is not None:
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, job.workspace)
+    if "allow_tf32" not in job.options:
+        config.clear_flag(flag.TF32)  # it is on by default
+    if "version_compatible" in job.options:
+        config.set_flag(flag.VERSION_COMPATIBLE)
+    if "hardware_compatible" in job.options:
+        config.hardware_compatibility_level = trt.HardwareCompatibilityLevel.AMPERE_PLUS
+    if hasattr(flag, "REQUIRE_USER_ALLOCATION"):
+        # Without it TensorRT-RTX may allocate memory while it runs, which no CUDA graph can capture.
+        config.set_flag(flag.REQUIRE_USER_ALLOCATION)
 
 
 def _use_timing_cache(trt: Any, config: Any, job: _Job) -> Any | None:
@@ -221,10 +307,12 @@ def _record(job: _Job, written: list[Path]) -> Manifest:
         file=job.file("engine").name,
         library=job.library,
         version=job.version,
-        compute_capability=job.compute_capability,
+        compute_capability=job.gpu.compute_capability,
         profiles=list(job.profiles),
         slots=SLOTS,
         options=job.options,
+        gpu=job.gpu.name,
+        multiprocessors=job.gpu.multiprocessors,
     )
     records = {path.name: FileRecord(path.stat().st_size, sha256_of(path)) for path in written}
 

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from modernrank import ArtifactError, InputError, ProfileError, ProviderError, Reranker
+from modernrank import ArtifactError, ProfileError, ProviderError, Reranker
 from modernrank.artifact.folder import Artifact
 from modernrank.artifact.manifest import Manifest
+from modernrank.backends.cuda import driver
+from modernrank.backends.cuda.capability import why_unsupported
 from modernrank.backends.cuda.driver import find_driver
 from modernrank.backends.profiles import SLOTS, parse_profile
+from modernrank.backends.tensorrt.library import TensorRtEngine, find_library
 from modernrank.cli import main
 from modernrank.export import build_engine, export_checkpoint
+from support import fake_cuda_runtime
 from support.checkpoints import checkpoint
+from support.fake_cuda_runtime import FakeRuntime
+from support.fake_driver import FakeDriver
 from support.full_size import write_full_size
 
 pytestmark = pytest.mark.tensorrt
+trt: Any = find_library("tensorrt-rtx")  # None in the default environment, where these tests do not run
 
 TINY = checkpoint("tiny")
 
@@ -100,9 +109,6 @@ def test_what_cannot_be_built_is_refused(tmp_path: Path) -> None:
     folder = exported(tmp_path / "artifact", "tensorrt")
     with pytest.raises(ProfileError):
         build_engine(folder, library="tensorrt-rtx", profiles=[parse_profile("a=1x9000")])
-    with pytest.raises(InputError) as refused:
-        build_engine(folder, library="tensorrt-rtx", hardware_compatible=True)
-    assert refused.value.details["argument"] == "hardware_compatible"
     with pytest.raises(ProviderError):
         build_engine(folder, library="tensorrt")
 
@@ -118,6 +124,151 @@ def test_a_graph_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError) as refused:
         build_engine(tmp_path / "cpu", library="tensorrt-rtx")
     assert refused.value.details["available"] == [("fp32", "ort-cpu")]
+
+
+@pytest.fixture
+def configs(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Builder configurations as they were when an engine was built."""
+    seen: list[Any] = []
+    build = trt.Builder.build_serialized_network
+
+    def spy(builder: Any, network: Any, config: Any) -> Any:
+        seen.append(config)
+        return build(builder, network, config)
+
+    monkeypatch.setattr(trt.Builder, "build_serialized_network", spy)
+    return seen
+
+
+SMALL = [parse_profile("small=1x64")]
+
+
+@pytest.mark.parametrize("allow_tf32", [False, True])
+def test_products_of_float32_are_not_rounded_unless_it_is_allowed(
+    tmp_path: Path, configs: list[Any], allow_tf32: bool
+) -> None:
+    """TensorRT rounds by default: a new configuration has the flag."""
+    assert trt.Builder(trt.Logger()).create_builder_config().get_flag(trt.BuilderFlag.TF32)
+    folder = exported(tmp_path / "artifact", "tensorrt")
+    flag = ["--allow-tf32"] if allow_tf32 else []
+    assert main(["build-engine", str(folder), "--library", "tensorrt-rtx", "--profile", "small=1x64", *flag]) == 0
+    assert configs[0].get_flag(trt.BuilderFlag.TF32) == allow_tf32
+    (engine,) = Manifest.read(folder).engines
+    assert engine.options == (["allow_tf32"] if allow_tf32 else [])
+
+
+def test_memory_is_the_callers_so_that_runs_can_be_captured(tmp_path: Path, configs: list[Any]) -> None:
+    build_engine(exported(tmp_path / "artifact", "tensorrt"), library="tensorrt-rtx", profiles=SMALL)
+    assert configs[0].get_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)
+    assert configs[0].num_compute_capabilities == 0  # portable
+
+
+@pytest.mark.parametrize(("capability", "warns"), [("8.6", False), ("9.0", True)])
+def test_a_build_says_if_this_machine_cannot_run_the_engine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capability: str, warns: bool
+) -> None:
+    monkeypatch.setattr(driver, "_load", lambda: FakeDriver([("a GPU", capability)]))
+    messages: list[str] = []
+    folder = exported(tmp_path / "artifact", "tensorrt")
+    (engine,) = build_engine(folder, library="tensorrt-rtx", profiles=SMALL, report=messages.append).engines
+    assert engine.compute_capability == "any"
+    assert any("will not run on this machine" in message for message in messages) == warns
+
+
+def build_for(monkeypatch: pytest.MonkeyPatch, capability: str) -> None:
+    """Let the next builds be for one compute capability, instead of for all."""
+    build = trt.Builder.build_serialized_network
+
+    def for_one(builder: Any, network: Any, config: Any) -> Any:
+        config.num_compute_capabilities = 1
+        target = getattr(trt.ComputeCapability, f"SM{capability.replace('.', '')}")
+        assert config.set_compute_capability(target, 0)
+        return build(builder, network, config)
+
+    monkeypatch.setattr(trt.Builder, "build_serialized_network", for_one)
+
+
+@pytest.mark.parametrize("capability", ["8.0", "8.6", "8.9", "12.0", "12.1"])
+def test_engines_are_built_for_every_gpu_that_the_provider_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capability: str
+) -> None:
+    build_for(monkeypatch, capability)
+    assert build_engine(exported(tmp_path / "artifact", "tensorrt"), library="tensorrt-rtx", profiles=SMALL).engines
+    assert why_unsupported("tensorrt-rtx", capability) == ""
+
+
+@pytest.mark.parametrize("graph", ["tensorrt", "tensorrt-decomposed"])
+def test_the_library_has_no_float32_products_on_turing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, graph: str
+) -> None:
+    """So the provider refuses it, although the library supports Turing: pooling and head are float32."""
+    build_for(monkeypatch, "7.5")
+    with pytest.raises(ProviderError, match="Turing.*FP32 GEMM is not supported"):
+        build_engine(exported(tmp_path / "artifact", graph), library="tensorrt-rtx", profiles=SMALL)
+    assert why_unsupported("tensorrt-rtx", "7.5")
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # TensorRT-RTX's own, of timings
+def test_an_engine_of_tensorrt_is_built_on_its_gpu_which_is_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TensorRT has the same builder under another name, and works on the GPU of its thread."""
+    runtime = FakeRuntime(gpus=2)
+    fake_cuda_runtime.install(monkeypatch, runtime)
+    monkeypatch.setitem(sys.modules, "tensorrt", trt)
+    devices: list[int] = []
+    build = trt.Builder.build_serialized_network
+
+    def spy(*arguments: Any) -> Any:
+        devices.append(runtime.device)
+        return build(*arguments)
+
+    monkeypatch.setattr(trt.Builder, "build_serialized_network", spy)
+    folder = exported(tmp_path / "artifact", "tensorrt")
+    manifest = build_engine(folder, library="tensorrt", profiles=SMALL, device=1)
+    assert (devices, runtime.device) == ([1], 0)
+    (engine,) = Manifest.read(folder).engines
+    assert (engine.gpu, engine.multiprocessors, engine.compute_capability) == ("GPU 1", 132, "9.0")
+    assert engine == manifest.engines[0]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_library_without_a_lean_runtime_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What TensorRT-RTX answers here, TensorRT does where its lean package is missing."""
+    fake_cuda_runtime.install(monkeypatch, FakeRuntime())
+    monkeypatch.setitem(sys.modules, "tensorrt", trt)
+    folder = exported(tmp_path / "artifact", "tensorrt")
+    with pytest.raises(ProviderError, match="libnvinfer_lean.*pip install tensorrt-lean"):
+        build_engine(folder, library="tensorrt", profiles=SMALL, version_compatible=True)
+    assert not Manifest.read(folder).engines
+
+
+@pytest.mark.skipif(find_driver() is not None, reason="there is a driver")
+def test_the_real_library_says_why_it_loads_no_engine(built: Path, tmp_path: Path) -> None:
+    (record,) = Manifest.read(built).engines
+    with pytest.raises(ProviderError, match="driver version is insufficient.*update the NVIDIA driver"):
+        TensorRtEngine("tensorrt-rtx", built / record.file, record.profiles, record.slots)
+    damaged = tmp_path / "damaged.engine"
+    damaged.write_bytes(b"no engine" * 100)
+    with pytest.raises(ArtifactError, match="magicTag.*modernrank build-engine"):
+        TensorRtEngine("tensorrt-rtx", damaged, record.profiles, record.slots)
+
+
+def test_the_real_library_has_what_a_context_is_set_to() -> None:
+    """Nothing of it can be made without a GPU; the names are those that are used."""
+    for name in ("set_execution_context_allocation_strategy", "create_runtime_cache", "set_runtime_cache"):
+        assert callable(getattr(trt.IRuntimeConfig, name))
+    for name in ("cuda_graph_strategy", "dynamic_shapes_kernel_specialization_strategy"):
+        assert isinstance(getattr(trt.IRuntimeConfig, name), property)
+    assert {"WHOLE_GRAPH_CAPTURE", "DISABLED"} <= set(trt.CudaGraphStrategy.__members__)
+    assert "NONE" in trt.DynamicShapesKernelSpecializationStrategy.__members__
+    assert {"serialize", "deserialize"} <= set(dir(trt.IRuntimeCache))
+    assert {"create_runtime_config", "get_device_memory_size_for_profile_v2"} <= set(dir(trt.ICudaEngine))
+    assert {"is_stream_capturable", "set_device_memory"} <= set(dir(trt.IExecutionContext))
+    assert {"get_engine_validity", "engine_host_code_allowed"} <= set(dir(trt.Runtime))
+    supported = {name.removeprefix("SM") for name in trt.ComputeCapability.__members__ if name.startswith("SM")}
+    for capability in ("7.0", "8.0", "8.6", "8.7", "8.9", "9.0", "10.0", "12.0", "12.1"):
+        assert (why_unsupported("tensorrt-rtx", capability) == "") == (capability.replace(".", "") in supported)
 
 
 def test_the_full_size_builds_for_short_and_long_contexts(tmp_path: Path) -> None:

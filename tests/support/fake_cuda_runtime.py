@@ -12,6 +12,7 @@ Results are tuples as in cuda-python: an error, then values. The rules are those
 from __future__ import annotations
 
 import enum
+import importlib.machinery
 import itertools
 import sys
 import threading
@@ -224,4 +225,5 @@ def install(monkeypatch: pytest.MonkeyPatch, runtime: FakeRuntime) -> None:
     cuda = types.ModuleType("cuda")
     cuda.bindings = bindings  # type: ignore[attr-defined]
     for module in (cuda, bindings, runtime):
+        module.__spec__ = importlib.machinery.ModuleSpec(module.__name__, None)
         monkeypatch.setitem(sys.modules, module.__name__, module)

@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import enum
+import importlib.machinery
 import json
 import sys
 import types
@@ -237,6 +238,17 @@ class _RtxRuntime(_Runtime):
         return "INVALID", EngineInvalidityDiagnostics[name].value if name else 0
 
 
+class _Builder:
+    """One that never starts: engines are built by the real library, in ``make engines-check``."""
+
+    trt: FakeTensorRt
+
+    def __init__(self, logger: ILogger) -> None:
+        self.trt.logger = logger
+        self.trt.report("CUDA initialization failure with error: 35")
+        raise TypeError("tensorrt.Builder(): factory function returned nullptr\n\nInvoked with: ...")
+
+
 class FakeTensorRt(types.ModuleType):
     """The module. ``gpu`` is the one that it runs on; it cannot capture the streams in ``uncapturable``."""
 
@@ -253,6 +265,7 @@ class FakeTensorRt(types.ModuleType):
         self.uncapturable: set[int] = set()
         self.contexts: list[IExecutionContext] = []
         self.configs: list[IRuntimeConfig] = []
+        self.Builder = type("Builder", (_Builder,), {"trt": self})
         self.Runtime = type("Runtime", (_RtxRuntime if self.is_rtx else _Runtime,), {"trt": self})
         if self.is_rtx:
             self.CudaGraphStrategy = CudaGraphStrategy
@@ -267,8 +280,6 @@ class FakeTensorRt(types.ModuleType):
 
 def install(monkeypatch: pytest.MonkeyPatch, trt: FakeTensorRt) -> FakeTensorRt:
     """Make it the module that is imported."""
-    import importlib.machinery
-
     trt.__spec__ = importlib.machinery.ModuleSpec(trt.__name__, None)
     monkeypatch.setitem(sys.modules, trt.__name__, trt)
     return trt

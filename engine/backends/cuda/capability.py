@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-# TensorRT-RTX 1.0 to 1.7: its enumeration ComputeCapability, and every one above 12.0.
-RTX = ("7.5", "8.0", "8.6", "8.9")
+# TensorRT-RTX 1.7: its enumeration ComputeCapability, and every one above 12.0. It has 7.5 too, but cannot build these
+# graphs for it: their pooling and head are float32, and "FP32 GEMM is not supported" there.
+RTX = ("8.0", "8.6", "8.9")
 RTX_BLACKWELL = (12, 0)
-RTX_TURING = (7, 5)
 TURING, VOLTA = (7, 5), (7, 0)
 TENSORRT_WITHOUT_VOLTA = (10, 5)  # its first version
 HARDWARE_COMPATIBLE = (8, 0)  # lowest, of TensorRT's level AMPERE_PLUS
@@ -38,8 +38,8 @@ def why_unsupported(provider: str, capability: str, version: str = "") -> str:
             return ""
         others = "'tensorrt' or 'cuda'" if numbers(capability) >= TURING else "'cpu'"
         return (
-            f"TensorRT-RTX supports GPUs of compute capability {', '.join(RTX)} and 12.0 or higher, but this GPU has "
-            f"{capability}; use provider {others}"
+            f"TensorRT-RTX runs these graphs on GPUs of compute capability {', '.join(RTX)} and 12.0 or higher, but "
+            f"this GPU has {capability}; use provider {others}"
         )
     old = provider == "tensorrt" and () < numbers(version) < TENSORRT_WITHOUT_VOLTA
     lowest = VOLTA if old else TURING

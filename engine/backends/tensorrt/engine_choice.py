@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from modernrank.artifact.manifest import Manifest, TensorRtEngineRecord
-from modernrank.backends.cuda.capability import HARDWARE_COMPATIBLE, RTX_TURING, numbers, why_unsupported
+from modernrank.backends.cuda.capability import HARDWARE_COMPATIBLE, numbers, why_unsupported
 from modernrank.errors import ArtifactError, ProviderError
 from modernrank.options import PrecisionChoice
 
 REBUILD = "build one on this machine: modernrank build-engine ARTIFACT"
-# The compute capability of an engine that its library compiles at first use: TensorRT-RTX. Every GPU that the library
-# supports runs it, except Turing: NVIDIA leaves that out of portable engines, and asks for engines of its own there.
-ANY = "any"
+ANY = "any"  # the compute capability of an engine that its library compiles at first use
 
 
 def choose_engine(
@@ -66,7 +64,7 @@ def reasons_against(
     elif not _same_version(engine, version):
         reasons.append(f"was built by version {engine.version}")
     if not _fits_gpu(engine, compute_capability):
-        reasons.append(f"was built for compute capability {_built_for(engine)}")
+        reasons.append(f"was built for compute capability {engine.compute_capability}")
     graph = manifest.files.get(engine.graph)
     if graph is None or graph.sha256 != engine.graph_sha256:
         reasons.append(f"was built from another {engine.graph}")
@@ -101,13 +99,7 @@ def _same_version(engine: TensorRtEngineRecord, version: str) -> bool:
 
 
 def _fits_gpu(engine: TensorRtEngineRecord, compute_capability: str) -> bool:
-    """Whether the GPU generation is that of the engine, or one that the engine includes."""
-    if engine.compute_capability == compute_capability:
+    """Whether the GPU generation is the same, or for a hardware-compatible engine, compute capability 8.0 or higher."""
+    if engine.compute_capability in (ANY, compute_capability):
         return True
-    if engine.compute_capability == ANY:
-        return numbers(compute_capability) != RTX_TURING
     return "hardware_compatible" in engine.options and numbers(compute_capability) >= HARDWARE_COMPATIBLE
-
-
-def _built_for(engine: TensorRtEngineRecord) -> str:
-    return "8.0 and higher" if engine.compute_capability == ANY else engine.compute_capability

@@ -139,19 +139,7 @@ def test_an_engine_that_is_compiled_at_first_use_runs_on_every_gpu_of_its_librar
     assert chosen.file == "model.engine"
 
 
-def test_portable_engines_leave_turing_out_which_needs_one_of_its_own(manifest: Manifest) -> None:
-    """NVIDIA's support matrix: "By default, TensorRT-RTX does not create portable engines .. with Turing"."""
-    everywhere = portable(manifest)
-    with pytest.raises(ArtifactError, match="modernrank build-engine") as caught:
-        choose_engine(everywhere, "tensorrt-rtx", "1.7.1.116", "7.5", "auto")
-    ((reason,),) = caught.value.details["reasons"].values()
-    assert "8.0" in reason
-    turing = replace(everywhere.engines[0], compute_capability="7.5", file="turing.engine")
-    both = replace(everywhere, engines=[*everywhere.engines, turing])
-    assert choose_engine(both, "tensorrt-rtx", "1.7.1.116", "7.5", "auto").file == "turing.engine"
-
-
-@pytest.mark.parametrize("capability", ["7.0", "8.7", "9.0", "10.0", "10.3", "11.0"])
+@pytest.mark.parametrize("capability", ["7.0", "7.5", "8.7", "9.0", "10.0", "10.3", "11.0"])
 def test_a_gpu_that_tensorrt_rtx_does_not_support_is_no_reason_to_build_again(
     manifest: Manifest, capability: str
 ) -> None:
@@ -174,7 +162,8 @@ def test_a_gpu_that_tensorrt_rtx_does_not_support_is_no_reason_to_build_again(
         ("cuda", "7.5", "", True),
         ("cuda", "7.0", "", False),
         ("ort-tensorrt", "7.0", "", False),
-        ("tensorrt-rtx", "7.5", "", True),
+        ("tensorrt-rtx", "7.5", "", False),
+        ("tensorrt-rtx", "8.9", "", True),
         ("tensorrt-rtx", "", "", True),
     ],
 )
