@@ -10,6 +10,7 @@ from modernrank.options import LoadOptions, ProviderName
 
 from .base import Backend
 from .cuda import driver
+from .cuda.choose import cuda_major
 
 CUDA_MAJOR = 13  # the version of CUDA that ONNX Runtime's GPU build requires
 
@@ -61,8 +62,10 @@ class Provider:
             return "there is no NVIDIA driver on this machine: install one, or use provider 'cpu'"
         if installed.gpus == 0:
             return "there is no NVIDIA GPU on this machine: use provider 'cpu'"
-        if self.execution_provider and installed.cuda // 1000 < CUDA_MAJOR:
-            return f"it requires CUDA {CUDA_MAJOR}, but the {installed}: update the driver"
+        required, major = CUDA_MAJOR if self.execution_provider else cuda_major(), installed.cuda // 1000
+        if major < required:
+            other = f", or install cuda-bindings {major}" if self.runs_engines else ""
+            return f"it requires CUDA {required}, but the {installed}: update the driver{other}"
         for number in devices:
             if number >= installed.gpus:
                 return f"GPU {number} was requested, but this machine has only {installed.gpus}: choose a lower number"

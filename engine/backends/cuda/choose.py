@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 
 from modernrank.errors import ProviderError
@@ -16,6 +17,16 @@ def find_cuda_library() -> str | None:
     if importlib.util.find_spec("cuda") and importlib.util.find_spec("cuda.bindings"):
         return "cuda-python"
     return "pycuda" if importlib.util.find_spec("pycuda") else None
+
+
+def cuda_major() -> int:
+    """The version of CUDA that the driver must support for cuda-python; 0 for pycuda, which says so when it starts."""
+    if find_cuda_library() != "cuda-python":
+        return 0
+    try:
+        return int(importlib.metadata.version("cuda-bindings").partition(".")[0])
+    except importlib.metadata.PackageNotFoundError:  # it was not installed by pip
+        return 0
 
 
 def open_cuda(device: int = 0) -> Cuda:

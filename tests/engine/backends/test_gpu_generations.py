@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import logging
 import re
 from collections.abc import Callable
@@ -160,6 +161,24 @@ def test_a_driver_that_reports_no_capability_is_no_obstacle(
     machine(H100)
     monkeypatch.setattr(driver, "_compute_capability", lambda library, number: "")
     assert chosen(artifact) == "tensorrt-rtx"
+
+
+@pytest.mark.parametrize(("bindings", "provider"), [("12.8.0", "tensorrt-rtx"), ("13.0.3", "cpu")])
+def test_a_driver_that_is_too_old_for_cuda_python_rules_engines_out(
+    machine: Callable[..., None],
+    artifact: Artifact,
+    monkeypatch: pytest.MonkeyPatch,
+    bindings: str,
+    provider: str,
+) -> None:
+    """A driver for CUDA 12: ONNX Runtime requires 13, and engines the version of cuda-python."""
+    machine(L4)
+    monkeypatch.setattr(driver, "_load", lambda: FakeDriver([L4], cuda=12080))
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: bindings)
+    assert chosen(artifact) == provider
+    if provider == "cpu":
+        with pytest.raises(ProviderError, match=r"CUDA 13.*12\.8.*cuda-bindings 12"):
+            open_backend(artifact, LoadOptions(provider="tensorrt-rtx"))
 
 
 def test_a_requested_provider_whose_engine_does_not_fit_is_left_to_its_backend(
