@@ -81,6 +81,7 @@ class CudaPython(Cuda):
     def allocate(self, size: int) -> int:
         error, address = self._rt.cudaMalloc(size)
         if error == self._rt.cudaError_t.cudaErrorMemoryAllocation:
+            self._forget_error()
             raise out_of_memory(size, *self.memory())
         self._check(error, "cudaMalloc")
         return int(address)
@@ -129,8 +130,7 @@ class CudaPython(Cuda):
             if graph is not None and int(graph) != 0:  # cuda-python 12 gives a null graph after a failure, 13 none
                 self._rt.cudaGraphDestroy(graph)
             if captured is None:
-                # CUDA keeps a thread's last error, and the next check of any library would report it as its own.
-                self._rt.cudaGetLastError()
+                self._forget_error()
         return captured
 
     def launch(self, graph: Any, stream: int) -> None:
@@ -146,9 +146,14 @@ class CudaPython(Cuda):
 
     def _check(self, error: Any, what: str) -> None:
         if error != self._rt.cudaError_t.cudaSuccess:
+            self._forget_error()
             _, name = self._rt.cudaGetErrorName(error)
             _, text = self._rt.cudaGetErrorString(error)
             raise BackendError(f"{what} failed: {name.decode()}: {text.decode()}")
+
+    def _forget_error(self) -> None:
+        # CUDA keeps a thread's last error, and the next check of any library would report it as its own.
+        self._rt.cudaGetLastError()
 
 
 def _version(number: int) -> str:

@@ -153,8 +153,10 @@ def test_an_old_driver_and_a_missing_gpu_are_named(monkeypatch: pytest.MonkeyPat
 
 
 def test_too_little_memory_names_a_smaller_plan(monkeypatch: pytest.MonkeyPatch) -> None:
-    install(monkeypatch, FakeRuntime(total=1000))
+    runtime = FakeRuntime(total=1000)
+    install(monkeypatch, runtime)
     cuda = CudaPython(0)
     with cuda.active(), pytest.raises(BackendError, match="--profile") as caught:
         cuda.allocate(2000)
     assert caught.value.details == {"requested": 2000, "free": 1000, "total": 1000}
+    assert runtime.last_error == cudaError_t.cudaSuccess
