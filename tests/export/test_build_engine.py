@@ -82,4 +82,4 @@ def test_a_builder_that_cannot_start_says_why(folder: Path, libraries: FakeRunti
     with pytest.raises(ProviderError, match="CUDA initialization failure") as refused:
         build_engine(folder, library="tensorrt")
     assert refused.value.details["provider"] == "tensorrt"
-    assert libraries.set_devices == [0]
+    assert not libraries.contexts

@@ -1,8 +1,9 @@
-"""A stand-in for ``cuda.bindings.runtime`` that keeps CUDA's rules for devices, last errors and stream capture.
+"""A stand-in for ``cuda.bindings`` that keeps CUDA's rules for devices, contexts, last errors and stream capture.
 
 Results are tuples as in cuda-python: an error, then values. The rules are those of NVIDIA's manual of the runtime:
 
-- A thread uses device 0 until it sets another; what it allocates lies there.
+- Each thread has a stack of contexts. The runtime uses the top one; where there is none, it makes the primary context
+  of device 0 and puts it there. ``cudaSetDevice`` replaces the top one. What a thread allocates lies in its context.
 - A call that fails sets the last error of its thread, which stays until ``cudaGetLastError`` takes it.
 - The legacy stream cannot be captured. While a thread captures, synchronising or allocating is an error, and it
   invalidates the capture, which then ends with an error and without a graph.
@@ -43,6 +44,21 @@ class cudaStreamCaptureMode(enum.IntEnum):
     cudaStreamCaptureModeThreadLocal = 1
 
 
+class CUresult(enum.IntEnum):
+    """Errors of the driver, with CUDA's numbers."""
+
+    CUDA_SUCCESS = 0
+    CUDA_ERROR_INVALID_DEVICE = 101
+    CUDA_ERROR_INVALID_CONTEXT = 201
+
+
+class Context:
+    """A context on a device: the primary one, unless another library made it."""
+
+    def __init__(self, device: int) -> None:
+        self.device = device
+
+
 class cudaGraph_t(int):
     """A handle: it is true even if it is null, as in cuda-python."""
 
@@ -70,7 +86,7 @@ class FakeRuntime(types.ModuleType):
         self.work: dict[int, int] = {}  # stream: number of steps that have been started and not awaited
         self.capturing: dict[int, bool] = {}  # stream: whether its capture is still valid
         self.instantiate_fails = False
-        self.set_devices: list[int] = []
+        self.primary: dict[int, Context] = {}  # device: its primary context, once somebody has needed it
         self._thread = threading.local()
         self._numbers = itertools.count(1)
 
@@ -93,20 +109,30 @@ class FakeRuntime(types.ModuleType):
         name = f"GPU {device}".encode().ljust(256, b"\0")
         return cudaError_t.cudaSuccess, types.SimpleNamespace(name=name, major=9, minor=0, multiProcessorCount=132)
 
-    def cudaGetDevice(self) -> tuple[Any, ...]:
-        return cudaError_t.cudaSuccess, self.device
-
     def cudaSetDevice(self, device: int) -> tuple[Any, ...]:
         if not 0 <= device < self.gpus:
             return self._fail(cudaError_t.cudaErrorInvalidDevice)
-        self.set_devices.append(device)
-        self._thread.device = device
+        self.contexts[-1:] = [self.primary_of(device)]
         return (cudaError_t.cudaSuccess,)
 
     @property
+    def contexts(self) -> list[Context]:
+        """The stack of the calling thread."""
+        if not hasattr(self._thread, "contexts"):
+            self._thread.contexts = []
+        contexts: list[Context] = self._thread.contexts
+        return contexts
+
+    def primary_of(self, device: int) -> Context:
+        """The primary context of a device, which is made if there is none."""
+        return self.primary.setdefault(device, Context(device))
+
+    @property
     def device(self) -> int:
-        """The device of the calling thread."""
-        return getattr(self._thread, "device", 0)
+        """The device that a call of the runtime uses in the calling thread."""
+        if not self.contexts:
+            self.contexts.append(self.primary_of(0))
+        return self.contexts[-1].device
 
     # Errors
 
@@ -217,13 +243,53 @@ class FakeRuntime(types.ModuleType):
         return handle
 
 
+class FakeDriverBindings(types.ModuleType):
+    """``cuda.bindings.driver`` for the same GPUs."""
+
+    CUresult = CUresult
+
+    def __init__(self, runtime: FakeRuntime) -> None:
+        super().__init__("cuda.bindings.driver")
+        self.runtime = runtime
+        self.is_initialised = False
+
+    def cuInit(self, flags: int) -> tuple[Any, ...]:
+        self.is_initialised = flags == 0
+        return (CUresult.CUDA_SUCCESS,)
+
+    def cuDeviceGet(self, number: int) -> tuple[Any, ...]:
+        assert self.is_initialised
+        if not 0 <= number < self.runtime.gpus:
+            return CUresult.CUDA_ERROR_INVALID_DEVICE, None
+        return CUresult.CUDA_SUCCESS, number
+
+    def cuDevicePrimaryCtxRetain(self, device: int) -> tuple[Any, ...]:
+        return CUresult.CUDA_SUCCESS, self.runtime.primary_of(device)
+
+    def cuCtxPushCurrent(self, context: Context) -> tuple[Any, ...]:
+        self.runtime.contexts.append(context)
+        return (CUresult.CUDA_SUCCESS,)
+
+    def cuCtxPopCurrent(self) -> tuple[Any, ...]:
+        if not self.runtime.contexts:
+            return CUresult.CUDA_ERROR_INVALID_CONTEXT, None
+        return CUresult.CUDA_SUCCESS, self.runtime.contexts.pop()
+
+    def cuGetErrorName(self, error: CUresult) -> tuple[Any, ...]:
+        return CUresult.CUDA_SUCCESS, error.name.encode()
+
+    def cuGetErrorString(self, error: CUresult) -> tuple[Any, ...]:
+        return CUresult.CUDA_SUCCESS, f"error {error.value}".encode()
+
+
 def install(monkeypatch: pytest.MonkeyPatch, runtime: FakeRuntime) -> None:
-    """Make it the ``cuda.bindings.runtime`` that is imported."""
+    """Make it the ``cuda.bindings.runtime`` that is imported, with the driver of the same GPUs."""
+    driver = FakeDriverBindings(runtime)
     bindings = types.ModuleType("cuda.bindings")
     bindings.__version__ = f"{runtime.version // 1000}.0"  # type: ignore[attr-defined]
-    bindings.runtime = runtime  # type: ignore[attr-defined]
+    bindings.runtime, bindings.driver = runtime, driver  # type: ignore[attr-defined]
     cuda = types.ModuleType("cuda")
     cuda.bindings = bindings  # type: ignore[attr-defined]
-    for module in (cuda, bindings, runtime):
+    for module in (cuda, bindings, runtime, driver):
         module.__spec__ = importlib.machinery.ModuleSpec(module.__name__, None)
         monkeypatch.setitem(sys.modules, module.__name__, module)

@@ -23,10 +23,10 @@ class CudaPython(Cuda):
 
     def __init__(self, device: int) -> None:
         import cuda.bindings
-        from cuda.bindings import runtime
+        from cuda.bindings import driver, runtime
 
         self._rt: Any = runtime
-        self._device = device
+        self._driver: Any = driver
         self.library = f"cuda-python {cuda.bindings.__version__}"
         self._check_driver()
         count = self._count()
@@ -40,6 +40,9 @@ class CudaPython(Cuda):
         self.name = properties.name.split(b"\0")[0].decode()
         self.compute_capability = f"{properties.major}.{properties.minor}"
         self.multiprocessors = int(properties.multiProcessorCount)
+        self._call_driver(driver.cuInit, 0)
+        gpu = self._call_driver(driver.cuDeviceGet, device)
+        self._context = self._call_driver(driver.cuDevicePrimaryCtxRetain, gpu)  # the one that the runtime uses
 
     def _check_driver(self) -> None:
         runtime = self._call(self._rt.cudaRuntimeGetVersion)
@@ -65,14 +68,13 @@ class CudaPython(Cuda):
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        before = self._call(self._rt.cudaGetDevice)
-        # Also if the numbers are equal: another library's context may be current in this thread.
-        self._call(self._rt.cudaSetDevice, self._device)
+        # Not cudaSetDevice: a thread that used no GPU yet counts as one that uses GPU 0, and setting that one again
+        # afterwards would make a context there, which takes memory. A context of another library would be lost, too.
+        self._call_driver(self._driver.cuCtxPushCurrent, self._context)
         try:
             yield
         finally:
-            if before != self._device:
-                self._call(self._rt.cudaSetDevice, before)
+            self._call_driver(self._driver.cuCtxPopCurrent)
 
     def memory(self) -> tuple[int, int]:
         free, total = self._call(self._rt.cudaMemGetInfo)
@@ -142,6 +144,14 @@ class CudaPython(Cuda):
     def _call(self, function: Callable[..., tuple[Any, ...]], *arguments: Any) -> Any:
         error, *results = function(*arguments)
         self._check(error, function.__name__)
+        return results[0] if len(results) == 1 else results
+
+    def _call_driver(self, function: Callable[..., tuple[Any, ...]], *arguments: Any) -> Any:
+        error, *results = function(*arguments)
+        if error != self._driver.CUresult.CUDA_SUCCESS:
+            _, name = self._driver.cuGetErrorName(error)
+            _, text = self._driver.cuGetErrorString(error)
+            raise BackendError(f"{function.__name__} failed: {name.decode()}: {text.decode()}")
         return results[0] if len(results) == 1 else results
 
     def _check(self, error: Any, what: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 from modernrank import BackendError, ProviderError
 from modernrank.backends.cuda.api import CaptureError
 from modernrank.backends.cuda.with_cuda_python import CudaPython
-from support.fake_cuda_runtime import LEGACY_STREAM, FakeRuntime, cudaError_t, install
+from support.fake_cuda_runtime import LEGACY_STREAM, Context, FakeRuntime, cudaError_t, install
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def test_a_block_uses_its_gpu_and_gives_the_thread_its_own_back(runtime: FakeRun
             assert runtime.memory[second.allocate(8)] == (1, 8)
         assert runtime.memory[first.allocate(8)] == (0, 8)
         assert runtime.memory[address] == (0, 8)
-    assert runtime.device == 0
+    assert not runtime.contexts
 
 
 def test_the_gpu_is_given_back_after_an_error(runtime: FakeRuntime) -> None:
@@ -49,22 +49,29 @@ def test_the_gpu_is_given_back_after_an_error(runtime: FakeRuntime) -> None:
     assert runtime.device == 1
 
 
-def test_each_thread_uses_the_gpu_of_its_block(runtime: FakeRuntime) -> None:
-    cuda, devices = CudaPython(1), []
+def test_a_thread_without_a_gpu_gets_none_and_no_other_gpu_is_touched(runtime: FakeRuntime) -> None:
+    """To set GPU 0 again would make a context there, which takes memory of a GPU that nobody asked for."""
+    cuda, devices, contexts = CudaPython(1), [], []
 
     def work() -> None:
         with cuda.active():
             devices.append(runtime.memory[cuda.allocate(8)][0])
-        devices.append(runtime.device)
+        contexts.extend(runtime.contexts)
 
     in_a_thread(work)
-    assert devices == [1, 0]
+    assert devices == [1]
+    assert not contexts
+    assert list(runtime.primary) == [1]
 
 
-def test_a_gpu_is_set_even_if_its_number_is_the_threads(runtime: FakeRuntime) -> None:
-    """Another library's context may be current, and setting the device replaces it."""
-    with CudaPython(0).active():
-        assert runtime.set_devices == [0]
+def test_a_context_of_another_library_is_put_aside_and_given_back(runtime: FakeRuntime) -> None:
+    foreign = Context(0)
+    runtime.contexts.append(foreign)
+    cuda = CudaPython(0)
+    with cuda.active():
+        cuda.allocate(8)
+        assert runtime.contexts[-1] is runtime.primary[0]
+    assert runtime.contexts == [foreign]
 
 
 @pytest.mark.parametrize("version", [12080, 13000])
