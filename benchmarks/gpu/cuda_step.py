@@ -21,11 +21,12 @@ from pathlib import Path
 from typing import Any
 
 from modernrank.backends.cuda.choose import INSTALL, find_cuda_library
+from modernrank.backends.tensorrt.library import DeviceEngine
 from modernrank.benchmarks.measure.environment import describe
 from modernrank.errors import ModernRankError, ProviderError
 
 from .cuda_checks import CHECKS
-from .exact_engine import CheckEngine, Details, Gpu
+from .exact_engine import Details, Gpu
 
 STANDARD_ERROR = 2
 SECONDS = 300  # a check that hangs ends the command, which prints where each thread was
@@ -109,7 +110,7 @@ def open_gpu(device: int) -> Iterator[tuple[Gpu, dict[str, Any]]]:
 
     from .kernel_engine import KernelEngine, Kernels
 
-    def make_engine(shape_in_context: bool) -> CheckEngine:
+    def make_engine(shape_in_context: bool) -> DeviceEngine:
         return KernelEngine(kernels, cuda, shape_in_context)
 
     def last_error() -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import numpy as np
 
@@ -32,26 +32,18 @@ SHAPE_BYTES = 256  # at the beginning of the scratch memory, for engines that ke
 Details = dict[str, Any]
 
 
-class CheckEngine(DeviceEngine, Protocol):
-    """An engine that computes ``expected`` with PROFILES, SLOTS and LABELS."""
-
-    def close(self) -> None:
-        """Free what its contexts hold, after they have ended."""
-        ...
-
-
 @dataclass(frozen=True)
 class Gpu:
     """What is checked.
 
     cuda:        the GPU.
-    make_engine: makes an engine on it. If its argument is true, the engine's work reads the shape from the context when
-                 it runs, and not when it is enqueued.
+    make_engine: makes an engine on it that computes ``expected`` with PROFILES, SLOTS and LABELS. If its argument is
+                 true, the engine's work reads the shape from the context when it runs, and not when it is enqueued.
     last_error:  the error that CUDA keeps for the calling thread; "" for none.
     """
 
     cuda: Cuda
-    make_engine: Callable[[bool], CheckEngine]
+    make_engine: Callable[[bool], DeviceEngine]
     last_error: Callable[[], str]
 
 
@@ -159,6 +151,10 @@ class DisturbedEngine(DeviceEngine):
         context.enqueue = enqueue  # type: ignore[method-assign]
         return context
 
+    def close(self) -> None:
+        """As the engine."""
+        self._engine.close()
+
 
 @dataclass(frozen=True)
 class Opened:
@@ -190,18 +186,14 @@ def opened(
     disturb: Callable[[int], None] | None = None,
     shape_in_context: bool = False,
 ) -> Iterator[Opened]:
-    """A backend with an engine of its own; both are closed at the end of the block."""
+    """A backend with an engine of its own, which it closes at the end of the block."""
     counted = CountedCuda(gpu.cuda)
     with gpu.cuda.active():
         made = gpu.make_engine(shape_in_context)
     engine = DisturbedEngine(made, disturb)
     info = BackendInfo("tensorrt", engine.runtime, "", "fp32", "", threads=1, workers=lanes)
+    backend = TensorRtBackend(engine, cast(Cuda, counted), info, LABELS, max_cuda_graphs, stream)
     try:
-        backend = TensorRtBackend(engine, cast(Cuda, counted), info, LABELS, max_cuda_graphs, stream)
-        try:
-            yield Opened(backend, engine, counted, np.random.default_rng(0))
-        finally:
-            backend.close()
+        yield Opened(backend, engine, counted, np.random.default_rng(0))
     finally:
-        with gpu.cuda.active():
-            made.close()
+        backend.close()

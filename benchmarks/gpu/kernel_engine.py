@@ -17,10 +17,10 @@ import numpy as np
 from modernrank.artifact.manifest import Profile
 from modernrank.backends.cuda.api import Bytes, Cuda
 from modernrank.backends.profiles import SLOTS
-from modernrank.backends.tensorrt.library import DeviceContext
+from modernrank.backends.tensorrt.library import DeviceContext, DeviceEngine
 from modernrank.errors import BackendError
 
-from .exact_engine import LABELS, MODULUS, MULTIPLIER, PROFILES, SHAPE_BYTES, STEP_OF_LABELS, CheckEngine
+from .exact_engine import LABELS, MODULUS, MULTIPLIER, PROFILES, SHAPE_BYTES, STEP_OF_LABELS
 
 THREADS = 128  # of a block
 MAX_BLOCKS = 1024
@@ -148,7 +148,7 @@ def compile_kernels(compute_capability: str) -> tuple[str, bytes]:
     return f"nvrtc {version}", image
 
 
-class KernelEngine(CheckEngine):
+class KernelEngine(DeviceEngine):
     """The kernels as an engine.
 
     Args:

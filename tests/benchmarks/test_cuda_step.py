@@ -17,7 +17,7 @@ from modernrank.backends.tensorrt.library import DeviceContext
 from modernrank.benchmarks.gpu import cuda_checks
 from modernrank.benchmarks.gpu.cuda_checks import CHECKS
 from modernrank.benchmarks.gpu.cuda_step import main, recorded, run_checks
-from modernrank.benchmarks.gpu.exact_engine import PROFILES, SHAPE_BYTES, CheckEngine, Gpu, hashed, summed
+from modernrank.benchmarks.gpu.exact_engine import PROFILES, SHAPE_BYTES, DeviceEngine, Gpu, hashed, summed
 from support.fake_gpu import FakeCuda
 
 
@@ -51,7 +51,7 @@ class CapturingCuda(FakeCuda):
             raise BackendError(f"{what} failed: the stream is captured")
 
 
-class NumpyEngine(CheckEngine):
+class NumpyEngine(DeviceEngine):
     """The engine of the checks on a fake GPU."""
 
     runtime, profiles, slots, captures_itself = "numpy", PROFILES, SLOTS, False

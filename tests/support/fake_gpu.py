@@ -35,7 +35,7 @@ class FakeCuda(Cuda):
         captures: how many captures succeed before all others fail; None for all.
     """
 
-    name, compute_capability, library = "a fake", "9.0", "fake 1.0"
+    name, compute_capability, multiprocessors, library = "a fake", "9.0", 132, "fake 1.0"
     has_graphs = True
 
     def __init__(self, total: int = 10**9, captures: int | None = None) -> None:
@@ -176,11 +176,17 @@ class FakeEngine(DeviceEngine):
         self.session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
         self.shapes: list[tuple[int, ...]] = []
         self.contexts = 0
+        self.closed = False
 
     def scratch(self, profile: int) -> int:
         return 1000 * (profile + 1)
 
+    def close(self) -> None:
+        assert not self.cuda.graphs, "an engine is freed before its CUDA graphs"
+        self.closed = True
+
     def context(self, profile: int, scratch: int, size: int, stream: int) -> FakeContext:
+        assert not self.closed
         assert size >= self.scratch(profile)
         assert self.cuda.device[scratch].size >= size
         assert stream in self.cuda.streams

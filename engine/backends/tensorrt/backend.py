@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import queue
 from contextlib import ExitStack
 
@@ -17,9 +18,11 @@ from modernrank.errors import ClosedError, ProviderError
 from modernrank.host import available_threads
 from modernrank.options import LoadOptions
 
-from .engine_choice import choose_engine
+from .engine_choice import choose_engine, differs_from
 from .lane import RUNS_BEFORE_CAPTURE, Lane, Shape
 from .library import DeviceEngine, TensorRtEngine, load_library
+
+logger = logging.getLogger(__name__)
 
 LANES = 2  # lanes of a GPU: one batch is packed and copied while another runs
 MAX_CUDA_GRAPHS = 64  # maximum in a lane; small shapes that occur are a few dozen
@@ -41,9 +44,19 @@ def open_engine(artifact: Artifact, library: str, options: LoadOptions, device: 
             provider=library,
         )
     record = choose_engine(manifest, library, version, cuda.compute_capability, options.precision)
+    if warning := differs_from(record, cuda.name, cuda.multiprocessors):
+        logger.warning(warning)
     artifact.check_files([record.file, manifest.tokenizer.file])  # always: an engine is native code
     with cuda.active():
-        engine = TensorRtEngine(library, artifact.folder / record.file, record.profiles, record.slots)
+        engine = TensorRtEngine(
+            library,
+            artifact.folder / record.file,
+            record.profiles,
+            record.slots,
+            options=record.options,
+            cuda_graphs=gpu.cuda_graphs is not False,
+            cache=options.cache,
+        )
     info = BackendInfo(
         provider=library,
         runtime=f"{engine.runtime}, {cuda.library}",
@@ -91,6 +104,7 @@ class TensorRtBackend(Backend):
         self._lanes: list[Lane] = []
         can_capture = cuda.has_graphs and not engine.captures_itself
         with cuda.active(), ExitStack() as opened:  # what is open is freed if a later one fails
+            opened.callback(engine.close)
             for _ in range(info.workers):
                 lane = Lane(engine, cuda, labels, max_cuda_graphs if can_capture else 0, stream)
                 opened.callback(lane.free)
@@ -130,6 +144,7 @@ class TensorRtBackend(Backend):
                 lane = self._idle.get()
                 assert lane is not None
                 lane.free()
+            self._engine.close()
         self._idle.put(None)
 
     def _shape(self, rows: int, tokens: int) -> Shape:

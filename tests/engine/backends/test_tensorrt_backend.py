@@ -141,9 +141,9 @@ def test_a_capture_that_fails_costs_nothing_but_the_graph(folder: Path, expected
 def test_a_library_that_captures_by_itself_is_left_to_it(folder: Path, expected: np.ndarray) -> None:
     """As TensorRT-RTX is."""
     gpu = Gpu(folder)
-    gpu.reranker.close()
-    gpu.engine.captures_itself = True
-    backend = TensorRtBackend(gpu.engine, gpu.cuda, gpu.backend.info, labels=1)
+    engine = FakeEngine(gpu.cuda, folder / "model.fp32.onnx", gpu.engine.profiles, SLOTS)
+    engine.captures_itself = True
+    backend = TensorRtBackend(engine, gpu.cuda, gpu.backend.info, labels=1)
     with reranker_of(folder, backend) as reranker:
         for _ in range(RUNS_BEFORE_CAPTURE + 3):
             assert abs(reranker.score([PAIRS[0]])[0] - expected[0]) < 1e-4
@@ -153,9 +153,9 @@ def test_a_library_that_captures_by_itself_is_left_to_it(folder: Path, expected:
 def test_a_library_without_cuda_graphs_runs_every_shape_anew(folder: Path, expected: np.ndarray) -> None:
     """As pycuda is."""
     gpu = Gpu(folder)
-    gpu.reranker.close()
+    engine = FakeEngine(gpu.cuda, folder / "model.fp32.onnx", gpu.engine.profiles, SLOTS)
     gpu.cuda.has_graphs = False
-    backend = TensorRtBackend(gpu.engine, gpu.cuda, gpu.backend.info, labels=1)
+    backend = TensorRtBackend(engine, gpu.cuda, gpu.backend.info, labels=1)
     with reranker_of(folder, backend) as reranker:
         for _ in range(RUNS_BEFORE_CAPTURE + 3):
             assert abs(reranker.score([PAIRS[0]])[0] - expected[0]) < 1e-4
@@ -218,3 +218,4 @@ def test_several_devices_share_the_batches(folder: Path, expected: np.ndarray) -
         assert np.abs(reranker.score(PAIRS[:3]) - expected[:3]).max() < 1e-4
     assert all(gpu.engine.shapes for gpu in gpus)
     assert all(gpu.cuda.everything_is_given_back for gpu in gpus)
+    assert all(gpu.engine.closed for gpu in gpus)
