@@ -15,7 +15,6 @@ DIALECTS = (
     "ort-cpu",
     "standard",
     "ort-cuda",
-    "ort-cuda-fused",
     "ort-cuda-band",
     "tensorrt",
     "tensorrt-decomposed",

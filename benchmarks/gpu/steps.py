@@ -26,7 +26,7 @@ from . import machine, runs, speed
 
 Save = Callable[[dict[str, Any]], None]
 # Other spellings of a dialect, which are timed beside it.
-VARIANTS = {"ort-cuda": ("ort-cuda-fused", "ort-cuda-band")}
+VARIANTS = {"ort-cuda": ("ort-cuda-band",)}
 
 
 @dataclass(frozen=True)

@@ -73,14 +73,29 @@ class PackedAttention(ABC):
         self.segment_ids = segment_ids
         self.position_ids = position_ids
 
+    # Whether ``rotate`` takes heads whose values that turn together are neighbours, and not in the two halves.
+    takes_neighbours = False
+
     @staticmethod
     def rope_type(dtype: FloatType) -> FloatType:
         """The type of the tables that ``rotate`` takes for values of type ``dtype``."""
         return dtype
 
+    @property
+    def heads_turned_together(self) -> int:
+        """For how many heads, side by side, the tables that ``rotate`` takes hold the angles."""
+        return 1
+
     @abstractmethod
     def rotate(self, x: Value, cos: Value, sin: Value, dtype: FloatType) -> Value:
-        """Rotary position embedding of ``x`` ``[rows, tokens, width]`` by tables ``[positions, head_size / 2]``."""
+        """Rotary position embedding of ``x`` ``[rows, tokens, width]``.
+
+        Args:
+            x: what is turned.
+            cos: ``[positions, heads_turned_together * head_size / 2]``, of type ``rope_type(dtype)``.
+            sin: as ``cos``.
+            dtype: of ``x``.
+        """
 
     @abstractmethod
     def global_attention(self, q: Value, k: Value, v: Value, dtype: FloatType) -> Value:

@@ -13,6 +13,8 @@ from .attention import BLOCK, FORBIDDEN, AttentionShape, StandardAttention
 from .builder import CONTRIB, GraphBuilder, Value
 from .float_types import FloatType
 
+THREADS = 256  # of a group on the GPU
+
 
 class WholeBlocks(StandardAttention):
     """Sliding attention over rows of whole blocks: the number of tokens is a multiple of BLOCK.
@@ -131,7 +133,24 @@ class DecomposedAttention(WholeBlocks):
 
 
 class OrtCudaAttention(WholeBlocks):
-    """For ONNX Runtime on CUDA: its fused ``MultiHeadAttention`` under masks that are added."""
+    """For ONNX Runtime on CUDA: its fused ``MultiHeadAttention`` under masks that are added.
+
+    Its rotation starts a group of threads for each head, which is too small a group for the GPU. Several heads are
+    therefore declared as one: where the values that turn together are neighbours, a head is as good as a part of one.
+    """
+
+    takes_neighbours = True
+
+    @property
+    def heads_turned_together(self) -> int:
+        """As many as fill a group of THREADS, which takes a value in each thread."""
+        fitting = [n for n in range(1, self.heads + 1) if self.heads % n == 0 and n * self.head_size <= THREADS]
+        return max(fitting, default=1)
+
+    def rotate(self, x: Value, cos: Value, sin: Value, dtype: FloatType) -> Value:
+        """Rotate several heads as one."""
+        groups = self.heads // self.heads_turned_together
+        return self.g.op("RotaryEmbedding", x, cos, sin, self.position_ids, num_heads=groups, interleaved=1)
 
     def attend(self, q: Value, k: Value, v: Value, mask: Value, dtype: FloatType) -> Value:
         """Attend under an added mask; the biases of Q, K and V and the mask of keys are left out."""

@@ -40,9 +40,8 @@ class Dialect:
 DIALECTS = {
     "ort-cpu": Dialect(OrtCpuAttention),
     "standard": Dialect(StandardAttention),
-    "ort-cuda": Dialect(OrtCudaAttention, width_step=BLOCK, half_norms=True),
-    "ort-cuda-fused": Dialect(OrtCudaAttention, width_step=BLOCK, half_norms=True, fused_norms=True),
-    "ort-cuda-band": Dialect(OrtCudaBandAttention, width_step=BLOCK, half_norms=True),
+    "ort-cuda": Dialect(OrtCudaAttention, width_step=BLOCK, half_norms=True, fused_norms=True),
+    "ort-cuda-band": Dialect(OrtCudaBandAttention, width_step=BLOCK, half_norms=True, fused_norms=True),
     "tensorrt": Dialect(TensorRtAttention, index_type=TensorProto.INT32, width_step=BLOCK),
     "tensorrt-decomposed": Dialect(
         DecomposedAttention,

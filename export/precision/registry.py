@@ -54,7 +54,7 @@ class Precision:
 
 
 TENSORRT = ("tensorrt", "tensorrt-decomposed")
-ORT_CUDA = ("ort-cuda", "ort-cuda-fused", "ort-cuda-band")
+ORT_CUDA = ("ort-cuda", "ort-cuda-band")
 
 PRECISIONS: Mapping[str, Precision] = {
     precision.name: precision

@@ -20,10 +20,10 @@ from modernrank.export import export_checkpoint
 from modernrank.export.precision.fp16 import HEADROOM, LARGEST
 from modernrank.export.precision.fp16_emulation import backend_on_processor
 from modernrank.export.precision.registry import PRECISIONS
-from support.checkpoints import checkpoint
+from support.checkpoints import checkpoint, golden
 from support.scoring import reranker_of
 
-DIALECTS = ("tensorrt", "tensorrt-decomposed", "ort-cuda", "ort-cuda-fused", "ort-cuda-band")
+DIALECTS = ("tensorrt", "tensorrt-decomposed", "ort-cuda", "ort-cuda-band")
 PAIRS = [(f"query {i}", "the work may be changed and given on " * (1 + 5 * i % 60)) for i in range(12)]
 # Of the scores' deviation, largest RMS error: a model this narrow, with activations of up to 34, is a hard case for
 # float16. `make parity` measures the real shapes.
@@ -72,6 +72,21 @@ def test_scores_stay_within_float16s_rounding(half: Path, artifacts: Path) -> No
     assert 0 < error < ROUNDING
 
 
+@pytest.mark.parametrize("name", ["tiny", "tiny-cls"])
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_in_float32_the_logits_are_those_of_transformers(tmp_path: Path, dialect: str, name: str) -> None:
+    export_checkpoint(checkpoint(name), tmp_path / "out", graph=dialect)
+    known = golden(name)
+    logits = np.array(known["logits"], np.float32)
+    graph = Artifact.open(tmp_path / "out").manifest.graphs[0]
+    with backend_on_processor(tmp_path / "out", graph, logits.shape[1]) as backend:
+        reranker = reranker_of(tmp_path / "out", backend)
+        scores = reranker.scorer.score(
+            [pair.ids for pair in reranker.encoder.encode([tuple(pair) for pair in known["pairs"]])]
+        )
+    assert np.abs(scores - logits).max() < 1e-4
+
+
 def test_weights_are_float16_and_what_sums_is_float32(half: Path) -> None:
     model = onnx.load(half / "model.fp16.onnx", load_external_data=False)
     types = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
@@ -85,7 +100,7 @@ def test_weights_are_float16_and_what_sums_is_float32(half: Path) -> None:
     assert in_layers == {TensorProto.FLOAT16 if is_one_kernel else TensorProto.FLOAT}
     norms = [node for node in model.graph.node if node.op_type.endswith("LayerNormalization")]
     fused = [node for node in norms if node.op_type.startswith("Skip")]
-    assert len(fused) == (5 + 6 if Manifest.read(half).graphs[0].dialect == "ort-cuda-fused" else 0)
+    assert len(fused) == (5 + 6 if is_one_kernel else 0)
     assert all(a.i == TensorProto.FLOAT for node in norms for a in node.attribute if a.name == "stash_type")
     assert model.graph.output[0].type.tensor_type.elem_type == TensorProto.FLOAT
     assert not any(node.op_type in ("If", "Loop", "Scan") for node in model.graph.node)

@@ -33,6 +33,8 @@ from .config import Layer, ModernBertConfig
 from .pooling import pool
 from .tensors import EMBEDDINGS
 
+TURNED = ("q_proj", "k_proj")  # what rotary position embeddings turn
+
 
 def write_graph(weights: Weights, config: ModernBertConfig, path: Path, options: GraphOptions) -> dict[str, str]:
     """Write the graph as ``Architecture.write_graph`` describes it."""
@@ -145,7 +147,7 @@ class ModernBertGraph:
         """Q, K and V are products of their own: splitting one product would copy its result."""
         dtype, weights, has_bias = self.types.of(place), f"model.{place}", self.config.attention_bias
         with self.g.scope("attn"):
-            names = ("q_proj", "k_proj", "v_proj")
+            names = (*TURNED, "v_proj")
             q, k, v = (self.keep(y, place) for y in self.split_linear(x, names, f"{weights}.Wqkv", has_bias, dtype))
             q, k = self.rotate(q, layer, "q_rope", dtype), self.rotate(k, layer, "k_rope", dtype)
             mix = self.attend.global_attention if layer.is_global else self.attend.sliding_attention
@@ -201,6 +203,10 @@ class ModernBertGraph:
         """One product for each of ``names``, with its equal share of a linear layer's outputs, in order."""
         weight = np.split(self.tensor(f"{weights}.weight", dtype), len(names))
         bias = np.split(self.tensor(f"{weights}.bias", dtype), len(names)) if has_bias else [None] * len(names)
+        if self.attend.takes_neighbours:
+            turned = [name in TURNED for name in names]
+            weight = [self.neighbours(w) if t else w for w, t in zip(weight, turned, strict=True)]
+            bias = [self.neighbours(b) if t and b is not None else b for b, t in zip(bias, turned, strict=True)]
         if weights.startswith("model.layers."):
             self.linear_inputs[weights] = x
         products = []
@@ -209,12 +215,20 @@ class ModernBertGraph:
                 products.append(self.linear_kind.product(self.g, x, weights, part, part_bias))
         return products
 
+    def neighbours(self, outputs: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """Rows of a weight, or values of a bias, with those of a head that turn together beside each other.
+
+        Queries and keys are reordered alike, so their products are the same.
+        """
+        halves = outputs.reshape(self.config.num_attention_heads, 2, self.config.head_size // 2, -1)
+        return np.swapaxes(halves, 1, 2).reshape(outputs.shape)
+
     def tensor(self, name: str, dtype: FloatType) -> np.ndarray[Any, Any]:
         """A tensor of the checkpoint in the type of its place."""
         return _as(self.weights.tensor(name), dtype, name)
 
     def _rope_tables(self, theta: float, dtype: FloatType) -> tuple[Value, Value]:
-        """Cos and sin of every position's angles, ``[max_position_embeddings, head_size / 2]``.
+        """Cos and sin of every position's angles, for as many heads as the dialect turns together.
 
         They are computed in float64 and then rounded, because an angle of thousands of radians would otherwise lose
         precision.
@@ -223,6 +237,7 @@ class ModernBertGraph:
             head = self.config.head_size
             frequencies = theta ** (-np.arange(0, head, 2) / head)
             angles = np.arange(self.config.max_position_embeddings)[:, None] * frequencies
+            angles = np.tile(angles, self.attend.heads_turned_together)
             with self.g.top():
                 name = f"rope_{theta:g}" if dtype is np.float32 else f"rope_{theta:g}_{np.dtype(dtype)}"
                 cos, sin = (

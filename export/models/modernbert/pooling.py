@@ -22,7 +22,7 @@ def _mean(g: GraphBuilder, hidden: Value, tokens: Value) -> tuple[Value, Value]:
 
 
 def _first_token(g: GraphBuilder, hidden: Value, tokens: Value) -> tuple[Value, Value]:
-    is_first = g.op("Equal", Value("position_ids"), g.scalar(0))
+    is_first = g.op("Not", g.op("Cast", Value("position_ids"), to=TensorProto.BOOL))  # ids may be int32 or int64
     return _mean(g, hidden, g.op("And", tokens, g.op("Unsqueeze", is_first, g.ints(1))))
 
 

@@ -10,3 +10,13 @@ int cuDeviceGetName(char *name, int size, int device) {
     snprintf(name, (size_t)size, "stub of an H100");
     return 0;
 }
+
+// The compute capability, 9.0, by the numbers of its two attributes in cuda.h.
+int cuDeviceGetAttribute(int *value, int attribute, int device) {
+    (void)device;
+    if (attribute != 75 && attribute != 76) return 1;
+    *value = attribute == 75 ? 9 : 0;
+    return 0;
+}
+
+int cuCtxGetDevice(int *device) { *device = 0; return 0; }
