@@ -40,12 +40,13 @@ Run = Callable[[Batch], Any]
 
 @dataclass(frozen=True)
 class Backed:
-    """An artifact on a backend."""
+    """An artifact on a backend, and the way in which it runs, as tables show it."""
 
+    way: str
     folder: Path
     precision: PrecisionName
     provider: ProviderName
-    cuda_graphs: bool | None = None
+    gpu: GpuOptions
 
     @property
     def artifact(self) -> Artifact:
@@ -60,13 +61,11 @@ class Backed:
     @property
     def name(self) -> str:
         """Shown in tables."""
-        graphs = {None: "", True: " with-cuda-graphs", False: " without-cuda-graphs"}[self.cuda_graphs]
-        return f"modernrank {self.dialect}{graphs} {self.precision}"
+        return f"modernrank {self.precision}{f', {self.way}' if self.way else ''}"
 
     def options(self, threads: int) -> LoadOptions:
         """How it is loaded."""
-        gpu = GpuOptions(cuda_graphs=self.cuda_graphs)
-        return LoadOptions(self.provider, self.precision, CpuOptions(threads), gpu, verify_files=False)
+        return LoadOptions(self.provider, self.precision, CpuOptions(threads), self.gpu, verify_files=False)
 
 
 @dataclass(frozen=True)

@@ -20,13 +20,12 @@ from modernrank.benchmarks.peers.peer_process import CPU
 from modernrank.export import export_checkpoint
 from modernrank.export.report import Report
 from modernrank.export.verification.verify import verify_artifact
-from modernrank.options import PrecisionName, ProviderName, check_choice, positive
+from modernrank.options import GpuOptions, PrecisionName, ProviderName, check_choice, positive
 
 from . import machine, runs, speed
 
 Save = Callable[[dict[str, Any]], None]
-# Other spellings of a dialect, which are timed beside it.
-VARIANTS = {"ort-cuda": ("ort-cuda-band",)}
+MEMORY_LIMIT = 2**36  # bytes: more than any step takes
 
 
 @dataclass(frozen=True)
@@ -100,9 +99,9 @@ class GpuCheck:
         """The folder of the checkpoint in a style."""
         return self.work / f"checkpoint-{style}"
 
-    def artifact(self, style: Style, dialect: str) -> Path:
-        """The folder of the artifact in a style and a dialect."""
-        return self.work / f"artifact-{style}-{dialect}"
+    def artifact(self, style: Style) -> Path:
+        """The folder of the artifact in a style."""
+        return self.work / f"artifact-{style}"
 
 
 @dataclass(frozen=True)
@@ -141,31 +140,19 @@ def prepare(style: Style, check: GpuCheck, save: Save, report: Report) -> dict[s
     if not checkpoint.is_dir():
         report(f"making the checkpoint {checkpoint}")
         make_checkpoint(checkpoint, check.like, style)
-    precisions = dict.fromkeys((check.precision, "fp32"))
-    _export(check, style, check.dialect, list(precisions), report)
-    return {}
-
-
-def prepare_variants(check: GpuCheck, save: Save, report: Report) -> dict[str, Any]:
-    """Make the artifacts of the other spellings of the dialect."""
-    for dialect in VARIANTS[check.dialect]:
-        _export(check, "plain", dialect, [check.precision], report)
-    return {}
-
-
-def _export(check: GpuCheck, style: Style, dialect: str, precisions: list[str], report: Report) -> None:
-    out = check.artifact(style, dialect)
-    export_checkpoint(check.checkpoint(style), out, precision=precisions, graph=dialect, force=True, report=report)
+    out, precisions = check.artifact(style), list(dict.fromkeys((check.precision, "fp32")))
+    export_checkpoint(checkpoint, out, precision=precisions, graph=check.dialect, force=True, report=report)
     if PROVIDERS[check.provider].runs_engines:
         from modernrank.export.tensorrt import build_engine
 
         for precision in precisions:
-            build_engine(out, library=check.provider, precision=precision, report=report)  # type: ignore[arg-type]
+            build_engine(out, library=check.provider, precision=precision, report=report)
+    return {}
 
 
 def compare(style: Style, check: GpuCheck, save: Save, report: Report) -> dict[str, Any]:
     """Compare the logits of every precision with those of transformers in float32 on the device."""
-    artifact, parity = check.artifact(style, check.dialect), dict[str, Any]()
+    artifact, parity = check.artifact(style), dict[str, Any]()
     for precision in dict.fromkeys((check.precision, "fp32")):
         found = verify_artifact(
             artifact,
@@ -199,7 +186,7 @@ def call_from_threads(check: GpuCheck, save: Save, report: Report) -> dict[str, 
 
 def race(check: GpuCheck, save: Save, report: Report) -> dict[str, Any]:
     """Score lists of pairs, in turns with torch, each contender in a process of its own."""
-    artifact = Artifact.open(check.artifact("plain", check.dialect))
+    artifact = Artifact.open(check.artifact("plain"))
     race = speed.Race(
         artifact=artifact,
         precision=check.precision,
@@ -221,17 +208,14 @@ def race(check: GpuCheck, save: Save, report: Report) -> dict[str, Any]:
 
 
 def _run_contenders(check: GpuCheck) -> list[runs.Backed]:
-    """The artifact of each spelling, with CUDA graphs and without them if the provider takes the option."""
-    graphs: tuple[bool | None, ...] = (None,)
+    """The artifact in every way that the provider can run it; the last one is the plainest."""
+    ways: dict[str, GpuOptions] = {"": GpuOptions()}
     if "cuda_graphs" in PROVIDERS[check.provider].options:
-        graphs = (True, False)
-    dialects = [check.dialect, *VARIANTS.get(check.dialect, ())]
-    return [
-        runs.Backed(check.artifact("plain", dialect), check.precision, check.provider, cuda_graphs)
-        for dialect in dialects
-        for cuda_graphs in graphs
-        if check.artifact("plain", dialect).is_dir()
-    ]
+        ways = {"CUDA graphs": GpuOptions(cuda_graphs=True), "no CUDA graphs": GpuOptions(cuda_graphs=False)}
+    if check.provider == "cuda":
+        ways["no graph for short rows"] = GpuOptions(cuda_graphs=False, memory_limit=MEMORY_LIMIT)
+    folder = check.artifact("plain")
+    return [runs.Backed(way, folder, check.precision, check.provider, gpu) for way, gpu in ways.items()]
 
 
 def _run_options(check: GpuCheck, save: Save, report: Report) -> runs.Options:
@@ -250,16 +234,11 @@ def _on_gpu(check: GpuCheck) -> bool:
     return check.on_gpu
 
 
-def _has_variants(check: GpuCheck) -> bool:
-    return check.dialect in VARIANTS
-
-
 STEPS: tuple[Step, ...] = (
     Step("machine", 1, "the GPU, its libraries, the rates of products and copies", see_machine),
     Step("cuda", 1, "copies, streams, captures and threads, below TensorRT", check_cuda, _on_gpu),
     *(Step(f"prepare-{style}", 3, f"export of the {style} checkpoint", partial(prepare, style)) for style in STYLES),
     *(Step(f"parity-{style}", 2, f"scores of the {style} checkpoint", partial(compare, style)) for style in STYLES),
-    Step("prepare-variants", 2, "export of other spellings", prepare_variants, _has_variants),
     Step("runs", 2, "time of single batches, beside torch", time_runs),
     Step("threads", 1, "several callers, and memory", call_from_threads),
     Step("speed", 5, "time of lists of pairs, beside torch", race),

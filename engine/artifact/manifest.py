@@ -78,7 +78,12 @@ class Tokenizer:
 
 @dataclass(frozen=True)
 class OnnxGraph:
-    """One ONNX graph of the artifact. Its dialect decides which providers can run it."""
+    """One ONNX graph of the artifact. Its dialect decides which providers can run it.
+
+    data:  the file of its weights, where they are separate.
+    short: a second graph of the same model that is faster for short rows, where the dialect has one; it reads the same
+           weights.
+    """
 
     precision: str
     dialect: str
@@ -86,11 +91,12 @@ class OnnxGraph:
     opset: int
     file: str
     data: str | None
+    short: str | None = None
 
     @property
     def files(self) -> list[str]:
-        """The graph's file, and that of its weights where they are separate."""
-        return [self.file, *([self.data] if self.data else [])]
+        """The graph's file, and those of its weights and of the second graph where there are such."""
+        return [self.file, *(name for name in (self.data, self.short) if name)]
 
 
 @dataclass(frozen=True)

@@ -153,7 +153,7 @@ PROVIDERS: dict[str, Provider] = {
         ),
         Provider(
             "cuda",
-            ("ort-cuda", "ort-cuda-band"),
+            ("ort-cuda",),
             frozenset({"devices", "cuda_graphs", "gpu_memory_limit", "allow_tf32"}),
             "pip install 'modernrank[gpu]' (it installs CUDA 13 and cuDNN 9)",
             _open_cuda,

@@ -31,6 +31,15 @@ def data_file(model: Path) -> Path:
     return model.with_name(model.name + ".data")
 
 
+def short_file(model: Path) -> Path:
+    """The file of the graph for short rows, which shares the large constants of the graph in the file ``model``.
+
+    >>> short_file(Path("model.fp16.onnx")).name
+    'model.fp16.short.onnx'
+    """
+    return model.with_suffix(f".short{model.suffix}")
+
+
 class GraphBuilder:
     """Collects the nodes and constants of one model, and writes its data file constant by constant.
 
@@ -40,6 +49,10 @@ class GraphBuilder:
     def __init__(self, data_file: Path) -> None:
         self._data_name = data_file.name
         self._data = data_file.open("wb")
+        self._written: dict[str, TensorProto] = {}  # in the data file
+        self._start()
+
+    def _start(self) -> None:
         self._nodes: list[onnx.NodeProto] = []
         self._constants: dict[str, TensorProto] = {}
         self._scopes: list[str] = []
@@ -104,6 +117,10 @@ class GraphBuilder:
             self._nodes = outer
         return self.op("If", condition, **bodies)
 
+    def restart(self) -> None:
+        """Begin another graph with the same data file. A constant of the same name and shape is not written again."""
+        self._start()
+
     def rewrite(self, change: Callable[[list[onnx.NodeProto]], list[onnx.NodeProto]]) -> None:
         """Replace the nodes that were made so far by what ``change`` makes of them."""
         self._nodes = change(self._nodes)
@@ -144,8 +161,11 @@ class GraphBuilder:
     def _tensor(self, name: str, value: np.ndarray[Any, Any]) -> TensorProto:
         if value.nbytes < EXTERNAL_FROM:
             return numpy_helper.from_array(value, name)
+        known = self._written.get(name)
+        if known is not None and tuple(known.dims) == value.shape:
+            return known
         self._data.write(b"\0" * (-self._data.tell() % ALIGNMENT))
-        tensor = TensorProto(
+        tensor = self._written[name] = TensorProto(
             name=name,
             dims=value.shape,
             data_type=helper.np_dtype_to_tensor_dtype(value.dtype),

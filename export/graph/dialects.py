@@ -21,6 +21,7 @@ class Dialect:
     """One spelling of a model.
 
     attention:  writes the attention of every layer.
+    short_attention: writes it in a second graph, which is faster for short rows; None if there is none.
     opset:      version of ONNX's standard operators.
     index_type: ONNX's type of the inputs.
     width_step: the number of tokens of a row must be a multiple of it.
@@ -33,6 +34,7 @@ class Dialect:
     opset: int = OPSET
     index_type: int = TensorProto.INT64
     width_step: int = 1
+    short_attention: type[PackedAttention] | None = None
     half_norms: bool = False
     fused_norms: bool = False
 
@@ -40,8 +42,13 @@ class Dialect:
 DIALECTS = {
     "ort-cpu": Dialect(OrtCpuAttention),
     "standard": Dialect(StandardAttention),
-    "ort-cuda": Dialect(OrtCudaAttention, width_step=BLOCK, half_norms=True, fused_norms=True),
-    "ort-cuda-band": Dialect(OrtCudaBandAttention, width_step=BLOCK, half_norms=True, fused_norms=True),
+    "ort-cuda": Dialect(
+        OrtCudaAttention,
+        width_step=BLOCK,
+        short_attention=OrtCudaBandAttention,
+        half_norms=True,
+        fused_norms=True,
+    ),
     "tensorrt": Dialect(TensorRtAttention, index_type=TensorProto.INT32, width_step=BLOCK),
     "tensorrt-decomposed": Dialect(
         DecomposedAttention,

@@ -9,7 +9,7 @@ from typing import Any
 from modernrank.artifact.folder import pair_encoder
 from modernrank.artifact.manifest import OnnxGraph, Tokenizer
 from modernrank.export.checkpoint.weights import Weights
-from modernrank.export.graph.builder import data_file
+from modernrank.export.graph.builder import data_file, short_file
 from modernrank.export.models.architecture import Architecture
 from modernrank.export.report import Report, silent
 from modernrank.options import PrecisionName
@@ -61,9 +61,9 @@ class GraphJob:
 
     def written(self, opset: int, layout: str = "packed", made: dict[str, Any] | None = None) -> WrittenGraph:
         """The result, after the files were written."""
-        data = data_file(self.path)
-        name = data.name if data.is_file() else None
-        return WrittenGraph(OnnxGraph(self.precision, self.dialect, layout, opset, self.path.name, name), made or {})
+        data, short = (path.name if path.is_file() else None for path in (data_file(self.path), short_file(self.path)))
+        graph = OnnxGraph(self.precision, self.dialect, layout, opset, self.path.name, data, short)
+        return WrittenGraph(graph, made or {})
 
 
 @dataclass(frozen=True)

@@ -54,13 +54,12 @@ class Precision:
 
 
 TENSORRT = ("tensorrt", "tensorrt-decomposed")
-ORT_CUDA = ("ort-cuda", "ort-cuda-band")
 
 PRECISIONS: Mapping[str, Precision] = {
     precision.name: precision
     for precision in (
-        Precision("fp32", ("ort-cpu", "standard", *ORT_CUDA, *TENSORRT, REFERENCE), write_fp32),
-        Precision("fp16", (*TENSORRT, *ORT_CUDA), write_fp16, FidelityBounds(0.01, 0.95)),
+        Precision("fp32", ("ort-cpu", "standard", "ort-cuda", *TENSORRT, REFERENCE), write_fp32),
+        Precision("fp16", (*TENSORRT, "ort-cuda"), write_fp16, FidelityBounds(0.01, 0.95)),
         Precision("int8", ("ort-cpu",), write_int8, FidelityBounds(0.05, 0.9)),
     )
 }

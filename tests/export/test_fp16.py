@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from modernrank.export.precision.registry import PRECISIONS
 from support.checkpoints import checkpoint, golden
 from support.scoring import reranker_of
 
-DIALECTS = ("tensorrt", "tensorrt-decomposed", "ort-cuda", "ort-cuda-band")
+DIALECTS = ("tensorrt", "tensorrt-decomposed", "ort-cuda")
 PAIRS = [(f"query {i}", "the work may be changed and given on " * (1 + 5 * i % 60)) for i in range(12)]
 # Of the scores' deviation, largest RMS error: a model this narrow, with activations of up to 34, is a hard case for
 # float16. `make parity` measures the real shapes.
@@ -79,12 +80,29 @@ def test_in_float32_the_logits_are_those_of_transformers(tmp_path: Path, dialect
     known = golden(name)
     logits = np.array(known["logits"], np.float32)
     graph = Artifact.open(tmp_path / "out").manifest.graphs[0]
-    with backend_on_processor(tmp_path / "out", graph, logits.shape[1]) as backend:
-        reranker = reranker_of(tmp_path / "out", backend)
-        scores = reranker.scorer.score(
-            [pair.ids for pair in reranker.encoder.encode([tuple(pair) for pair in known["pairs"]])]
-        )
-    assert np.abs(scores - logits).max() < 1e-4
+    assert (graph.short is not None) == (dialect == "ort-cuda")
+    for file in filter(None, (graph.file, graph.short)):
+        with backend_on_processor(tmp_path / "out", replace(graph, file=file), logits.shape[1]) as backend:
+            reranker = reranker_of(tmp_path / "out", backend)
+            pairs = reranker.encoder.encode([tuple(pair) for pair in known["pairs"]])
+            scores = reranker.scorer.score([pair.ids for pair in pairs])
+        assert np.abs(scores - logits).max() < 1e-4
+
+
+def test_the_graph_for_short_rows_reads_the_same_weights(tmp_path: Path) -> None:
+    export_checkpoint(checkpoint("tiny"), tmp_path / "out", graph="ort-cuda", precision="fp16")
+    (graph,) = Manifest.read(tmp_path / "out").graphs
+    assert graph.files == ["model.fp16.onnx", "model.fp16.onnx.data", "model.fp16.short.onnx"]
+    weights, weights_of_short = (
+        {
+            tensor.name: tuple(entry.value for entry in tensor.external_data)
+            for tensor in onnx.load(tmp_path / "out" / file, load_external_data=False).graph.initializer
+            if tensor.external_data
+        }
+        for file in (graph.file, graph.short)
+    )
+    assert len(weights_of_short) > 40
+    assert weights_of_short.items() <= weights.items()
 
 
 def test_weights_are_float16_and_what_sums_is_float32(half: Path) -> None:
@@ -96,7 +114,7 @@ def test_weights_are_float16_and_what_sums_is_float32(half: Path) -> None:
     exact = {name for name in types if name.startswith(("final_norm.", "head.", "classifier."))}
     assert {types[name] for name in exact} == {TensorProto.FLOAT}
     in_layers = {types[name] for name in types if name.startswith("layers.") and name.endswith("norm.weight")}
-    is_one_kernel = Manifest.read(half).graphs[0].dialect.startswith("ort-cuda")
+    is_one_kernel = Manifest.read(half).graphs[0].dialect == "ort-cuda"
     assert in_layers == {TensorProto.FLOAT16 if is_one_kernel else TensorProto.FLOAT}
     norms = [node for node in model.graph.node if node.op_type.endswith("LayerNormalization")]
     fused = [node for node in norms if node.op_type.startswith("Skip")]
@@ -135,7 +153,7 @@ def test_only_keys_and_values_are_copied_into_blocks(tmp_path: Path, dialect: st
     export_checkpoint(checkpoint("tiny"), tmp_path / "out", graph=dialect, precision=precision)
     model = onnx.load(tmp_path / "out" / f"model.{precision}.onnx", load_external_data=False)
     in_layers = [node for node in model.graph.node if node.name.startswith("/layers.") and "rope" not in node.name]
-    assert Counter(node.op_type for node in in_layers)["Gather"] == (0 if dialect == "ort-cuda-band" else 4 * 2)
+    assert Counter(node.op_type for node in in_layers)["Gather"] == 4 * 2
     assert Counter(node.op_type for node in in_layers)["Slice"] == 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from modernrank.batching.batch import Batch
 from modernrank.batching.policy import BatchPolicy
 from modernrank.errors import ClosedError, ProviderError
 from modernrank.host import available_threads, cache_folder
-from modernrank.options import LoadOptions
+from modernrank.options import GpuOptions, LoadOptions
 
 from .io_binding import IoBindingRunner
 from .loading import (
@@ -32,6 +33,8 @@ from .loading import (
 )
 from .provider_options import cuda_options, padded_to_profile, tensorrt_options
 
+Session = tuple[OnnxGraph, dict[str, Any]]  # a graph, and options of the execution provider
+
 
 def open_gpu(artifact: Artifact, provider: Provider, options: LoadOptions, device: int) -> Backend:
     """Open the artifact's graph for ``provider`` on the GPU number ``device``."""
@@ -39,15 +42,26 @@ def open_gpu(artifact: Artifact, provider: Provider, options: LoadOptions, devic
     artifact.check_files(artifact.files_of(graph), options.verify_files)
     profiles = default_profiles(artifact.manifest.model.max_length)
     if provider.name == "cuda":
-        gpu = options.gpu
-        chosen = [cuda_options(device, bool(gpu.cuda_graphs), gpu.memory_limit, bool(gpu.allow_tf32))]
+        sessions = _cuda_sessions(graph, profiles, options.gpu, device)
     else:
         # ONNX Runtime's context stays on the first profile of an engine, so each profile gets a session of its own.
         cache = _engine_cache(artifact, graph, options.cache)
-        chosen = [tensorrt_options(device, cache / profile.name, [profile]) for profile in profiles]
-        for entry in chosen:
+        sessions = [(graph, tensorrt_options(device, cache / profile.name, [profile])) for profile in profiles]
+        for _, entry in sessions:
             _make_folder(Path(entry["trt_engine_cache_path"]))
-    return OnnxRuntimeGpuBackend(artifact, graph, provider, chosen, profiles, options, device)
+    return OnnxRuntimeGpuBackend(artifact, sessions, provider, profiles, options, device)
+
+
+def _cuda_sessions(graph: OnnxGraph, profiles: Sequence[Profile], gpu: GpuOptions, device: int) -> list[Session]:
+    """One session for each profile if there is a graph for short rows, which is the first profile; else one for all.
+
+    Each session holds the weights, so with a memory limit there is only one.
+    """
+    chosen = cuda_options(device, bool(gpu.cuda_graphs), gpu.memory_limit, bool(gpu.allow_tf32))
+    if graph.short is None or gpu.memory_limit is not None:
+        return [(graph, chosen)]
+    short = replace(graph, file=graph.short, short=None)
+    return [(short, chosen), *((graph, chosen) for _ in profiles[1:])]
 
 
 def _engine_cache(artifact: Artifact, graph: OnnxGraph, cache: Path | None) -> Path:
@@ -72,9 +86,8 @@ class OnnxRuntimeGpuBackend(Backend):
 
     Args:
         artifact: the folder and its manifest.
-        graph: which of its graphs.
+        sessions: the graph and the options of the execution provider of each: one for all profiles, or one for each.
         provider: ``"cuda"`` or ``"ort-tensorrt"``.
-        chosen: options of the execution provider for each session: one for all profiles, or one for each.
         profiles: the shapes that are run.
         options: threads, workers and CUDA graphs.
         device: number of the GPU.
@@ -87,9 +100,8 @@ class OnnxRuntimeGpuBackend(Backend):
     def __init__(
         self,
         artifact: Artifact,
-        graph: OnnxGraph,
+        sessions: Sequence[Session],
         provider: Provider,
-        chosen: Sequence[dict[str, Any]],
         profiles: Sequence[Profile],
         options: LoadOptions,
         device: int,
@@ -102,8 +114,8 @@ class OnnxRuntimeGpuBackend(Backend):
         self._profiles = profiles
         self._errors: tuple[type[Exception], ...] = (*runtime_errors(ort), RuntimeError)  # bound runs raise the latter
         self._runners: list[IoBindingRunner] = []
-        for entry in chosen:
-            session = load_session(ort, artifact.folder, graph, provider, entry, session_options(ort, threads))
+        for graph, chosen in sessions:
+            session = load_session(ort, artifact.folder, graph, provider, chosen, session_options(ort, threads))
             check_labels(session, labels, artifact.folder / graph.file)
             self._inputs = Inputs(session, graph.layout)
             self._runners.append(IoBindingRunner(ort, session, labels, "cuda", device, bool(options.gpu.cuda_graphs)))

@@ -23,8 +23,8 @@ from modernrank.batching.batch import INPUTS_PER_TOKEN
 from modernrank.errors import ArtifactError
 from modernrank.export.checkpoint.weights import Weights
 from modernrank.export.graph.activations import activation
-from modernrank.export.graph.attention import AttentionShape
-from modernrank.export.graph.builder import GraphBuilder, Value, data_file
+from modernrank.export.graph.attention import AttentionShape, PackedAttention
+from modernrank.export.graph.builder import GraphBuilder, Value, data_file, short_file
 from modernrank.export.graph.float_types import RESIDUAL, FloatType
 from modernrank.export.graph.fused_norms import fuse_norms
 from modernrank.export.graph.options import GraphOptions
@@ -39,15 +39,31 @@ TURNED = ("q_proj", "k_proj")  # what rotary position embeddings turn
 def write_graph(weights: Weights, config: ModernBertConfig, path: Path, options: GraphOptions) -> dict[str, str]:
     """Write the graph as ``Architecture.write_graph`` describes it."""
     with GraphBuilder(data_file(path)) as g:
-        model = ModernBertGraph(g, weights, config, options)
-        outputs = {model.logits(): _float_output("logits", ["rows", "slots", len(config.labels)])}
-        observed: dict[str, Value] = {}
-        if options.observe == "linear_inputs":
-            observed = model.linear_inputs
-        elif options.observe == "maxima":
-            observed = model.maxima()
-        if options.spelling.fused_norms:
-            g.rewrite(fuse_norms)
+        names = _write(g, weights, config, path, options, options.spelling.attention)
+        if options.spelling.short_attention is not None and options.observe is None:
+            g.restart()
+            _write(g, weights, config, short_file(path), options, options.spelling.short_attention)
+    return names
+
+
+def _write(
+    g: GraphBuilder,
+    weights: Weights,
+    config: ModernBertConfig,
+    path: Path,
+    options: GraphOptions,
+    attention: type[PackedAttention],
+) -> dict[str, str]:
+    """Write one graph; its constants go to the data file of ``g``."""
+    model = ModernBertGraph(g, weights, config, options, attention)
+    outputs = {model.logits(): _float_output("logits", ["rows", "slots", len(config.labels)])}
+    observed: dict[str, Value] = {}
+    if options.observe == "linear_inputs":
+        observed = model.linear_inputs
+    elif options.observe == "maxima":
+        observed = model.maxima()
+    if options.spelling.fused_norms:
+        g.rewrite(fuse_norms)
     names = {name: f"observed_{i}" for i, name in enumerate(observed)}
     outputs |= {value: _float_output(names[name], None) for name, value in observed.items()}
     index_type = options.spelling.index_type
@@ -70,7 +86,14 @@ def _float_output(name: str, shape: list[str | int] | None) -> onnx.ValueInfoPro
 class ModernBertGraph:
     """Writes the model's nodes to ``g``; names of weights and scopes are those of ``transformers``."""
 
-    def __init__(self, g: GraphBuilder, weights: Weights, config: ModernBertConfig, options: GraphOptions) -> None:
+    def __init__(
+        self,
+        g: GraphBuilder,
+        weights: Weights,
+        config: ModernBertConfig,
+        options: GraphOptions,
+        attention: type[PackedAttention],
+    ) -> None:
         self.g = g
         self.weights = weights
         self.config = config
@@ -81,7 +104,7 @@ class ModernBertGraph:
         self.table_type = options.embeddings
         self.half_norms = options.spelling.half_norms
         shape = AttentionShape(config.num_attention_heads, config.head_size, config.reach)
-        self.attend = options.spelling.attention(g, shape, Value("segment_ids"), Value("position_ids"))
+        self.attend = attention(g, shape, Value("segment_ids"), Value("position_ids"))
         self.rope_tables: dict[tuple[float, FloatType], tuple[Value, Value]] = {}
 
     def logits(self) -> Value:
@@ -201,12 +224,8 @@ class ModernBertGraph:
         self, x: Value, names: tuple[str, ...], weights: str, has_bias: bool, dtype: FloatType
     ) -> list[Value]:
         """One product for each of ``names``, with its equal share of a linear layer's outputs, in order."""
-        weight = np.split(self.tensor(f"{weights}.weight", dtype), len(names))
-        bias = np.split(self.tensor(f"{weights}.bias", dtype), len(names)) if has_bias else [None] * len(names)
-        if self.attend.takes_neighbours:
-            turned = [name in TURNED for name in names]
-            weight = [self.neighbours(w) if t else w for w, t in zip(weight, turned, strict=True)]
-            bias = [self.neighbours(b) if t and b is not None else b for b, t in zip(bias, turned, strict=True)]
+        weight = self._split(f"{weights}.weight", names, dtype)
+        bias = self._split(f"{weights}.bias", names, dtype) if has_bias else [None] * len(names)
         if weights.startswith("model.layers."):
             self.linear_inputs[weights] = x
         products = []
@@ -214,6 +233,13 @@ class ModernBertGraph:
             with self.g.scope(name):
                 products.append(self.linear_kind.product(self.g, x, weights, part, part_bias))
         return products
+
+    def _split(self, tensor: str, names: tuple[str, ...], dtype: FloatType) -> list[Any]:
+        """Equal parts of a tensor; those that are turned are in the order that the dialect takes."""
+        parts = np.split(self.tensor(tensor, dtype), len(names))
+        if not self.attend.takes_neighbours:
+            return list(parts)
+        return [self.neighbours(part) if name in TURNED else part for name, part in zip(names, parts, strict=True)]
 
     def neighbours(self, outputs: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         """Rows of a weight, or values of a bias, with those of a head that turn together beside each other.

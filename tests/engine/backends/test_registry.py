@@ -105,7 +105,6 @@ def test_each_dialect_has_its_providers(artifacts: Path) -> None:
         "ort-cpu": ["cpu"],
         "standard": ["cpu"],
         "ort-cuda": ["cuda"],
-        "ort-cuda-band": ["cuda"],
         "tensorrt": ["tensorrt", "tensorrt-rtx"],
         "tensorrt-decomposed": ["tensorrt", "tensorrt-rtx", "ort-tensorrt"],
         "unknown": [],
