@@ -13,7 +13,7 @@ from typing import TypeVar
 import numpy as np
 
 from .arrays import FloatArray
-from .batching.prefetch import Window, prefetch, windows
+from .batching.prefetch import Window, growing_windows, prefetch, windows
 from .scorer import Scorer
 from .text.encoder import EncodedPair, PairEncoder
 from .text.truncation import Truncation, TruncationSummary
@@ -90,6 +90,7 @@ def _encode(scorer: Scorer, items: Iterable[T], size: int, encode: Callable[[Win
         with scorer.timer.stage("tokenise"):
             return encode(window)
 
-    ahead = scorer.policy.prefetch_pairs
-    cut = windows(items, min(size, ahead or size))
-    return prefetch(timed, cut) if ahead else map(timed, cut)
+    policy = scorer.policy
+    if policy.prefetch_pairs is None:
+        return map(timed, windows(items, size))
+    return prefetch(timed, growing_windows(items, policy.first_pairs, min(size, policy.prefetch_pairs)))

@@ -73,12 +73,14 @@ class SchedulePolicy:
 class BatchPolicy:
     """All preferences of a backend for its batches.
 
-    prefetch_pairs: number of pairs of a long list that are tokenised while the same number of earlier ones run,
-                    or None.
+    prefetch_pairs: number of pairs of a long list that are tokenised while as many earlier ones run, or None.
+    first_pairs:    number of pairs of the first window of a list, if later ones are prefetched: it is the wait before
+                    the device has something to do.
     warm_up_runs:   number of runs of a shape, one after the other, until all later ones are as fast as they get.
     """
 
     packing: PackingPolicy = field(default_factory=PackingPolicy)
     schedule: SchedulePolicy = field(default_factory=SchedulePolicy)
     prefetch_pairs: int | None = None
+    first_pairs: int = 1
     warm_up_runs: int = 1

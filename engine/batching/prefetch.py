@@ -42,6 +42,26 @@ def windows(stream: Iterable[T], size: int) -> Iterator[Window[T]]:
         start += len(items)
 
 
+def growing_windows(stream: Iterable[T], first: int, size: int) -> Iterator[Window[T]]:
+    """Cut a stream into windows of ``first`` items, then twice as many, and so on up to ``size``.
+
+    The work on the first window begins early, and later ones are large. A window takes up to half as many items more if
+    the stream then ends, so that the last one is not small.
+
+    >>> [len(window.items) for window in growing_windows(range(100), first=8, size=32)]
+    [8, 16, 32, 44]
+    """
+    iterator = iter(stream)
+    start, waiting, wanted = 0, list[T](), min(first, size)
+    while True:
+        waiting += itertools.islice(iterator, wanted + wanted // 2 + 1 - len(waiting))
+        if not waiting:
+            return
+        taken = len(waiting) if len(waiting) <= wanted + wanted // 2 else wanted
+        yield Window(start, waiting[:taken])
+        start, waiting, wanted = start + taken, waiting[taken:], min(2 * wanted, size)
+
+
 def prefetch(work: Callable[[T], R], stream: Iterable[T]) -> Iterator[R]:
     """Like ``map``, one item ahead: while a result is used, another thread does ``work`` on the next item.
 

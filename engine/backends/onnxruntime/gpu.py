@@ -33,6 +33,7 @@ from .loading import (
 )
 from .provider_options import cuda_options, padded_to_profile, tensorrt_options
 
+WORKERS = 2  # one batch is packed while another runs
 Session = tuple[OnnxGraph, dict[str, Any]]  # a graph, and options of the execution provider
 
 
@@ -109,7 +110,7 @@ class OnnxRuntimeGpuBackend(Backend):
         ort = import_onnxruntime(provider)
         if hasattr(ort, "preload_dlls"):
             ort.preload_dlls()  # loads CUDA and cuDNN from where pip installed them
-        threads, workers = options.cpu.threads or available_threads(), options.cpu.workers or 1
+        threads, workers = options.cpu.threads or available_threads(), options.cpu.workers or WORKERS
         labels = len(artifact.manifest.model.labels)
         self._profiles = profiles
         self._errors: tuple[type[Exception], ...] = (*runtime_errors(ort), RuntimeError)  # bound runs raise the latter

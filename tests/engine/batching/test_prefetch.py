@@ -7,8 +7,10 @@ import threading
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from modernrank.batching.prefetch import prefetch, windows
+from modernrank.batching.prefetch import growing_windows, prefetch, windows
 
 
 def test_windows_read_a_stream_only_as_far_as_they_are_requested() -> None:
@@ -76,3 +78,20 @@ def test_the_thread_ends_with_the_iterator() -> None:
 
 def test_a_window_may_be_larger_than_any_list() -> None:
     assert [window.items for window in windows(range(3), 10**30)] == [[0, 1, 2]]
+
+
+@given(st.integers(0, 500), st.integers(1, 40), st.integers(1, 200))
+def test_growing_windows_hold_every_item_once_and_in_order(items: int, first: int, size: int) -> None:
+    cut = list(growing_windows(range(items), first, size))
+    assert [item for window in cut for item in window.items] == list(range(items))
+    assert [window.start for window in cut] == [window.items[0] for window in cut]
+    lengths = [len(window.items) for window in cut]
+    assert all(length <= size + size // 2 for length in lengths)
+    assert all(2 * last >= before for before, last in itertools.pairwise(lengths))  # none is small, the last included
+
+
+def test_growing_windows_read_little_ahead() -> None:
+    """A stream may be endless, and its items may be made on demand."""
+    read = iter(range(1000))
+    next(growing_windows(read, first=8, size=64))
+    assert next(read) <= 8 + 4 + 1
