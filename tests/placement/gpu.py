@@ -19,6 +19,7 @@ class StubGpu:
         self.library = ctypes.CDLL(str(library))
         self.library.stub_count.restype = ctypes.c_longlong
         self.library.stub_count_name.restype = self.library.stub_message.restype = ctypes.c_char_p
+        self.library.stub_kernel.restype = ctypes.c_char_p
 
     def reset(self) -> None:
         """Set all counts to zero but that of the allocated bytes, where ``peak_bytes`` starts anew."""
@@ -28,6 +29,16 @@ class StubGpu:
         """Each count by its name in ``cuda/device.c``."""
         names = self._strings(self.library.stub_count_name)
         return {name: self.library.stub_count(name.encode()) for name in names}
+
+    def kernels(self) -> dict[str, int]:
+        """How often each kernel was launched since ``reset``, captures included, by its mangled name."""
+        found: dict[str, int] = {}
+        launches = ctypes.c_longlong()
+        for index in itertools.count():
+            name = self.library.stub_kernel(index, ctypes.byref(launches))
+            if name is None:
+                return found
+            found[name.decode()] = launches.value
 
     def messages(self) -> list[str]:
         """What was forbidden in a capture, and which functions without a stub were called."""

@@ -28,7 +28,6 @@ def cuda_options(
     2000000000
     """
     options: dict[str, Any] = {"arena_extend_strategy": "kSameAsRequested", "use_tf32": int(allow_tf32)}
-    options["enable_skip_layer_norm_strict_mode"] = 1  # norms add up in float32
     if device:  # ONNX Runtime prints a warning at each load if the option is there, and 0 is its default
         options["device_id"] = device
     if cuda_graphs:

@@ -330,6 +330,41 @@ static long long *count_at(int index, const char **name) {
     return &counts[table][place];
 }
 
+/* ---- kernels: a table from addresses to names and counts, with open addressing */
+
+enum { KERNELS = 1 << 17 };
+static struct { const void *address; const char *name; long long launches; } kernels[KERNELS];
+
+static size_t kernel_at(const void *address) {
+    size_t place = ((size_t)address >> 4) * 2654435761u % KERNELS;
+    while (kernels[place].address != NULL && kernels[place].address != address) place = (place + 1) % KERNELS;
+    return place;
+}
+
+void name_kernel(const void *kernel, const char *name) {
+    pthread_mutex_lock(&lock);
+    size_t place = kernel_at(kernel);
+    kernels[place].address = kernel, kernels[place].name = name;
+    pthread_mutex_unlock(&lock);
+}
+
+void count_kernel(const void *kernel) {
+    pthread_mutex_lock(&lock);
+    size_t place = kernel_at(kernel);
+    if (kernels[place].address != NULL) kernels[place].launches++;
+    pthread_mutex_unlock(&lock);
+}
+
+/* The launched kernel number INDEX, and in LAUNCHES how often it ran since stub_reset; NULL after the last one. */
+const char *stub_kernel(int index, long long *launches) {
+    for (size_t place = 0; place < KERNELS; place++)
+        if (kernels[place].launches > 0 && index-- == 0) {
+            *launches = kernels[place].launches;
+            return kernels[place].name;
+        }
+    return NULL;
+}
+
 /* The name of a count, or NULL after the last one. */
 const char *stub_count_name(int index) {
     const char *name = NULL;
@@ -356,6 +391,7 @@ void stub_reset(void) {
     pthread_mutex_lock(&lock);
     long long bytes = other[BYTES];
     memset(work, 0, sizeof work);
+    for (size_t place = 0; place < KERNELS; place++) kernels[place].launches = 0;
     memset(captured, 0, sizeof captured);
     memset(replayed, 0, sizeof replayed);
     memset(other, 0, sizeof other);

@@ -66,6 +66,10 @@ void device_memory(size_t *available, size_t *total);
 int stream_create(stream **created);
 int stream_destroy(stream *destroyed);
 
+/* Kernels by the address that launches them: their names, as the compiler mangled them, and how often each ran. */
+void name_kernel(const void *kernel, const char *name);
+void count_kernel(const void *kernel);
+
 /* Put work into a stream. Copies and fills are carried out unless they are captured. */
 int enqueue(int kind, stream *target);
 int enqueue_copy(void *to, const void *from, size_t size, stream *target, const char *caller);

@@ -14,8 +14,8 @@ void __cudaRegisterFatBinaryEnd(void **handle) { (void)handle; }
 void __cudaUnregisterFatBinary(void **handle) { (void)handle; }
 void __cudaRegisterFunction(void **handle, const char *host, char *device, const char *name, int limit,
                             void *thread, void *block, void *block_size, void *grid_size, int *warp) {
-    (void)handle, (void)host, (void)device, (void)name, (void)limit;
-    (void)thread, (void)block, (void)block_size, (void)grid_size, (void)warp;
+    (void)handle, (void)device, (void)limit, (void)thread, (void)block, (void)block_size, (void)grid_size, (void)warp;
+    name_kernel(host, name);
 }
 void __cudaRegisterVar(void **handle, char *host, char *device, const char *name, int external, size_t size,
                        int constant, int global) {
@@ -34,26 +34,29 @@ int __cudaPopCallConfiguration(dim3 *grid, dim3 *block, size_t *shared, stream *
 }
 int __cudaGetKernel(const void **kernel, const void *function) { *kernel = function; return SUCCESS; }
 
-static int launch(stream *target) { return enqueue(LAUNCHES, target); }
+static int launch(const void *kernel, stream *target) {
+    count_kernel(kernel);
+    return enqueue(LAUNCHES, target);
+}
 
 int __cudaLaunchKernel(const void *kernel, dim3 grid, dim3 block, void **arguments, size_t shared, stream *target) {
-    (void)kernel, (void)grid, (void)block, (void)arguments, (void)shared;
-    return launch(target);
+    (void)grid, (void)block, (void)arguments, (void)shared;
+    return launch(kernel, target);
 }
 int cudaLaunchKernel(const void *function, dim3 grid, dim3 block, void **arguments, size_t shared, stream *target) {
-    (void)function, (void)grid, (void)block, (void)arguments, (void)shared;
-    return launch(target);
+    (void)grid, (void)block, (void)arguments, (void)shared;
+    return launch(function, target);
 }
 int cudaLaunchCooperativeKernel(const void *function, dim3 grid, dim3 block, void **arguments, size_t shared,
                                 stream *target) {
-    (void)function, (void)grid, (void)block, (void)arguments, (void)shared;
-    return launch(target);
+    (void)grid, (void)block, (void)arguments, (void)shared;
+    return launch(function, target);
 }
 struct launch_configuration { dim3 grid, block; size_t shared; stream *target; void *attributes; unsigned count; };
 
 int cudaLaunchKernelExC(const struct launch_configuration *configuration, const void *function, void **arguments) {
-    (void)function, (void)arguments;
-    return launch(configuration->target);
+    (void)arguments;
+    return launch(function, configuration->target);
 }
 int cudaLaunchHostFunc(stream *target, void (*function)(void *), void *argument) {
     int error = enqueue(HOST_CALLS, target);
