@@ -11,7 +11,7 @@ from modernrank.options import ProviderName, names_of
 from .base import Command, fail, note
 from .options import MEBIBYTE, add_artifact, add_exported_precisions, add_out, add_precision, positive_int
 
-DIALECTS = ("ort-cpu", "standard", "ort-cuda", "tensorrt", "tensorrt-decomposed", "reference")
+DIALECTS = ("ort-cpu", "standard", "ort-cuda", "tensorrt", "tensorrt-half-sums", "tensorrt-decomposed", "reference")
 
 
 def _add_export_options(parser: argparse.ArgumentParser) -> None:

@@ -166,6 +166,36 @@ def collect(check: GpuCheck) -> Result:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns 1 if a step failed."""
+    parser = _parser()
+    args = parser.parse_args(arguments)
+    check = GpuCheck(
+        work=args.work,
+        like=args.like,
+        provider=args.provider,
+        device=args.device,
+        max_tokens=args.longest,
+        rounds=args.rounds,
+        seconds=args.seconds,
+        threads=args.threads,
+        peers=tuple(args.peer or ()),
+    )
+    if args.step:
+        return _run_step(check, args.step)
+    names = {step.name for step in applicable(check)}
+    for name in (*args.only, *args.again):
+        if name not in names:
+            parser.error(f"step {name!r} is unknown; choose one of {', '.join(sorted(names))}")
+    if args.plan:
+        print(plan(check))
+        return 0
+    if args.out is None:
+        parser.error("--out is required, unless --plan is given")
+    result = run_gpu_check(check, args.out, args.only, args.again, _report)
+    print(markdown(result), end="")
+    return 1 if any(state.get("error") for state in result.environment["steps"].values()) else 0
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("work", type=Path, help="folder for checkpoints, artifacts and the results of steps")
     parser.add_argument("--like", type=Path, required=True, help="folder with the target's config and tokenizer")
@@ -185,41 +215,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--again", action="append", default=[], metavar="STEP", help="repeat a step that is complete")
     parser.add_argument("--out", type=Path, help="write the result as JSON, with its raw samples")
     parser.add_argument("--step", help=argparse.SUPPRESS)  # how a step's own process is started
-    args = parser.parse_args(arguments)
-    check = GpuCheck(
-        work=args.work,
-        like=args.like,
-        provider=args.provider,
-        device=args.device,
-        max_tokens=args.longest,
-        rounds=args.rounds,
-        seconds=args.seconds,
-        threads=args.threads,
-        peers=tuple(args.peer or ()),
-    )
+    return parser
 
-    def report(message: str) -> None:
-        print(f"{time.strftime('%H:%M:%S')} {message}", file=sys.stderr, flush=True)
 
-    if args.step:
-        try:
-            run_here(check, args.step, report)
-        except ModernRankError as error:
-            report(f"{type(error).__name__}: {error}")
-            return 1
-        return 0
-    names = {step.name for step in applicable(check)}
-    for name in (*args.only, *args.again):
-        if name not in names:
-            parser.error(f"step {name!r} is unknown; choose one of {', '.join(sorted(names))}")
-    if args.plan:
-        print(plan(check))
-        return 0
-    if args.out is None:
-        parser.error("--out is required, unless --plan is given")
-    result = run_gpu_check(check, args.out, args.only, args.again, report)
-    print(markdown(result), end="")
-    return 1 if any(state.get("error") for state in result.environment["steps"].values()) else 0
+def _run_step(check: GpuCheck, name: str) -> int:
+    try:
+        run_here(check, name, _report)
+    except ModernRankError as error:
+        _report(f"{type(error).__name__}: {error}")
+        return 1
+    return 0
+
+
+def _report(message: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} {message}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

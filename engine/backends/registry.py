@@ -117,7 +117,7 @@ def _why_tensorrt_unsupported(capability: str) -> str:
 
 
 _FOR_ENGINES = frozenset({"devices", "cuda_stream", "cuda_graphs"})
-_ENGINE_DIALECTS = ("tensorrt", "tensorrt-decomposed")
+_ENGINE_DIALECTS = ("tensorrt", "tensorrt-half-sums", "tensorrt-decomposed")
 
 # In the order in which provider="auto" looks.
 PROVIDERS: dict[str, Provider] = {

@@ -12,6 +12,7 @@ from onnx import TensorProto
 from .attention import BLOCK, PackedAttention, StandardAttention
 from .attention_gpu import DecomposedAttention, OrtCudaAttention, OrtCudaBandAttention, TensorRtAttention
 from .attention_ort_cpu import OrtCpuAttention
+from .linear import Float32Sums, FloatLinear
 
 OPSET = 23  # the first with Attention and RotaryEmbedding
 
@@ -26,6 +27,7 @@ class Dialect:
     index_type: ONNX's type of the inputs.
     width_step: the number of tokens of a row must be a multiple of it.
     fused_norms: whether an addition to the residual stream and the norm after it are one node.
+    linear:     how the products of linear layers are spelled, where the precision does not spell them itself.
     half_norms: whether a layer norm of float16 values is one float16 node with float32 statistics, and not a float32
                 node between two casts.
     """
@@ -35,6 +37,7 @@ class Dialect:
     index_type: int = TensorProto.INT64
     width_step: int = 1
     short_attention: type[PackedAttention] | None = None
+    linear: type[FloatLinear] = FloatLinear
     half_norms: bool = False
     fused_norms: bool = False
 
@@ -49,11 +52,13 @@ DIALECTS = {
         half_norms=True,
         fused_norms=True,
     ),
-    "tensorrt": Dialect(TensorRtAttention, index_type=TensorProto.INT32, width_step=BLOCK),
+    "tensorrt": Dialect(TensorRtAttention, index_type=TensorProto.INT32, width_step=BLOCK, linear=Float32Sums),
+    "tensorrt-half-sums": Dialect(TensorRtAttention, index_type=TensorProto.INT32, width_step=BLOCK),
     "tensorrt-decomposed": Dialect(
         DecomposedAttention,
         opset=20,  # the first with Gelu
         index_type=TensorProto.INT32,
         width_step=BLOCK,
+        linear=Float32Sums,
     ),
 }

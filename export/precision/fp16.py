@@ -9,6 +9,7 @@ import numpy as np
 from modernrank.arrays import IntArray
 from modernrank.batching.policy import BatchPolicy, PackingPolicy, TokenBudget
 from modernrank.errors import ArtifactError, counted
+from modernrank.export.graph.dialects import DIALECTS
 from modernrank.export.graph.float_types import FloatTypes
 from modernrank.export.graph.options import GraphOptions
 
@@ -38,7 +39,7 @@ def write_fp16(job: GraphJob) -> WrittenGraph:
         f"({calibration.source})"
     )
     maxima = activation_maxima(job.source, ids)
-    options = GraphOptions(job.dialect, types=choose_types(maxima))
+    options = GraphOptions(job.dialect, DIALECTS[job.dialect].linear(), choose_types(maxima))
     architecture = job.source.architecture
     job.report(f"writing the {job.dialect} graph of {architecture.facts.layers} layers in float16")
     architecture.write_graph(job.source.weights, job.path, options)

@@ -53,7 +53,7 @@ class Precision:
         return self.bounds is None
 
 
-TENSORRT = ("tensorrt", "tensorrt-decomposed")
+TENSORRT = ("tensorrt", "tensorrt-half-sums", "tensorrt-decomposed")
 
 PRECISIONS: Mapping[str, Precision] = {
     precision.name: precision

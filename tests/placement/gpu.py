@@ -34,11 +34,9 @@ class StubGpu:
         """How often each kernel was launched since ``reset``, captures included, by its mangled name."""
         found: dict[str, int] = {}
         launches = ctypes.c_longlong()
-        for index in itertools.count():
-            name = self.library.stub_kernel(index, ctypes.byref(launches))
-            if name is None:
-                return found
+        while name := self.library.stub_kernel(len(found), ctypes.byref(launches)):
             found[name.decode()] = launches.value
+        return found
 
     def messages(self) -> list[str]:
         """What was forbidden in a capture, and which functions without a stub were called."""

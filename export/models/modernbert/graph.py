@@ -26,10 +26,10 @@ from modernrank.export.graph.activations import activation
 from modernrank.export.graph.attention import AttentionShape, PackedAttention
 from modernrank.export.graph.builder import GraphBuilder, Value, data_file, short_file
 from modernrank.export.graph.float_types import RESIDUAL, FloatType
-from modernrank.export.graph.fused_norms import fuse_norms
 from modernrank.export.graph.options import GraphOptions
 
 from .config import Layer, ModernBertConfig
+from .fused_norms import fuse_norms
 from .pooling import pool
 from .tensors import EMBEDDINGS
 

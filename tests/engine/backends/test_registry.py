@@ -106,6 +106,7 @@ def test_each_dialect_has_its_providers(artifacts: Path) -> None:
         "standard": ["cpu"],
         "ort-cuda": ["cuda"],
         "tensorrt": ["tensorrt", "tensorrt-rtx"],
+        "tensorrt-half-sums": ["tensorrt", "tensorrt-rtx"],
         "tensorrt-decomposed": ["tensorrt", "tensorrt-rtx", "ort-tensorrt"],
         "unknown": [],
     }

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 import onnx
 
-from .builder import CONTRIB
+from modernrank.export.graph.builder import CONTRIB
 
 
 def fuse_norms(nodes: Sequence[onnx.NodeProto]) -> list[onnx.NodeProto]:
