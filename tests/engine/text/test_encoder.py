@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
@@ -22,13 +22,20 @@ SPECIAL_TOKENS = 3
 
 @cache
 def reference(max_length: int | None = None, side: str = "right") -> Tokenizer:
-    """What ``transformers`` runs: the library's own truncation."""
+    """The tokenizer that ``transformers`` runs, with the library's own truncation."""
     tokenizer = Tokenizer.from_file(str(FILE))
     tokenizer.no_padding()
     tokenizer.no_truncation()
     if max_length is not None:
         tokenizer.enable_truncation(max_length, strategy="longest_first", direction=side)
     return tokenizer
+
+
+def cut_by_the_library(query: str, document: str, max_length: int, side: str) -> list[int]:
+    """The library's rule for whole parts; ``encode`` of 0.23.1 and 0.23.2 applies it to parts that it already cut."""
+    parts = (reference().encode(text, add_special_tokens=False) for text in (query, document))
+    ids: list[int] = reference(max_length, side).post_process(*parts).ids
+    return ids
 
 
 @pytest.mark.parametrize("name", ["tiny", "tiny-cls"])
@@ -39,9 +46,12 @@ def test_ids_are_those_of_transformers(name: str) -> None:
 
 
 @given(TEXT, TEXT, st.integers(SPECIAL_TOKENS, 80), st.sampled_from(["left", "right"]))
+@example("what is the capital of China?", "def quicksort(xs):\n    return xs", 8, "right")
+@example("def quicksort(xs):\n    return xs", "what is the capital of China?", 8, "left")
 def test_longest_first_cuts_as_the_library_does(query: str, document: str, max_length: int, side: str) -> None:
+    """In the examples both parts are cut to half, and one gets an odd token."""
     encoded = PairEncoder(FILE, max_length, "longest_first", side).encode([(query, document)])[0]
-    assert encoded.ids.tolist() == reference(max_length, side).encode(query, document).ids
+    assert encoded.ids.tolist() == cut_by_the_library(query, document, max_length, side)
     whole = len(reference().encode(query, document).ids)
     assert encoded.query_tokens_cut + encoded.document_tokens_cut == whole - len(encoded.ids)
 

@@ -38,6 +38,13 @@ def test_longest_first_fills_the_room_and_cuts_no_part_below_half_of_it(first: i
         assert min(whole, room // 2) <= length <= whole
 
 
+@pytest.mark.parametrize(
+    ("whole", "kept"), [((12, 10), (3, 2)), ((10, 12), (2, 3)), ((10, 10), (2, 3)), ((300, 299), (3, 2))]
+)
+def test_the_odd_token_goes_to_the_part_that_is_longer_uncut(whole: tuple[int, int], kept: tuple[int, int]) -> None:
+    assert longest_first(*whole, 5) == kept
+
+
 def test_cut_pairs_are_reported_one_by_one(artifacts: Path) -> None:
     cuts: list[Truncation] = []
     with Reranker.load(artifacts / "tiny", max_length=SHORT, truncation="document") as reranker:
