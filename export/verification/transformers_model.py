@@ -14,6 +14,11 @@ from modernrank.export.report import Report, silent
 
 from .inputs import TEXTS
 
+# These versions of tokenizers stop tokenising a part that has max_length tokens, and compare the lengths of what they
+# have by then. Where both parts are that long and an odd number of tokens stays, the shorter part may get the odd one.
+# The versions before and after them compare whole parts, as modernrank does (docs/decisions/0010-odd-token.md).
+COMPARE_CUT_PARTS = ("0.23.1", "0.23.2")
+
 
 class TransformersModel:
     """A checkpoint, loaded by ``transformers`` in float32, on torch's ``device``.
@@ -22,6 +27,7 @@ class TransformersModel:
     """
 
     def __init__(self, checkpoint: Path, device: str = "cpu") -> None:
+        import tokenizers
         import torch
         import transformers
 
@@ -32,7 +38,10 @@ class TransformersModel:
         )
         self._model = self._model.eval().to(device)
         where = "" if device == "cpu" else f" on {torch.cuda.get_device_name(device)} without TF32"
-        self.description = f"transformers {transformers.__version__}, torch {torch.__version__}, float32{where}"
+        self.description = (
+            f"transformers {transformers.__version__}, tokenizers {tokenizers.__version__}, torch {torch.__version__}, "
+            f"float32{where}"
+        )
 
     def logits(self, pairs: list[IntArray], report: Report = silent) -> FloatArray:
         """Float32 logits ``[pairs, labels]`` of token ids; each pair is scored alone."""
@@ -47,25 +56,40 @@ class TransformersModel:
         return np.stack(logits)
 
 
-def check_tokenizer(artifact: Artifact, checkpoint: Path) -> None:
+def check_tokenizer(artifact: Artifact, checkpoint: Path, report: Report = silent) -> None:
     """Compare the token ids of every pair of TEXTS, whole and cut, with those of ``transformers``.
+
+    With a version of COMPARE_CUT_PARTS the limits are lowered so that an even number of tokens stays, and ``report``
+    receives the difference.
 
     Raises:
         ArtifactError: a pair becomes other ids.
     """
-    from transformers import AutoTokenizer
+    import tokenizers
+    import transformers
 
-    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(checkpoint)
+    only_even = tokenizers.__version__ in COMPARE_CUT_PARTS
+    if only_even:
+        report(
+            f"where both parts of a pair reach max_length, tokenizers {tokenizers.__version__} may keep one token more "
+            "of one part and one less of the other than modernrank; install tokenizers 0.23.3 for the same scores"
+        )
+    special_tokens = artifact.encoder().count(("", ""))
     pairs = [(query, document) for query in TEXTS for document in TEXTS]
-    for max_length in (8, 64, artifact.manifest.model.max_length):
+    for limit in (8, 64, artifact.manifest.model.max_length):
+        max_length = limit - (limit - special_tokens) % 2 if only_even else limit
         # A list of pairs, as rerankers are called: given two strings, transformers treats an empty second one as none.
         expected = tokenizer(pairs, truncation=True, max_length=max_length)["input_ids"]
         encoded = artifact.encoder(max_length).encode(pairs)
         for pair, ours, theirs in zip(pairs, encoded, expected, strict=True):
             if ours.ids.tolist() != theirs:
                 raise ArtifactError(
-                    f"transformers encodes {pair!r} to other token ids at max_length {max_length}, so the scores would "
-                    "differ; export again with this version of modernrank, and report it if that does not help",
+                    f"transformers {transformers.__version__} with tokenizers {tokenizers.__version__} encodes "
+                    f"{pair!r} to other token ids at max_length {max_length}, so the scores would differ; export again "
+                    "with this version of modernrank, and report it if that does not help",
                     pair=pair,
                     max_length=max_length,
+                    transformers=transformers.__version__,
+                    tokenizers=tokenizers.__version__,
                 )

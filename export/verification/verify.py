@@ -92,7 +92,7 @@ def verify_artifact(
     graph = choose_graph(artifact, precision, provider)
     origin = locate(str(against), None if Path(against).is_dir() else artifact.manifest.source.revision)
     check_same_checkpoint(artifact, origin)
-    check_tokenizer(artifact, origin.folder)
+    check_tokenizer(artifact, origin.folder, report)
     artifact.check_files(artifact.files_of(graph))
     model = TransformersModel(origin.folder, transformers_device)
     with _opened(artifact, graph, provider) as backend:

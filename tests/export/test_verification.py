@@ -123,7 +123,7 @@ class SecondRuntime:
 def second_runtime(artifacts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(SecondRuntime, "artifact", artifacts / "tiny-standard", raising=False)
     monkeypatch.setattr(verify, "TransformersModel", SecondRuntime)
-    monkeypatch.setattr(verify, "check_tokenizer", lambda artifact, checkpoint: None)
+    monkeypatch.setattr(verify, "check_tokenizer", lambda artifact, checkpoint, report: None)
 
 
 def test_the_grid_is_compared_and_recorded(second_runtime: None, artifact: Path) -> None:
