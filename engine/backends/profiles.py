@@ -122,6 +122,8 @@ def in_steps(tokens: int) -> int:
 def fit(profiles: Sequence[Profile], rows: int, tokens: int) -> int:
     """The index of the narrowest profile that accepts ``[rows, tokens]``, if necessary with padding.
 
+    Of several that are equally narrow it is the one of fewest rows: its kernels were chosen for small batches.
+
     Raises:
         ProfileError: none accepts it; the message names them all.
     """
@@ -134,7 +136,7 @@ def fit(profiles: Sequence[Profile], rows: int, tokens: int) -> int:
             rows=rows,
             tokens=tokens,
         )
-    return min(fitting, key=lambda i: profiles[i].tokens[2])
+    return min(fitting, key=lambda i: (profiles[i].tokens[2], profiles[i].rows[2]))
 
 
 def rounded(profile: Profile, rows: int, tokens: int) -> tuple[int, int]:
@@ -160,14 +162,20 @@ class ProfileShapes:
 
     def __call__(self, longest: int, waiting: int) -> tuple[int, int]:
         """The width in STEPs, and as many rows as the profile accepts."""
-        profile = self.profiles[fit(self.profiles, 1, longest)]
+        profile = self._widest(longest)
         wanted = max(longest, min(-(-waiting // profile.rows[2]), profile.tokens[1]))
         _, width = rounded(profile, 1, wanted)
         return width, profile.rows[2]
 
     def most_rows(self, tokens: int) -> int:
         """Maximum number of rows of ``tokens`` tokens in a batch."""
-        return self.profiles[fit(self.profiles, 1, tokens)].rows[2]
+        return self._widest(tokens).rows[2]
+
+    def _widest(self, tokens: int) -> Profile:
+        """Of the narrowest profiles that accept ``tokens`` the one of most rows; batches of fewer may run in others."""
+        narrowest = self.profiles[fit(self.profiles, 1, tokens)]
+        equals = (profile for profile in self.profiles if profile.tokens[2] == narrowest.tokens[2])
+        return max(equals, key=lambda profile: profile.rows[2])
 
 
 def policy_of(profiles: Sequence[Profile], slots: int, workers: int, warm_up_runs: int = 1) -> BatchPolicy:

@@ -43,17 +43,20 @@ def open_gpu(artifact: Artifact, provider: Provider, options: LoadOptions, devic
     artifact.check_files(artifact.files_of(graph), options.verify_files)
     profiles = default_profiles(artifact.manifest.model.max_length)
     if provider.name == "cuda":
-        sessions = _cuda_sessions(graph, profiles, options.gpu, device)
+        sessions = cuda_sessions(graph, profiles, options.gpu, device)
     else:
-        # ONNX Runtime's context stays on the first profile of an engine, so each profile gets a session of its own.
-        cache = _engine_cache(artifact, graph, options.cache)
-        sessions = [(graph, tensorrt_options(device, cache / profile.name, [profile])) for profile in profiles]
-        for _, entry in sessions:
-            _make_folder(Path(entry["trt_engine_cache_path"]))
+        sessions = tensorrt_sessions(graph, profiles, _engine_cache(artifact, graph, options.cache), device)
+        for _, chosen in sessions:
+            _make_folder(Path(chosen["trt_engine_cache_path"]))
     return OnnxRuntimeGpuBackend(artifact, sessions, provider, profiles, options, device)
 
 
-def _cuda_sessions(graph: OnnxGraph, profiles: Sequence[Profile], gpu: GpuOptions, device: int) -> list[Session]:
+def tensorrt_sessions(graph: OnnxGraph, profiles: Sequence[Profile], cache: Path, device: int) -> list[Session]:
+    """One session and cache for each profile: ONNX Runtime's context stays on the first profile of an engine."""
+    return [(graph, tensorrt_options(device, cache / profile.name, [profile])) for profile in profiles]
+
+
+def cuda_sessions(graph: OnnxGraph, profiles: Sequence[Profile], gpu: GpuOptions, device: int) -> list[Session]:
     """One session for each profile if there is a graph for short rows, which is the first profile; else one for all.
 
     Each session holds the weights, so with a memory limit there is only one.

@@ -1,5 +1,6 @@
 """Optimisation profiles: how they are written, what contradicts what, and that every planned batch fits one."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,9 +8,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modernrank import ProfileError
+from modernrank.artifact.manifest import OnnxGraph
+from modernrank.backends.onnxruntime.gpu import cuda_sessions, tensorrt_sessions
 from modernrank.backends.onnxruntime.provider_options import tensorrt_options
-from modernrank.backends.profiles import SLOTS, check_profiles, default_profiles, fit, parse_profile, policy_of, rounded
+from modernrank.backends.profiles import (
+    SLOTS,
+    ProfileShapes,
+    check_profiles,
+    default_profiles,
+    fit,
+    parse_profile,
+    policy_of,
+    rounded,
+)
 from modernrank.batching.packing import plan
+from modernrank.options import GpuOptions
 
 DEFAULT = default_profiles(8192)
 
@@ -126,3 +139,36 @@ def test_onnx_runtime_gets_the_profiles_as_shapes(tmp_path: Path) -> None:
     assert options["device_id"] == 1
     assert options["trt_profile_min_shapes"].split(",")[0] == "input_ids:1x64"
     assert options["trt_profile_opt_shapes"].count("slots:32") == len(DEFAULT)
+
+
+def test_a_profile_of_few_rows_is_for_small_batches_only() -> None:
+    """Lists are planned for the one of many rows; what they leave over runs in the other."""
+    small, short = parse_profile("small=1x64:2x256:8x512"), parse_profile("short=9x64:32x512:64x512")
+    check_profiles([small, short], 512)
+    shapes = ProfileShapes((small, short))
+    assert shapes(longest=100, waiting=64 * 512) == (512, 64)
+    assert shapes.most_rows(512) == 64
+    assert [fit([short, small], rows, 512) for rows in (1, 8, 9, 64)] == [1, 1, 0, 0]
+
+
+GRAPH = OnnxGraph("fp16", "ort-cuda", "packed", 23, "model.onnx", "model.onnx.data", "model.short.onnx")
+
+
+def test_each_profile_of_tensorrt_has_a_session_and_a_cache(tmp_path: Path) -> None:
+    """In one session, batches of the second profile would fail."""
+    sessions = tensorrt_sessions(GRAPH, DEFAULT, tmp_path, device=1)
+    assert [chosen["trt_profile_max_shapes"].partition(",")[0] for _, chosen in sessions] == [
+        "input_ids:64x512",
+        "input_ids:4x8192",
+    ]
+    assert len({chosen["trt_engine_cache_path"] for _, chosen in sessions}) == 2
+
+
+def test_short_rows_run_a_graph_of_their_own_unless_memory_is_limited() -> None:
+    files = [graph.file for graph, _ in cuda_sessions(GRAPH, DEFAULT, GpuOptions(), 0)]
+    assert files == ["model.short.onnx", "model.onnx"]
+    assert [g.file for g, _ in cuda_sessions(GRAPH, DEFAULT, GpuOptions(memory_limit=10**9), 0)] == ["model.onnx"]
+    plain = replace(GRAPH, short=None)
+    assert [g.file for g, _ in cuda_sessions(plain, DEFAULT, GpuOptions(), 0)] == ["model.onnx"]
+    only_short = default_profiles(512)
+    assert [g.file for g, _ in cuda_sessions(GRAPH, only_short, GpuOptions(), 0)] == ["model.short.onnx"]

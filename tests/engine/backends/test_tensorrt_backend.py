@@ -138,6 +138,15 @@ def test_a_capture_that_fails_costs_nothing_but_the_graph(folder: Path, expected
     assert gpu.cuda.everything_is_given_back
 
 
+def test_warming_up_makes_the_cuda_graph_of_every_lane(gpu: Gpu) -> None:
+    gpu.reranker.warmup([64, 128])
+    assert len(gpu.cuda.graphs) == 2 * gpu.backend.info.workers
+    before = gpu.cuda.launched
+    for _ in range(4):
+        gpu.reranker.score([PAIRS[0]])
+    assert gpu.cuda.launched == before + 4
+
+
 def test_a_library_that_captures_by_itself_is_left_to_it(folder: Path, expected: np.ndarray) -> None:
     """As TensorRT-RTX is."""
     gpu = Gpu(folder)
