@@ -9,7 +9,7 @@ Schema version 1 (``docs/artifact-format.md`` describes each field):
     license          SPDX id from the model card, or "unknown"
     model            architecture, layers, hidden_size, vocabulary, pooling, labels, max_length (tokens), activation
     tokenizer        file, pad_token_id, truncation_side, max_length (tokens)
-    graphs           a list: precision, dialect, layout ("packed" or "padded"), opset, file, data
+    graphs           a list: precision, dialect, layout ("packed" or "padded"), opset, file, data, short
     engines          a list of TensorRT engines: graph, graph_sha256, precision, file, library, version,
                      compute_capability, profiles, slots, options, gpu, multiprocessors; empty until
                      `modernrank build-engine` has run

@@ -21,6 +21,7 @@ from modernrank.errors import ClosedError, ProviderError
 from modernrank.host import available_threads, cache_folder
 from modernrank.options import GpuOptions, LoadOptions
 
+from .capture_gate import GATE
 from .io_binding import IoBindingRunner
 from .loading import (
     Inputs,
@@ -119,7 +120,8 @@ class OnnxRuntimeGpuBackend(Backend):
         self._errors: tuple[type[Exception], ...] = (*runtime_errors(ort), RuntimeError)  # bound runs raise the latter
         self._runners: list[IoBindingRunner] = []
         for graph, chosen in sessions:
-            session = load_session(ort, artifact.folder, graph, provider, chosen, session_options(ort, threads))
+            with GATE.shared():
+                session = load_session(ort, artifact.folder, graph, provider, chosen, session_options(ort, threads))
             check_labels(session, labels, artifact.folder / graph.file)
             self._inputs = Inputs(session, graph.layout)
             self._runners.append(IoBindingRunner(ort, session, labels, "cuda", device, bool(options.gpu.cuda_graphs)))

@@ -25,6 +25,8 @@ from modernrank.batching.workers import start
 from modernrank.errors import ClosedError
 from modernrank.host import renew_after_fork
 
+from .capture_gate import GATE
+
 logger = logging.getLogger(__name__)
 
 # Maximum number of shapes whose buffers (some megabytes) are kept; the least recently used one is dropped first.
@@ -93,23 +95,32 @@ class IoBindingRunner:
         """Stop the thread, after the runs that wait for it, and free the session and its buffers."""
         self._closed = True
         self._thread.shutdown()
-        self._kept.clear()
-        self._captured.clear()
-        self._session = None
+        with GATE.shared():
+            self._kept.clear()
+            self._captured.clear()
+            self._session = None
 
     def _run(self, inputs: Mapping[str, Any]) -> FloatArray:
-        rows, tokens = inputs["input_ids"].shape
-        buffers = self._buffers((rows, tokens, len(inputs["slots"])), inputs)
+        shape = (*inputs["input_ids"].shape, len(inputs["slots"]))
+        with GATE.alone() if self._is_captured_next(shape) else GATE.shared():
+            return self._run_in_turn(shape, inputs)
+
+    def _run_in_turn(self, shape: Shape, inputs: Mapping[str, Any]) -> FloatArray:
+        buffers = self._buffers(shape, inputs)
         buffers.ids.update_inplace(np.stack([inputs[name] for name in INPUTS_PER_TOKEN]))  # slots never change
         self._session.run_with_iobinding(buffers.binding, buffers.options)
         logits: FloatArray = buffers.output.numpy().copy()  # on the processor, numpy() is a view of the buffer
         return logits
 
+    def _is_captured_next(self, shape: Shape) -> bool:
+        is_small = shape[0] * shape[1] <= CUDA_GRAPH_TOKENS
+        is_new = shape not in self._captured and len(self._captured) < MAX_CUDA_GRAPHS
+        return self._cuda_graphs and is_small and is_new
+
     def _buffers(self, shape: Shape, inputs: Mapping[str, Any]) -> _Buffers:
         if shape in self._captured:
             return self._captured[shape]
-        is_small = shape[0] * shape[1] <= CUDA_GRAPH_TOKENS
-        if self._cuda_graphs and is_small and len(self._captured) < MAX_CUDA_GRAPHS:
+        if self._is_captured_next(shape):
             logger.debug("capturing a CUDA graph for %d x %d tokens", *shape[:2])
             self._captured[shape] = self._bind(inputs, cuda_graph=str(len(self._captured)))
             return self._captured[shape]
