@@ -26,6 +26,8 @@ FOLDER = ROOT / "benchmarks" / "results"
 FILES = [path for path in sorted(FOLDER.glob("*.json")) if "measurements" in json.loads(path.read_text())]
 # The plots for which each of these files has the data. A new file needs an entry.
 PLOTS = {
+    "gpu-cuda-h200": {"throughput", "length", "batch"},
+    "gpu-cuda-h200-first": {"throughput", "length", "batch"},
     "load-mapped-zen5-2cores": set(),
     "load-read-zen5-2cores": set(),
     "one-pair-zen3-2cores": set(),
