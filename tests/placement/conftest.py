@@ -15,7 +15,7 @@ import pytest
 
 from modernrank.export import export_checkpoint
 from placement.stubs import build, cuda_provider
-from placement.versions import NEWEST, Measured, Run, installed
+from placement.versions import ANNOUNCEMENT, NEWEST, Measured, Run, installed
 from support.checkpoints import checkpoint
 from support.full_size import write_full_size
 from support.layout import ROOT
@@ -113,9 +113,17 @@ def measured(
         out = tmp_path_factory.mktemp("measured") / "facts.json"
         done = run_on_stubs(version, HERE / "measure.py", graphs(model), precision, out)
         assert done.returncode == 0, done.stderr
-        attention: dict[str, set[str]] = {}
-        for node, kernel in SDPA_KERNEL.findall(done.stdout):
-            attention.setdefault(node, set()).add(kernel)
-        return Measured(json.loads(out.read_text()), attention)
+        return Measured(json.loads(out.read_text()), attention_kernels(done.stdout))
 
     return measure
+
+
+def attention_kernels(printed: str) -> dict[str, dict[str, set[str]]]:
+    """The kernels of each attention node, by the shape that was announced before."""
+    found: dict[str, dict[str, set[str]]] = {}
+    _, *parts = printed.split(ANNOUNCEMENT)
+    for part in parts:
+        shape, _, debug_info = part.partition("\n")
+        for node, kernel in SDPA_KERNEL.findall(debug_info):
+            found.setdefault(shape, {}).setdefault(node, set()).add(kernel)
+    return found

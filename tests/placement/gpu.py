@@ -34,7 +34,10 @@ class StubGpu:
         """How often each kernel was launched since ``reset``, captures included, by its mangled name."""
         found: dict[str, int] = {}
         launches = ctypes.c_longlong()
-        while name := self.library.stub_kernel(len(found), ctypes.byref(launches)):
+        for index in itertools.count():
+            name = self.library.stub_kernel(index, ctypes.byref(launches))
+            if name is None:
+                break
             found[name.decode()] = launches.value
         return found
 

@@ -3,7 +3,7 @@
     LD_LIBRARY_PATH=STUBS PYTHONPATH=ONNXRUNTIME:TESTS python tests/placement/measure.py ARTIFACT PRECISION OUT.json
 
 It runs in a process of its own, because the loader reads ``LD_LIBRARY_PATH`` when a process starts. The parent reads
-from standard output which attention kernels ONNX Runtime chose.
+from standard output which attention kernels ONNX Runtime chose, below a line with the shape that runs.
 """
 
 from __future__ import annotations
@@ -18,24 +18,33 @@ from typing import Any, cast
 
 import numpy as np
 
-from modernrank import BackendError, GpuOptions, LoadOptions, ModernRankError, Reranker, Scorer
+from modernrank import BackendError, GpuOptions, LoadOptions, ModernRankError, Scorer
 from modernrank.arrays import IntArray
 from modernrank.artifact.folder import Artifact
 from modernrank.backends.onnxruntime.provider_options import cuda_options
 from modernrank.options import PrecisionName
 from placement.gpu import StubGpu
+from placement.versions import ANNOUNCEMENT
 
-SHAPES = ((64, 512), (4, 8192))  # rows, tokens: the largest that the default profiles accept
+# Rows, tokens. The first profile has a graph and a session for short rows, the second one those for long rows.
+SHAPES = ((64, 512), (4, 8192))  # the largest that the default profiles accept
+SMALLEST = ((1, 64), (1, 576))
 SMALL_SHAPES = ((64, 64), (8, 512), (1, 4096))  # the largest that become CUDA graphs
+PLENTY = 60 * 2**30  # bytes of device memory
+RUNS = 4  # of a shape: ONNX Runtime may still allocate in the third one
 TOO_LITTLE = 20 * 2**20  # bytes of device memory besides the weights: enough for 1 x 64, and not for 64 x 512
-PAIRS = [("query", "document")]  # one row of 64 tokens, which is small enough for a CUDA graph
 
 
 def counted(gpu: StubGpu) -> dict[str, Any]:
     """What the GPU counted since the last call."""
-    answer = {"counts": gpu.counts(), "messages": gpu.messages()}
+    answer = {"counts": gpu.counts(), "kernels": gpu.kernels(), "messages": gpu.messages()}
     gpu.reset()
     return answer
+
+
+def announce(shape: str) -> None:
+    """Say on standard output what the kernels that ONNX Runtime names next belong to."""
+    print(f"{ANNOUNCEMENT}{shape}", flush=True)
 
 
 def placement(graph: Path) -> dict[str, dict[str, int]]:
@@ -65,21 +74,26 @@ def with_cuda_graphs(folder: Path, precision: PrecisionName, gpu: StubGpu) -> di
 
     The last run is called by another thread: ONNX Runtime keeps graphs for each thread that calls it.
     """
+    options = LoadOptions(provider="cuda", precision=precision, gpu=GpuOptions(cuda_graphs=True))
     try:
-        reranker = Reranker.load(folder, provider="cuda", precision=precision, cuda_graphs=True)
+        scorer = Scorer.load(folder, options)
     except ModernRankError as error:
         return {"refused": str(error)}
-    with reranker, ThreadPoolExecutor(1) as one_thread, ThreadPoolExecutor(1) as another:
-        answer: dict[str, Any] = {"provider": reranker.info.execution_provider, "load": counted(gpu), "runs": []}
-        for thread in (one_thread, one_thread, another):
-            thread.submit(reranker.score, PAIRS).result()
-            answer["runs"].append(counted(gpu))
+    with scorer, ThreadPoolExecutor(1) as one_thread, ThreadPoolExecutor(1) as another:
+        answer: dict[str, Any] = {"provider": scorer.info.execution_provider, "load": counted(gpu), "runs": {}}
+        for rows, tokens in SMALLEST:
+            runs = answer["runs"][f"{rows}x{tokens}"] = []
+            announce(f"{rows}x{tokens}")
+            for thread in (one_thread, one_thread, another):
+                thread.submit(scorer.score, pairs_of(rows, tokens)).result()
+                runs.append(counted(gpu))
     return answer
 
 
 def several_cuda_graphs(folder: Path, precision: PrecisionName, gpu: StubGpu) -> list[dict[str, Any]]:
     """What the first runs of several shapes do, in turn, and then the second ones."""
     options = LoadOptions(provider="cuda", precision=precision, gpu=GpuOptions(cuda_graphs=True))
+    announce("several")
     answer = []
     with Scorer.load(folder, options) as scorer:
         gpu.reset()
@@ -94,14 +108,25 @@ def pairs_of(rows: int, tokens: int) -> list[IntArray]:
     return [np.full(tokens, 3 + row, np.int64) for row in range(rows)]
 
 
-def of_shape(folder: Path, options: LoadOptions, rows: int, tokens: int, gpu: StubGpu) -> dict[str, Any]:
-    """What loading does, then the first and the second run of one large shape, without CUDA graphs."""
+def of_shapes(folder: Path, options: LoadOptions, gpu: StubGpu) -> dict[str, Any]:
+    """What loading does, then the first runs of one large shape, without CUDA graphs; by shape."""
+    is_limited = options.gpu.memory_limit is not None
+    return {
+        shape: of_shape(folder, options, rows, tokens, gpu, f"{shape} limited" if is_limited else shape)
+        for rows, tokens in SHAPES
+        for shape in [f"{rows}x{tokens}"]
+    }
+
+
+def of_shape(folder: Path, options: LoadOptions, rows: int, tokens: int, gpu: StubGpu, name: str) -> dict[str, Any]:
+    """What loading does, then the first runs of one large shape, without CUDA graphs."""
     gpu.reset()
     answer: dict[str, Any] = {"bytes_before": gpu.counts()["bytes"], "runs": []}
     with Scorer.load(folder, options) as scorer:
         answer["load"] = counted(gpu)
         answer["planned"] = [(len(batch.rows), batch.width) for batch in scorer.plan([tokens] * rows).batches]
-        for _ in range(2):
+        announce(name)
+        for _ in range(RUNS):
             scorer.score(pairs_of(rows, tokens))
             answer["runs"].append(counted(gpu))
     return answer | {"bytes_after": gpu.counts()["bytes"]}
@@ -125,19 +150,24 @@ def measure(folder: Path, precision: PrecisionName) -> dict[str, Any]:
 
     gpu = StubGpu("libcudart.so.13")
     options = LoadOptions(provider="cuda", precision=precision)
+    limited = LoadOptions(provider="cuda", precision=precision, gpu=GpuOptions(memory_limit=PLENTY))
     (graph,) = [graph for graph in Artifact.open(folder).manifest.graphs if graph.precision == precision]
-    nodes = placement(folder / graph.file)
+    assert graph.short is not None
+    nodes = {"short": placement(folder / graph.short), "long": placement(folder / graph.file)}
     gpu.reset()
     cuda_graphs = with_cuda_graphs(folder, precision, gpu)
-    shapes = {f"{rows}x{tokens}": of_shape(folder, options, rows, tokens, gpu) for rows, tokens in SHAPES}
-    weights = max(measured["load"]["counts"]["bytes"] for measured in shapes.values())
+    several = [] if "refused" in cuda_graphs else several_cuda_graphs(folder, precision, gpu)
+    shapes, with_limit = of_shapes(folder, options, gpu), of_shapes(folder, limited, gpu)
+    weights = max(measured["load"]["counts"]["bytes"] for measured in with_limit.values())
+    announce("beyond the limit")
     return {
         "onnxruntime": ort.__version__,
         "nodes": nodes,
         "cuda_graphs": cuda_graphs,
-        "several_cuda_graphs": [] if "refused" in cuda_graphs else several_cuda_graphs(folder, precision, gpu),
+        "several_cuda_graphs": several,
         "shapes": shapes,
-        "limited": beyond_the_limit(folder, precision, weights),
+        "with_limit": with_limit,
+        "beyond_the_limit": beyond_the_limit(folder, precision, weights),
     }
 
 

@@ -106,6 +106,24 @@ def test_copies_are_told_apart_by_where_memory_lies(cuda: Cuda) -> None:
     assert [counts[name] for name in names] == [1, 1, 1, 1]
 
 
+class Dimensions(ctypes.Structure):
+    _fields_ = [(axis, ctypes.c_uint) for axis in "xyz"]
+
+
+def test_kernels_are_counted_by_name_until_the_next_reset(cuda: Cuda) -> None:
+    names = [ctypes.create_string_buffer(name) for name in (b"_Z1av", b"_Z1bv")]
+    hosts = [ctypes.create_string_buffer(1) for _ in names]
+    one = Dimensions(1, 1, 1)
+    for host, name in zip(hosts, names, strict=True):
+        getattr(cuda.call, "__cudaRegisterFunction")(None, host, None, name, -1, *[None] * 5)
+    for host in (hosts[0], hosts[1], hosts[0]):
+        assert cuda.call.cudaLaunchKernel(host, one, one, None, ctypes.c_size_t(0), cuda.stream) == 0
+    assert cuda.gpu.kernels() == {"_Z1av": 2, "_Z1bv": 1}
+    assert cuda.gpu.counts()["launches"] == 3
+    cuda.gpu.reset()
+    assert cuda.gpu.kernels() == {}
+
+
 def test_the_high_water_mark_outlives_the_memory(cuda: Cuda) -> None:
     before = cuda.gpu.counts()["bytes"]
     address, size = ctypes.c_void_p(), 10**9

@@ -12,19 +12,22 @@ from typing import Any
 # The two ends of the range that modernrank supports. The Makefile installs them beside each other.
 FLOOR, NEWEST = VERSIONS = tuple(Path(__file__).with_name("versions.txt").read_text().split())
 
+# What a line on standard output begins with that says which shape runs next.
+ANNOUNCEMENT = "Shape: "
+
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What one version of ONNX Runtime does with one graph.
+    """What one version of ONNX Runtime does with one model in one precision.
 
     facts:     what ``measure.py`` writes.
-    attention: the kernels of each attention node, over all shapes that ran.
+    attention: the kernels of each attention node, by the shape that ran.
     """
 
     facts: dict[str, Any]
-    attention: dict[str, set[str]]
+    attention: dict[str, dict[str, set[str]]]
 
 
 def installed(version: str) -> Path:
