@@ -142,8 +142,10 @@ class Scorer:
         """Free the model. Scoring afterwards is an error; closing twice is not."""
         backend, self._backend = self._backend, None
         if backend is not None:
-            backend.close()  # first: batches that still wait then fail at once
-            self._workers.close()
+            try:
+                backend.close()  # first: batches that still wait then fail at once
+            finally:
+                self._workers.close()
 
     def __enter__(self) -> Self:
         return self

@@ -27,7 +27,7 @@ from modernrank.benchmarks.measure.environment import describe
 from modernrank.benchmarks.peers.environments import last_line
 from modernrank.benchmarks.reporting.result import Measurement, Result
 from modernrank.benchmarks.reporting.table import markdown
-from modernrank.errors import ModernRankError
+from modernrank.errors import BackendError, ModernRankError
 from modernrank.export.report import Report
 from modernrank.options import ProviderName, names_of
 
@@ -138,14 +138,21 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def run_here(check: GpuCheck, name: str, report: Report) -> None:
-    """Run one step in this process, and write its result to WORK as it grows."""
+    """Run one step in this process, and write its result to WORK as it grows.
+
+    Raises:
+        ModernRankError: the step failed, or what it checked is wrong; its result is kept all the same.
+    """
     step = next(step for step in STEPS if step.name == name)
 
     def save(result: dict[str, Any]) -> None:
         write(check, step, complete=False, result=result)
 
     result = step.run(check, save, report)
-    write(check, step, complete=True, result=result)
+    wrong = result.pop("wrong", "")
+    write(check, step, complete=not wrong, result=result)
+    if wrong:
+        raise BackendError(wrong)
 
 
 def collect(check: GpuCheck) -> Result:

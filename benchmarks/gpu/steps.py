@@ -1,7 +1,8 @@
 """The steps of a check on a GPU: what each learns, how long it takes, and for which providers it runs.
 
 A step takes the check, a function that keeps its result so far, and a report; it returns its result, a JSON object.
-``measurements`` in it are those of a ``Result``, ``parity`` holds a comparison with transformers by name.
+``measurements`` in it are those of a ``Result``, ``parity`` holds a comparison with transformers by name, and ``wrong``
+says what was found to be wrong.
 """
 
 from __future__ import annotations
@@ -131,7 +132,9 @@ def check_cuda(check: GpuCheck, save: Save, report: Report) -> dict[str, Any]:
     """The layer below TensorRT, with kernels of our own."""
     from .cuda_step import run_cuda_step
 
-    return run_cuda_step(0, report, save)
+    result = run_cuda_step(0, report, save)
+    failed = [record["name"] for record in result["checks"] if not record["passed"]]
+    return result | ({"wrong": f"failed: {', '.join(failed)}"} if failed else {})
 
 
 def prepare(style: Style, check: GpuCheck, save: Save, report: Report) -> dict[str, Any]:
@@ -166,7 +169,8 @@ def compare(style: Style, check: GpuCheck, save: Save, report: Report) -> dict[s
         report(found.table())
         parity[f"{style} {precision}"] = found.as_json()
         save({"parity": parity})
-    return {"parity": parity}
+    wrong = [f"{name} {verdict['verdict']}" for name, verdict in parity.items() if not verdict["passed"]]
+    return {"parity": parity, **({"wrong": "; ".join(wrong)} if wrong else {})}
 
 
 def time_runs(check: GpuCheck, save: Save, report: Report) -> dict[str, Any]:

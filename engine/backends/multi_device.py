@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 
 from modernrank.arrays import FloatArray
@@ -50,5 +51,6 @@ class MultiDeviceBackend(Backend):
                 self._tokens[chosen] -= cost
 
     def close(self) -> None:
-        for backend in self._backends:
-            backend.close()
+        with ExitStack() as closing:  # all of them, even if one fails
+            for backend in self._backends:
+                closing.callback(backend.close)

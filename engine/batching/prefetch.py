@@ -45,19 +45,28 @@ def windows(stream: Iterable[T], size: int) -> Iterator[Window[T]]:
 def growing_windows(stream: Iterable[T], first: int, size: int) -> Iterator[Window[T]]:
     """Cut a stream into windows of ``first`` items, then twice as many, and so on up to ``size``.
 
-    The work on the first window begins early, and later ones are large. A window takes up to half as many items more if
-    the stream then ends, so that the last one is not small.
+    The work on the first window begins early, and later ones are large. A window of fewer than ``size`` items takes up
+    to half as many more if the stream then ends, so that the last one is not small. An error of the stream is raised
+    after the windows of the items before it.
 
-    >>> [len(window.items) for window in growing_windows(range(100), first=8, size=32)]
+    >>> [len(window.items) for window in growing_windows(range(100), first=8, size=64)]
     [8, 16, 32, 44]
     """
     iterator = iter(stream)
     start, waiting, wanted = 0, list[T](), min(first, size)
+    error: Exception | None = None
     while True:
-        waiting += itertools.islice(iterator, wanted + wanted // 2 + 1 - len(waiting))
+        most = min(wanted + wanted // 2, size)
+        try:
+            for item in itertools.islice(iterator, max(0, most + 1 - len(waiting))):
+                waiting.append(item)
+        except Exception as failure:  # noqa: BLE001 - raised where its item would have come
+            error, iterator = failure, iter(())
         if not waiting:
+            if error is not None:
+                raise error
             return
-        taken = len(waiting) if len(waiting) <= wanted + wanted // 2 else wanted
+        taken = len(waiting) if len(waiting) <= most else wanted
         yield Window(start, waiting[:taken])
         start, waiting, wanted = start + taken, waiting[taken:], min(2 * wanted, size)
 

@@ -48,7 +48,7 @@ class GraphBuilder:
 
     def __init__(self, data_file: Path) -> None:
         self._data_name = data_file.name
-        self._data = data_file.open("wb")
+        self._data = data_file.open("w+b")
         self._written: dict[str, TensorProto] = {}  # in the data file
         self._start()
 
@@ -118,7 +118,7 @@ class GraphBuilder:
         return self.op("If", condition, **bodies)
 
     def restart(self) -> None:
-        """Begin another graph with the same data file. A constant of the same name and shape is not written again."""
+        """Begin another graph with the same data file. A constant of the same name and content is not written again."""
         self._start()
 
     def rewrite(self, change: Callable[[list[onnx.NodeProto]], list[onnx.NodeProto]]) -> None:
@@ -158,11 +158,22 @@ class GraphBuilder:
             self._constants[name] = self._tensor(name, value)
         return Value(name)
 
+    def _holds(self, written: TensorProto, value: np.ndarray[Any, Any]) -> bool:
+        """Whether the data file has the type, shape and bytes of ``value`` in a tensor."""
+        kind = helper.np_dtype_to_tensor_dtype(value.dtype)
+        if written.data_type != kind or tuple(written.dims) != value.shape:
+            return False
+        end = self._data.tell()
+        self._data.seek(int(next(entry.value for entry in written.external_data if entry.key == "offset")))
+        content = self._data.read(value.nbytes)
+        self._data.seek(end)
+        return content == value.tobytes()
+
     def _tensor(self, name: str, value: np.ndarray[Any, Any]) -> TensorProto:
         if value.nbytes < EXTERNAL_FROM:
             return numpy_helper.from_array(value, name)
         known = self._written.get(name)
-        if known is not None and tuple(known.dims) == value.shape:
+        if known is not None and self._holds(known, value):
             return known
         self._data.write(b"\0" * (-self._data.tell() % ALIGNMENT))
         tensor = self._written[name] = TensorProto(

@@ -51,19 +51,21 @@ def random_pairs(artifact: Artifact, lengths: Sequence[int]) -> list[IntArray]:
 
 
 def arrangements(
-    lengths: Sequence[int], is_packed: bool, most_rows: Callable[[int], int] | None = None
+    lengths: Sequence[int], is_packed: bool, widest: int, most_rows: Callable[[int], int] | None = None
 ) -> Iterator[tuple[str, list[PlannedBatch]]]:
     """The batches of each arrangement of ``result.ARRANGEMENTS``.
 
     Args:
         lengths: tokens of each pair.
         is_packed: whether the graph takes several pairs in a row.
+        widest: maximum number of tokens of a row. Pairs that do not fit into one together are not packed.
         most_rows: maximum number of rows of a batch by its width, where the backend limits it.
     """
     yield "alone", [PlannedBatch(((pair,),), length) for pair, length in enumerate(lengths)]
     shared = [pair for pair, length in enumerate(lengths) if length <= LONGEST_SHARED]
     if is_packed:
-        yield "packed", [_one_row(order, lengths) for order in _orders(shared)]
+        packed = [_one_row(order, lengths) for order in _orders(shared)]
+        yield "packed", [batch for batch in packed if batch.width <= widest]
     groups = np.array_split(shared, max(1, len(shared) // 5))  # five or more rows each
     rows = [_one_pair_a_row([int(pair) for pair in group], lengths) for group in groups]
     yield "rows", [part for batch in rows for part in _split(batch, most_rows)]

@@ -197,8 +197,28 @@ class _Verification:
     known: Sequence[Published]
     report: Report
 
+    @property
+    def profiles(self) -> ProfileShapes | None:
+        """The shapes that the backend accepts; None if it accepts all."""
+        shapes = self.backend.policy.packing.shape
+        return shapes if isinstance(shapes, ProfileShapes) else None
+
+    @property
+    def widest(self) -> int:
+        """The maximum number of tokens of a row."""
+        limit = self.artifact.manifest.model.max_length
+        return limit if self.profiles is None else max(profile.tokens[2] for profile in self.profiles.profiles)
+
     def run(self, longest: int, pairs_file: Path | None, provider: ProviderName) -> Parity:
         limit = min(longest, self.artifact.manifest.model.max_length)
+        if limit > self.widest:
+            raise InputError(
+                f"longest is {limit}, and {provider} accepts rows of at most {self.widest} tokens; give longest="
+                f"{self.widest}, or build an engine with a longer profile",
+                argument="longest",
+                value=limit,
+                maximum=self.widest,
+            )
         pairs = random_pairs(self.artifact, [length for length in LENGTHS if length <= limit])
         expected = self.model.logits(pairs, self.report)
         is_exact = PRECISIONS[self.graph.precision].is_exact
@@ -217,9 +237,8 @@ class _Verification:
         """The differences from the ``expected`` logits ``[pairs, labels]`` by length, in each arrangement."""
         lengths = [len(pair) for pair in pairs]
         pad_token_id = self.artifact.manifest.tokenizer.pad_token_id
-        shapes = self.backend.policy.packing.shape
-        most_rows = shapes.most_rows if isinstance(shapes, ProfileShapes) else None
-        for arrangement, batches in arrangements(lengths, self.graph.layout == "packed", most_rows):
+        most_rows = self.profiles.most_rows if self.profiles is not None else None
+        for arrangement, batches in arrangements(lengths, self.graph.layout == "packed", self.widest, most_rows):
             self.report(f"modernrank: {arrangement}")
             differences: dict[int, list[FloatArray]] = {}
             for batch in batches:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections import Counter
 from dataclasses import replace
@@ -18,6 +19,7 @@ from modernrank.artifact.folder import Artifact
 from modernrank.artifact.manifest import Manifest
 from modernrank.backends.registry import PROVIDERS
 from modernrank.export import export_checkpoint
+from modernrank.export.graph.builder import GraphBuilder
 from modernrank.export.precision.fp16 import HEADROOM, LARGEST
 from modernrank.export.precision.fp16_emulation import backend_on_processor
 from modernrank.export.precision.registry import PRECISIONS
@@ -87,6 +89,37 @@ def test_in_float32_the_logits_are_those_of_transformers(tmp_path: Path, dialect
             pairs = reranker.encoder.encode([tuple(pair) for pair in known["pairs"]])
             scores = reranker.scorer.score([pair.ids for pair in pairs])
         assert np.abs(scores - logits).max() < 1e-4
+
+
+@pytest.mark.parametrize("longest", [40, 100])
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_rows_are_as_wide_as_the_next_step_after_the_longest_pair(tmp_path: Path, dialect: str, longest: int) -> None:
+    """A table of the longest pair's positions would be too short for the row that holds it."""
+    source = Path(shutil.copytree(checkpoint("tiny"), tmp_path / "checkpoint"))
+    config = json.loads((source / "config.json").read_text())
+    (source / "config.json").write_text(json.dumps(config | {"max_position_embeddings": longest}))
+    export_checkpoint(source, tmp_path / "exact")
+    export_checkpoint(source, tmp_path / "out", graph=dialect)
+    with Reranker.load(tmp_path / "exact") as reranker:
+        encoded = [pair.ids for pair in reranker.encoder.encode([("query", "x " * n) for n in (3, 60, 200)])]
+        expected = reranker.scorer.score(encoded)
+    graph = Artifact.open(tmp_path / "out").manifest.graphs[0]
+    for file in filter(None, (graph.file, graph.short)):
+        with backend_on_processor(tmp_path / "out", replace(graph, file=file), 1) as backend:
+            scores = reranker_of(tmp_path / "out", backend).scorer.score(encoded)
+        assert np.abs(scores - expected).max() < 1e-4
+
+
+def test_constants_of_the_same_name_and_another_content_are_both_kept(tmp_path: Path) -> None:
+    with GraphBuilder(tmp_path / "data") as g:
+        first, second = np.zeros(4096, np.float32), np.ones(4096, np.float16)
+        places = []
+        for value in (first, second, second):
+            g.constant("weight", value)
+            (tensor,) = g.model("m", [], {}, 23).graph.initializer
+            places.append((tensor.data_type, {entry.key: entry.value for entry in tensor.external_data}["offset"]))
+            g.restart()
+    assert places == [(TensorProto.FLOAT, "0"), (TensorProto.FLOAT16, "16384"), (TensorProto.FLOAT16, "16384")]
 
 
 def test_the_graph_for_short_rows_reads_the_same_weights(tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def test_published_logits_hold_for_the_pinned_revision_only() -> None:
 
 
 def test_every_pair_is_in_every_arrangement() -> None:
-    batches = dict(arrangements(LENGTHS, is_packed=True))
+    batches = dict(arrangements(LENGTHS, True, 8192))
     assert tuple(batches) == ARRANGEMENTS
     shared = {pair for pair, length in enumerate(LENGTHS) if length <= LONGEST_SHARED}
     pairs = {name: {pair for b in batches[name] for row in b.rows for pair in row} for name in batches}
@@ -81,23 +81,34 @@ def test_every_pair_is_in_every_arrangement() -> None:
 
 def test_every_batch_fits_the_profiles_of_a_gpu() -> None:
     profiles = default_profiles(8192)
-    batches = dict(arrangements(LENGTHS, True, ProfileShapes(tuple(profiles)).most_rows))
+    batches = dict(arrangements(LENGTHS, True, 8192, ProfileShapes(tuple(profiles)).most_rows))
     for batch in itertools.chain(*batches.values()):
         fit(profiles, len(batch.rows), batch.width)  # raises if none accepts it
     assert max(len(batch.rows) for batch in batches["rows"]) > 4
-    everywhere = dict(arrangements(LENGTHS, True))
+    everywhere = dict(arrangements(LENGTHS, True, 8192))
     assert {p for b in batches["rows"] for row in b.rows for p in row} == {
         p for b in everywhere["rows"] for row in b.rows for p in row
     }
 
 
+@pytest.mark.parametrize("longest", [63, 100, 512, 2048])
+def test_a_short_model_is_packed_into_rows_that_it_accepts(longest: int) -> None:
+    lengths = [length for length in LENGTHS if length <= longest]
+    profiles = default_profiles(longest)
+    widest = profiles[-1].tokens[2]
+    batches = dict(arrangements(lengths, True, widest, ProfileShapes(tuple(profiles)).most_rows))
+    for batch in itertools.chain(*batches.values()):
+        fit(profiles, len(batch.rows), batch.width)
+    assert batches["packed"] or longest < 100
+
+
 def test_rows_are_as_wide_as_their_pairs_need() -> None:
-    for batch in itertools.chain(*(batches for _, batches in arrangements(LENGTHS, is_packed=True))):
+    for batch in itertools.chain(*(batches for _, batches in arrangements(LENGTHS, True, 8192))):
         assert all(sum(LENGTHS[pair] for pair in row) <= batch.width for row in batch.rows)
 
 
 def test_a_padded_graph_has_one_pair_in_a_row() -> None:
-    batches = dict(arrangements(LENGTHS, is_packed=False))
+    batches = dict(arrangements(LENGTHS, False, 8192))
     assert "packed" not in batches
     assert all(len(row) == 1 for name in batches for batch in batches[name] for row in batch.rows)
 

@@ -8,6 +8,7 @@ from standard output which attention kernels ONNX Runtime chose, below a line wi
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 import tempfile
@@ -31,6 +32,9 @@ SHAPES = ((64, 512), (4, 8192))  # the largest that the default profiles accept
 SMALLEST = ((1, 64), (1, 576))
 SMALL_SHAPES = ((64, 64), (8, 512), (1, 4096))  # the largest that become CUDA graphs
 PLENTY = 60 * 2**30  # bytes of device memory
+# Of the session for short rows, and of that for long ones. The second shape is one in whose third run ONNX Runtime
+# allocates, with the tiny model in float16.
+MANY_SHAPES = [[(rows, 64) for rows in (1, 2, 3, 4, 6, 8, 12, 16)], [(1, 64 * n) for n in range(9, 17)]]
 RUNS = 4  # of a shape: ONNX Runtime may still allocate in the third one
 TOO_LITTLE = 20 * 2**20  # bytes of device memory besides the weights: enough for 1 x 64, and not for 64 x 512
 
@@ -103,6 +107,30 @@ def several_cuda_graphs(folder: Path, precision: PrecisionName, gpu: StubGpu) ->
     return answer
 
 
+def many_cuda_graphs(folder: Path, precision: PrecisionName, gpu: StubGpu) -> dict[str, Any]:
+    """What happens while many shapes are captured, one after the other."""
+    options = LoadOptions(provider="cuda", precision=precision, gpu=GpuOptions(cuda_graphs=True))
+    announce("many")
+    with Scorer.load(folder, options) as scorer:
+        gpu.reset()
+        for rows, tokens in itertools.chain(*MANY_SHAPES):
+            scorer.score(pairs_of(rows, tokens))
+        return counted(gpu)
+
+
+def both_sessions_at_once(folder: Path, precision: PrecisionName, gpu: StubGpu) -> dict[str, Any]:
+    """What happens while both sessions capture shapes in turn, each called by its own thread."""
+    options = LoadOptions(provider="cuda", precision=precision, gpu=GpuOptions(cuda_graphs=True))
+    announce("at once")
+    with Scorer.load(folder, options) as scorer, ThreadPoolExecutor(2) as threads:
+        gpu.reset()
+        for short, long in zip(*MANY_SHAPES, strict=True):
+            at_once = [threads.submit(scorer.score, pairs_of(*shape)) for shape in (short, long)]
+            for future in at_once:
+                future.result()
+        return counted(gpu)
+
+
 def pairs_of(rows: int, tokens: int) -> list[IntArray]:
     """Token ids of different pairs that fill a batch of this shape."""
     return [np.full(tokens, 3 + row, np.int64) for row in range(rows)]
@@ -157,6 +185,8 @@ def measure(folder: Path, precision: PrecisionName) -> dict[str, Any]:
     gpu.reset()
     cuda_graphs = with_cuda_graphs(folder, precision, gpu)
     several = [] if "refused" in cuda_graphs else several_cuda_graphs(folder, precision, gpu)
+    many = {} if "refused" in cuda_graphs else many_cuda_graphs(folder, precision, gpu)
+    at_once = {} if "refused" in cuda_graphs else both_sessions_at_once(folder, precision, gpu)
     shapes, with_limit = of_shapes(folder, options, gpu), of_shapes(folder, limited, gpu)
     weights = max(measured["load"]["counts"]["bytes"] for measured in with_limit.values())
     announce("beyond the limit")
@@ -165,6 +195,8 @@ def measure(folder: Path, precision: PrecisionName) -> dict[str, Any]:
         "nodes": nodes,
         "cuda_graphs": cuda_graphs,
         "several_cuda_graphs": several,
+        "many": many,
+        "at_once": at_once,
         "shapes": shapes,
         "with_limit": with_limit,
         "beyond_the_limit": beyond_the_limit(folder, precision, weights),

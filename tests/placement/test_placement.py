@@ -148,6 +148,15 @@ def test_several_shapes_are_captured_and_replayed_in_turn(facts: dict[str, Any],
     assert not any(counts["launches"] for counts in runs[3:])
 
 
+@pytest.mark.usefixtures("cuda_graphs")
+@pytest.mark.parametrize("order", ["many", "at_once"])
+def test_many_captures_are_not_disturbed(facts: dict[str, Any], order: str) -> None:
+    """Not by the capturing session, which must allocate nothing then, nor by one that runs at the same time."""
+    counts = facts[order]["counts"]
+    assert facts[order]["messages"] == []
+    assert (counts["captures"], counts["outside_capture"], counts["forbidden"]) == (16, 0, 0)
+
+
 def test_a_capture_holds_no_copies_and_nothing_escapes_it(facts: dict[str, Any], cuda_graphs: dict[str, Any]) -> None:
     for run in [*itertools.chain(*cuda_graphs["runs"].values()), *facts["several_cuda_graphs"]]:
         counts = run["counts"]

@@ -1,7 +1,8 @@
-"""Keep everything else of this process off the GPUs while ONNX Runtime captures a CUDA graph.
+"""Keep the other sessions of this process off the GPUs while ONNX Runtime captures a CUDA graph.
 
 ONNX Runtime captures in CUDA's global mode: an allocation or a wait of any thread, on any GPU, then fails and breaks
-the capture. Runs pass the gate side by side; a capture passes it alone.
+the capture. Loading, runs and closing pass the gate side by side; a capture passes it alone. It waits until a model
+that is being loaded is there, so a service loads and warms up its models before it takes traffic.
 """
 
 from __future__ import annotations

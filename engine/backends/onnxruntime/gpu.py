@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -119,12 +120,17 @@ class OnnxRuntimeGpuBackend(Backend):
         self._profiles = profiles
         self._errors: tuple[type[Exception], ...] = (*runtime_errors(ort), RuntimeError)  # bound runs raise the latter
         self._runners: list[IoBindingRunner] = []
-        for graph, chosen in sessions:
-            with GATE.shared():
-                session = load_session(ort, artifact.folder, graph, provider, chosen, session_options(ort, threads))
-            check_labels(session, labels, artifact.folder / graph.file)
-            self._inputs = Inputs(session, graph.layout)
-            self._runners.append(IoBindingRunner(ort, session, labels, "cuda", device, bool(options.gpu.cuda_graphs)))
+        with ExitStack() as opened:  # what is open is closed if a later one fails
+            for graph, chosen in sessions:
+                with GATE.shared():
+                    session = load_session(ort, artifact.folder, graph, provider, chosen, session_options(ort, threads))
+                runner = IoBindingRunner(ort, session, labels, "cuda", device, bool(options.gpu.cuda_graphs))
+                opened.callback(runner.close)
+                check_labels(session, labels, artifact.folder / graph.file)
+                self._inputs = Inputs(session, graph.layout)
+                self._runners.append(runner)
+                del session
+            opened.pop_all()
         self._policy = policy_of(profiles, SLOTS, workers)
         self._info = BackendInfo(
             provider=provider.name,
@@ -158,5 +164,6 @@ class OnnxRuntimeGpuBackend(Backend):
 
     def close(self) -> None:
         runners, self._runners = self._runners, []
-        for runner in runners:
-            runner.close()
+        with ExitStack() as closing:
+            for runner in runners:
+                closing.callback(runner.close)

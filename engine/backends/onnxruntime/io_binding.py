@@ -8,12 +8,14 @@ each thread that calls it, so a server with a thread for each request would capt
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
+import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +28,7 @@ from modernrank.errors import ClosedError
 from modernrank.host import renew_after_fork
 
 from .capture_gate import GATE
+from .loading import runtime_errors
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +37,9 @@ MAX_SHAPES = 32
 # ONNX Runtime keeps a captured CUDA graph, and its memory, until the session closes.
 MAX_CUDA_GRAPHS = 64
 NO_CUDA_GRAPH = "-1"
+# Runs of a shape before ONNX Runtime captures it, besides the two of its own. Its memory arena still grows in the third
+# run of some shapes, and memory that is allocated during a capture makes it fail.
+SETTLING_RUNS = 2
 
 Shape = tuple[int, int, int]  # rows, tokens, slots
 
@@ -62,7 +68,7 @@ class IoBindingRunner:
         device: ``"cuda"``, or ``"cpu"``, which needs no binding and therefore can show that its results are right.
         number: of the device.
         cuda_graphs: whether the session was opened with ``enable_cuda_graph``. The first MAX_CUDA_GRAPHS small shapes
-            are then captured, each in its first run, and replayed afterwards.
+            are then captured, each in its first run, and replayed afterwards. One that cannot be captured runs without.
     """
 
     def __init__(
@@ -71,8 +77,11 @@ class IoBindingRunner:
         self._ort, self._session, self._labels = ort, session, labels
         self._device, self._number, self._cuda_graphs = device, number, cuda_graphs
         self._output = session.get_outputs()[0].name
+        self._errors: tuple[type[Exception], ...] = (*runtime_errors(ort), RuntimeError)  # bound runs raise the latter
         self._kept: OrderedDict[Shape, _Buffers] = OrderedDict()
         self._captured: dict[Shape, _Buffers] = {}
+        self._uncapturable: set[Shape] = set()
+        self._graph_ids = itertools.count()
         self._closed = False
         self.renew()
         renew_after_fork(self)
@@ -80,6 +89,7 @@ class IoBindingRunner:
     def renew(self) -> None:
         """Start a new thread in a forked process, where the parent's does not exist."""
         self._thread = ThreadPoolExecutor(1, "modernrank-onnxruntime")
+        self._lock = threading.Lock()  # where that thread cannot be started, callers do the work in their own
 
     def run(self, inputs: Mapping[str, Any]) -> FloatArray:
         """Logits, float32 ``[rows, slots, labels]``, of the inputs by name.
@@ -87,42 +97,59 @@ class IoBindingRunner:
         Raises:
             ClosedError: ``close`` was called.
         """
-        if self._closed:
-            raise ClosedError("the model is closed; load the artifact again")
+        self._check_open()
         return start(self._thread, self._run, inputs).result()
 
     def close(self) -> None:
         """Stop the thread, after the runs that wait for it, and free the session and its buffers."""
         self._closed = True
         self._thread.shutdown()
-        with GATE.shared():
+        with self._lock, GATE.shared():
             self._kept.clear()
             self._captured.clear()
             self._session = None
 
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ClosedError("the model is closed; load the artifact again")
+
     def _run(self, inputs: Mapping[str, Any]) -> FloatArray:
         shape = (*inputs["input_ids"].shape, len(inputs["slots"]))
-        with GATE.alone() if self._is_captured_next(shape) else GATE.shared():
-            return self._run_in_turn(shape, inputs)
+        with self._lock:
+            self._check_open()
+            if self._is_to_be_captured(shape):
+                try:
+                    return self._capture(shape, inputs)
+                except self._errors as error:
+                    self._uncapturable.add(shape)
+                    logger.warning("%d x %d tokens run without a CUDA graph: %s", *shape[:2], error)
+            with GATE.shared():
+                return self._run_on(self._buffers(shape, inputs), inputs)
 
-    def _run_in_turn(self, shape: Shape, inputs: Mapping[str, Any]) -> FloatArray:
-        buffers = self._buffers(shape, inputs)
+    def _capture(self, shape: Shape, inputs: Mapping[str, Any]) -> FloatArray:
+        """Run a shape for the first time: ONNX Runtime captures it, and replays it in later runs with the same id."""
+        logger.debug("capturing a CUDA graph for %d x %d tokens", *shape[:2])
+        with GATE.alone():
+            buffers = self._bind(inputs, cuda_graph=str(next(self._graph_ids)))
+            for _ in range(SETTLING_RUNS):
+                self._run_on(replace(buffers, options=self._options(NO_CUDA_GRAPH)), inputs)
+            logits = self._run_on(buffers, inputs)
+        self._captured[shape] = buffers
+        return logits
+
+    def _run_on(self, buffers: _Buffers, inputs: Mapping[str, Any]) -> FloatArray:
         buffers.ids.update_inplace(np.stack([inputs[name] for name in INPUTS_PER_TOKEN]))  # slots never change
         self._session.run_with_iobinding(buffers.binding, buffers.options)
         logits: FloatArray = buffers.output.numpy().copy()  # on the processor, numpy() is a view of the buffer
         return logits
 
-    def _is_captured_next(self, shape: Shape) -> bool:
-        is_small = shape[0] * shape[1] <= CUDA_GRAPH_TOKENS
-        is_new = shape not in self._captured and len(self._captured) < MAX_CUDA_GRAPHS
-        return self._cuda_graphs and is_small and is_new
+    def _is_to_be_captured(self, shape: Shape) -> bool:
+        if not self._cuda_graphs or shape[0] * shape[1] > CUDA_GRAPH_TOKENS or len(self._captured) >= MAX_CUDA_GRAPHS:
+            return False
+        return shape not in self._captured and shape not in self._uncapturable
 
     def _buffers(self, shape: Shape, inputs: Mapping[str, Any]) -> _Buffers:
         if shape in self._captured:
-            return self._captured[shape]
-        if self._is_captured_next(shape):
-            logger.debug("capturing a CUDA graph for %d x %d tokens", *shape[:2])
-            self._captured[shape] = self._bind(inputs, cuda_graph=str(len(self._captured)))
             return self._captured[shape]
         if shape not in self._kept:
             while len(self._kept) >= MAX_SHAPES:
@@ -146,8 +173,11 @@ class IoBindingRunner:
             binding.bind_input(name, self._device, self._number, dtype.type, list(shape), address)
         binding.bind_ortvalue_input("slots", slots)
         binding.bind_ortvalue_output(self._output, output)
-        options = None
-        if self._cuda_graphs:
-            options = self._ort.RunOptions()
-            options.add_run_config_entry("gpu_graph_id", cuda_graph)
-        return _Buffers(ids, slots, output, binding, options)
+        return _Buffers(ids, slots, output, binding, self._options(cuda_graph))
+
+    def _options(self, cuda_graph: str) -> Any:
+        if not self._cuda_graphs:
+            return None
+        options = self._ort.RunOptions()
+        options.add_run_config_entry("gpu_graph_id", cuda_graph)
+        return options

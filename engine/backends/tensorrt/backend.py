@@ -139,13 +139,15 @@ class TensorRtBackend(Backend):
         lanes, self._lanes = self._lanes, []
         if not lanes:  # closed already, or another thread is closing it
             return
-        with self._cuda.active():
-            for _ in lanes:
-                lane = self._idle.get()
-                assert lane is not None
-                lane.free()
-            self._engine.close()
-        self._idle.put(None)
+        try:
+            for _ in lanes:  # wait for each until its batch has ended
+                self._idle.get()
+            with self._cuda.active(), ExitStack() as closing:  # everything, even if a part fails
+                closing.callback(self._engine.close)
+                for lane in lanes:
+                    closing.callback(lane.free)
+        finally:
+            self._idle.put(None)
 
     def _shape(self, rows: int, tokens: int) -> Shape:
         index = fit(self._engine.profiles, rows, tokens)

@@ -168,9 +168,9 @@ class Lane:
         self._runs[shape] += 1
         if self._runs[shape] < RUNS_BEFORE_CAPTURE:
             return
-        while len(self._cuda_graphs) >= self._max_cuda_graphs:
-            self._drop_oldest()
         try:
+            while len(self._cuda_graphs) >= self._max_cuda_graphs:
+                self._drop_oldest()
             self._cuda_graphs[shape] = self._capture(shape)
         except BackendError as error:  # the logits are there already
             self._uncapturable.add(shape)

@@ -220,6 +220,7 @@ class TensorRtEngine(DeviceEngine):
         Its methods return None or False where they fail. Its constructors raise TypeError, because pybind makes no
         object of a null pointer, and some methods RuntimeError.
         """
+        first_error(self._log)  # forgets those of calls that succeeded
         try:
             result = call()
         except (TypeError, RuntimeError) as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import threading
 import time
 from typing import Any, Protocol
 
@@ -14,7 +15,11 @@ class Log(Protocol):
     """A logger of TensorRT that keeps its messages: all as ``lines``, and those of errors as ``errors``."""
 
     lines: list[str]
-    errors: list[str]
+
+    @property
+    def errors(self) -> list[str]:
+        """Those of a build, or of a run only those in the calling thread: others run at the same time."""
+        ...
 
 
 def new_log(trt: Any, keep_lines: bool = True) -> Log:
@@ -24,8 +29,18 @@ def new_log(trt: Any, keep_lines: bool = True) -> Log:
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
             self.lines: list[str] = []
-            self.errors: list[str] = []
+            self._errors: list[str] = []
+            self._by_thread = threading.local()
             self._start = time.monotonic()
+
+        @property
+        def errors(self) -> list[str]:
+            if keep_lines:  # a build, which may work in several threads
+                return self._errors
+            if not hasattr(self._by_thread, "errors"):
+                self._by_thread.errors = []
+            errors: list[str] = self._by_thread.errors
+            return errors
 
         def log(self, severity: Any, message: str) -> None:
             if severity == self.VERBOSE:
@@ -52,5 +67,6 @@ def runtime_log(trt: Any) -> Log:
 
 def first_error(log: Log, otherwise: str = NO_REASON) -> str:
     """The first error since the last call, which is the cause of those behind it. Forgets them."""
-    errors, log.errors = log.errors, []
-    return errors[0] if errors else otherwise
+    first = log.errors[0] if log.errors else otherwise
+    log.errors.clear()
+    return first

@@ -103,6 +103,7 @@ class ModernBertGraph:
         self.types = options.types
         self.table_type = options.embeddings
         self.half_norms = options.spelling.half_norms
+        self.width_step = options.spelling.width_step
         shape = AttentionShape(config.num_attention_heads, config.head_size, config.reach)
         self.attend = attention(g, shape, Value("segment_ids"), Value("position_ids"))
         self.rope_tables: dict[tuple[float, FloatType], tuple[Value, Value]] = {}
@@ -262,7 +263,9 @@ class ModernBertGraph:
         if (theta, dtype) not in self.rope_tables:
             head = self.config.head_size
             frequencies = theta ** (-np.arange(0, head, 2) / head)
-            angles = np.arange(self.config.max_position_embeddings)[:, None] * frequencies
+            # A row may be as wide as the next step, and ONNX Runtime refuses a row that is wider than its table.
+            positions = -(-self.config.max_position_embeddings // self.width_step) * self.width_step
+            angles = np.arange(positions)[:, None] * frequencies
             angles = np.tile(angles, self.attend.heads_turned_together)
             with self.g.top():
                 name = f"rope_{theta:g}" if dtype is np.float32 else f"rope_{theta:g}_{np.dtype(dtype)}"

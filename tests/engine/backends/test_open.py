@@ -11,8 +11,10 @@ import pytest
 
 from modernrank import ArtifactError, GpuOptions, InputError, LoadOptions, ProviderError, Reranker
 from modernrank.artifact.folder import Artifact
-from modernrank.backends.onnxruntime.gpu import open_gpu
+from modernrank.artifact.manifest import OnnxGraph
+from modernrank.backends.onnxruntime.gpu import cuda_sessions, open_gpu
 from modernrank.backends.open import auto_precision, open_backend, usable_providers
+from modernrank.backends.profiles import default_profiles
 from modernrank.backends.registry import PROVIDERS
 from support.backends import Recording
 
@@ -164,6 +166,36 @@ def test_a_provider_that_onnx_runtime_replaces_is_an_error(tiny: Artifact) -> No
     with pytest.raises(ProviderError) as caught:
         open_gpu(tiny, as_if_for_cuda, LoadOptions(), device=0)
     assert caught.value.details == {"provider": "cuda", "running": "CPUExecutionProvider"}
+
+
+CUDA_GRAPH = OnnxGraph("fp16", "ort-cuda", "packed", 23, "model.fp16.onnx", "model.fp16.data", "model.fp16.short.onnx")
+
+
+def test_short_and_long_rows_have_a_session_each_on_cuda() -> None:
+    short, long = cuda_sessions(CUDA_GRAPH, default_profiles(8192), GpuOptions(cuda_graphs=True), device=1)
+    assert [graph.file for graph, _ in (short, long)] == [CUDA_GRAPH.short, CUDA_GRAPH.file]
+    assert short[1] == long[1]
+    assert (short[1]["device_id"], short[1]["enable_cuda_graph"]) == (1, 1)
+
+
+@pytest.mark.parametrize("limit", [1, 10**9, 10**15])
+def test_a_memory_limit_is_given_to_the_one_session_as_it_is(limit: int) -> None:
+    """Also one beyond the memory of any GPU."""
+    ((graph, options),) = cuda_sessions(CUDA_GRAPH, default_profiles(8192), GpuOptions(memory_limit=limit), device=0)
+    assert graph == CUDA_GRAPH
+    assert options["gpu_mem_limit"] == limit
+
+
+def test_a_graph_without_one_for_short_rows_has_one_session() -> None:
+    graph = replace(CUDA_GRAPH, short=None)
+    ((opened, options),) = cuda_sessions(graph, default_profiles(8192), GpuOptions(), device=0)
+    assert opened == graph
+    assert "gpu_mem_limit" not in options
+
+
+def test_a_model_of_short_rows_only_has_one_session() -> None:
+    ((graph, _),) = cuda_sessions(CUDA_GRAPH, default_profiles(512), GpuOptions(), device=0)
+    assert graph.file == CUDA_GRAPH.short
 
 
 def test_a_provider_without_a_graph_is_refused(tiny: Artifact) -> None:

@@ -218,6 +218,27 @@ def test_a_callers_stream_is_used_and_kept(folder: Path, expected: np.ndarray) -
     assert list(cuda.streams) == [stream]
 
 
+def test_closing_frees_everything_else_if_a_lane_cannot_be_freed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after an error that stays in CUDA. Callers that wait are refused, and not left waiting."""
+    cuda = FakeCuda()
+
+    def fail(stream: int) -> None:
+        FakeCuda.destroy_stream(cuda, stream)
+        raise BackendError("an illegal memory access was encountered")
+
+    monkeypatch.setattr(cuda, "destroy_stream", fail)
+    gpu, other = Gpu(folder, cuda=cuda), Gpu(folder)
+    both = MultiDeviceBackend([gpu.backend, other.backend])
+    with pytest.raises(BackendError):
+        both.close()
+    assert gpu.engine.closed
+    assert gpu.cuda.everything_is_given_back
+    assert other.cuda.everything_is_given_back
+    ids = np.ones((1, 64), np.int64)
+    with pytest.raises(ClosedError):
+        gpu.backend.run(Batch(ids, ids, ids, slots=1))
+
+
 def test_several_devices_share_the_batches(folder: Path, expected: np.ndarray) -> None:
     gpus = [Gpu(folder), Gpu(folder)]
     backend = MultiDeviceBackend([gpu.backend for gpu in gpus])

@@ -86,8 +86,20 @@ def test_growing_windows_hold_every_item_once_and_in_order(items: int, first: in
     assert [item for window in cut for item in window.items] == list(range(items))
     assert [window.start for window in cut] == [window.items[0] for window in cut]
     lengths = [len(window.items) for window in cut]
-    assert all(length <= size + size // 2 for length in lengths)
-    assert all(2 * last >= before for before, last in itertools.pairwise(lengths))  # none is small, the last included
+    assert all(length <= size for length in lengths)
+    small = [last for before, last in itertools.pairwise(lengths) if 2 * last < before]
+    assert not small or lengths[-2] == size  # only what full windows leave over
+
+
+def test_an_error_of_the_stream_comes_after_what_was_read_before_it() -> None:
+    def stream() -> Iterator[int]:
+        yield from range(40)
+        raise ValueError("broken")
+
+    read: list[int] = []
+    with pytest.raises(ValueError, match="broken"):
+        read.extend(item for window in growing_windows(stream(), first=32, size=64) for item in window.items)
+    assert read == list(range(40))
 
 
 def test_growing_windows_read_little_ahead() -> None:
