@@ -127,6 +127,7 @@ class GpuOptions:
     cuda_stream:  address of the caller's own CUDA stream, one that the caller made.
     cuda_graphs:  whether small shapes that recur are replayed as CUDA graphs.
     memory_limit: number of bytes that ONNX Runtime's CUDA provider may take.
+    sleep_while_waiting: whether a thread that waits for the GPU sleeps; otherwise it spins, and takes a core.
     allow_tf32:   whether float32 products may round their factors to 10 bits (TF32), which is faster.
     """
 
@@ -135,6 +136,7 @@ class GpuOptions:
     cuda_graphs: bool | None = None
     memory_limit: int | None = None
     allow_tf32: bool | None = None
+    sleep_while_waiting: bool | None = None
 
     def __post_init__(self) -> None:
         if self.devices is not None:
@@ -176,6 +178,7 @@ class LoadOptions:
             "cuda_graphs": self.gpu.cuda_graphs,
             "gpu_memory_limit": self.gpu.memory_limit,
             "allow_tf32": self.gpu.allow_tf32,
+            "sleep_while_waiting": self.gpu.sleep_while_waiting,
         }
         return {name: value for name, value in values.items() if value is not None}
 

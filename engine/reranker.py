@@ -96,6 +96,7 @@ class Reranker:
         cuda_graphs: bool | None = None,
         gpu_memory_limit: int | None = None,
         allow_tf32: bool | None = None,
+        sleep_while_waiting: bool | None = None,
         verify_files: bool = True,
         cache: str | Path | None = None,
     ) -> Self:
@@ -120,6 +121,8 @@ class Reranker:
             cuda_graphs: replay small shapes that recur as CUDA graphs; by default engines do, and ``"cuda"`` does not.
             gpu_memory_limit: maximum number of bytes that provider ``"cuda"`` takes; by default no limit.
             allow_tf32: let ``"cuda"`` round the factors of float32 products to 10 bits (TF32); by default it does not.
+            sleep_while_waiting: let the thread of an engine's lane sleep while it waits for the GPU. It then takes no
+                core, and notices the end some microseconds later. By default it spins.
             verify_files: compare every file with its SHA-256. ``False`` checks sizes only, for pools of processes of
                 which one has verified the artifact; engines are always verified.
             cache: folder for what a runtime compiles; by default ``MODERNRANK_CACHE`` or the user's cache folder. The
@@ -134,7 +137,7 @@ class Reranker:
             provider,
             precision,
             CpuOptions(threads, workers),
-            GpuOptions(devices, cuda_stream, cuda_graphs, gpu_memory_limit, allow_tf32),
+            GpuOptions(devices, cuda_stream, cuda_graphs, gpu_memory_limit, allow_tf32, sleep_while_waiting),
             verify_files,
             None if cache is None else Path(cache),
         )

@@ -239,23 +239,36 @@ def check_out_of_memory(gpu: Gpu) -> Details:
 
 
 def check_latency(gpu: Gpu) -> Details:
-    """Microseconds of a small batch with a CUDA graph and without one; nothing is demanded of them."""
+    """Microseconds of a small batch with a CUDA graph and without one; nothing is demanded of them.
+
+    A thread that waits spins or sleeps; ``core_share`` is the processor time over the time that passed.
+    """
     return {
-        name: _latency(gpu, max_cuda_graphs)
-        for name, max_cuda_graphs in (("without_cuda_graph", 0), ("with_cuda_graph", 2))
+        name: _latency(gpu, max_cuda_graphs, sleeps)
+        for name, max_cuda_graphs, sleeps in (
+            ("without_cuda_graph", 0, False),
+            ("with_cuda_graph", 2, False),
+            ("with_cuda_graph_sleeping", 2, True),
+        )
     }
 
 
-def _latency(gpu: Gpu, max_cuda_graphs: int) -> Details:
-    with opened(gpu, max_cuda_graphs=max_cuda_graphs) as run:
+def _latency(gpu: Gpu, max_cuda_graphs: int, sleeps: bool) -> Details:
+    with opened(gpu, max_cuda_graphs=max_cuda_graphs, sleeps=sleeps) as run:
         run.run(*SMALL, times=RUNS_BEFORE_CAPTURE + 10)
         batch = random_batch(run.numbers, SMALL)
         samples = []
+        started, used = time.perf_counter(), time.process_time()
         for _ in range(LATENCY_RUNS):
             start = time.perf_counter()
             run.backend.run(batch)
             samples.append(round(1e6 * (time.perf_counter() - start), 1))
-        return {"median_us": statistics.median(samples), "samples_us": samples, "launched": run.cuda.launched}
+        return {
+            "median_us": statistics.median(samples),
+            "samples_us": samples,
+            "launched": run.cuda.launched,
+            "core_share": round((time.process_time() - used) / (time.perf_counter() - started), 3),
+        }
 
 
 CHECKS: Mapping[str, Callable[[Gpu], Details]] = MappingProxyType(

@@ -130,7 +130,7 @@ def open_gpu(device: int) -> Iterator[tuple[Gpu, dict[str, Any]]]:
         "runtime_cuda": runtime.cudaRuntimeGetVersion()[1],
     }
     try:
-        yield Gpu(cuda, make_engine, last_error), versions
+        yield Gpu(cuda, make_engine, last_error, CudaPython(device, sleeps=True)), versions
     finally:
         with cuda.active():
             kernels.unload()

@@ -39,12 +39,14 @@ class Gpu:
     cuda:        the GPU.
     make_engine: makes an engine on it that computes ``expected`` with PROFILES, SLOTS and LABELS. If its argument is
                  true, the engine's work reads the shape from the context when it runs, and not when it is enqueued.
+    sleeping:    the same GPU for threads that sleep while they wait.
     last_error:  the error that CUDA keeps for the calling thread; "" for none.
     """
 
     cuda: Cuda
     make_engine: Callable[[bool], DeviceEngine]
     last_error: Callable[[], str]
+    sleeping: Cuda
 
 
 def expected(batch: Batch) -> FloatArray:
@@ -185,9 +187,10 @@ def opened(
     stream: int | None = None,
     disturb: Callable[[int], None] | None = None,
     shape_in_context: bool = False,
+    sleeps: bool = False,
 ) -> Iterator[Opened]:
     """A backend with an engine of its own, which it closes at the end of the block."""
-    counted = CountedCuda(gpu.cuda)
+    counted = CountedCuda(gpu.sleeping if sleeps else gpu.cuda)
     with gpu.cuda.active():
         made = gpu.make_engine(shape_in_context)
     engine = DisturbedEngine(made, disturb)

@@ -116,7 +116,7 @@ def _why_tensorrt_unsupported(capability: str) -> str:
     return why_unsupported("tensorrt", capability, "" if module is None else str(module.__version__))
 
 
-_FOR_ENGINES = frozenset({"devices", "cuda_stream", "cuda_graphs"})
+_FOR_ENGINES = frozenset({"devices", "cuda_stream", "cuda_graphs", "sleep_while_waiting"})
 _ENGINE_DIALECTS = ("tensorrt", "tensorrt-half-sums", "tensorrt-decomposed")
 
 # In the order in which provider="auto" looks.

@@ -130,7 +130,7 @@ def cuda(monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
 
 
 def gpu_of(cuda: FakeCuda, wrong: int = 0) -> Gpu:
-    return Gpu(cuda, lambda shape_in_context: NumpyEngine(cuda, shape_in_context, wrong), lambda: "")
+    return Gpu(cuda, lambda shape_in_context: NumpyEngine(cuda, shape_in_context, wrong), lambda: "", cuda)
 
 
 @pytest.mark.parametrize("name", CHECKS)

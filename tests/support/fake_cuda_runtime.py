@@ -76,11 +76,13 @@ class FakeRuntime(types.ModuleType):
     cudaError_t = cudaError_t
     cudaStreamCaptureMode = cudaStreamCaptureMode
     cudaStreamNonBlocking = 1
+    cudaEventBlockingSync, cudaEventDisableTiming = 1, 2
 
     def __init__(self, gpus: int = 2, version: int = 13000, driver: int = 13000, total: int = 10**9) -> None:
         super().__init__("cuda.bindings.runtime")
         self.gpus, self.version, self.driver, self.total = gpus, version, driver, total
         self.memory: dict[int, tuple[int, int]] = {}  # address: device, size
+        self.events: dict[int, int | None] = {}  # event: the stream in which it was recorded
         self.graphs: set[int] = set()
         self.executables: set[int] = set()
         self.work: dict[int, int] = {}  # stream: number of steps that have been started and not awaited
@@ -191,6 +193,29 @@ class FakeRuntime(types.ModuleType):
         if self._forbidden():
             return self._fail(cudaError_t.cudaErrorStreamCaptureUnsupported)
         self.work[stream] = 0
+        return (cudaError_t.cudaSuccess,)
+
+    def cudaStreamDestroy(self, stream: int) -> tuple[Any, ...]:
+        del self.work[stream]
+        return (cudaError_t.cudaSuccess,)
+
+    def cudaEventCreateWithFlags(self, flags: int) -> tuple[Any, ...]:
+        assert flags == self.cudaEventBlockingSync | self.cudaEventDisableTiming
+        event = next(self._numbers)
+        self.events[event] = None
+        return cudaError_t.cudaSuccess, event
+
+    def cudaEventRecord(self, event: int, stream: int) -> tuple[Any, ...]:
+        self.events[event] = stream
+        return (cudaError_t.cudaSuccess,)
+
+    def cudaEventSynchronize(self, event: int) -> tuple[Any, ...]:
+        stream = self.events[event]
+        assert stream is not None, "an event is waited for that was not recorded"
+        return self.cudaStreamSynchronize(stream)
+
+    def cudaEventDestroy(self, event: int) -> tuple[Any, ...]:
+        del self.events[event]
         return (cudaError_t.cudaSuccess,)
 
     def cudaStreamBeginCapture(self, stream: int, mode: cudaStreamCaptureMode) -> tuple[Any, ...]:

@@ -92,11 +92,26 @@ class _Resource:
         self.free()
 
 
+class _Event(_Resource):
+    """An event; waiting for it is waiting for the stream in which it was recorded."""
+
+    stream: _Resource | None = None
+
+    def record(self, stream: _Resource) -> _Event:
+        self.stream = stream
+        return self
+
+    def synchronize(self) -> None:
+        assert self.stream is not None, "an event is waited for that was not recorded"
+        self.stream.synchronize()
+
+
 class FakePycuda(types.ModuleType):
     """The module ``pycuda.driver``, with ``total`` bytes on each GPU."""
 
     Error, MemoryError, LogicError = Error, MemoryError, LogicError
     device_attribute = types.SimpleNamespace(MULTIPROCESSOR_COUNT=16)
+    event_flags = types.SimpleNamespace(BLOCKING_SYNC=1, DISABLE_TIMING=2)
 
     def __init__(self, gpus: int = 2, total: int = 10**9) -> None:
         super().__init__("pycuda.driver")
@@ -149,6 +164,10 @@ class FakePycuda(types.ModuleType):
 
     def Stream(self) -> _Resource:
         return _Resource(self, next(self._numbers))
+
+    def Event(self, flags: int) -> _Event:
+        assert flags == self.event_flags.BLOCKING_SYNC | self.event_flags.DISABLE_TIMING
+        return _Event(self, next(self._numbers))
 
     def memcpy_htod_async(self, address: int, source: Any, stream: _Resource) -> None:
         if self.memory[address] != self.current().device:

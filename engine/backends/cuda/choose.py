@@ -29,8 +29,12 @@ def cuda_major() -> int:
         return 0
 
 
-def open_cuda(device: int = 0) -> Cuda:
+def open_cuda(device: int = 0, sleeps: bool = False) -> Cuda:
     """The GPU number ``device``, through cuda-python or else pycuda.
+
+    Args:
+        device: its number.
+        sleeps: whether a thread that waits for the GPU sleeps, and does not spin.
 
     Raises:
         ProviderError: neither is installed, or there is no driver, no such GPU, or a driver that is too old.
@@ -39,9 +43,9 @@ def open_cuda(device: int = 0) -> Cuda:
     if library == "cuda-python":
         from .with_cuda_python import CudaPython
 
-        return CudaPython(device)
+        return CudaPython(device, sleeps)
     if library == "pycuda":
         from .with_pycuda import PyCuda
 
-        return PyCuda(device)
+        return PyCuda(device, sleeps)
     raise ProviderError(f"no Python library for CUDA is installed. To get one: {INSTALL}")

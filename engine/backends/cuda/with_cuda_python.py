@@ -17,15 +17,22 @@ NO_DRIVER = "there is no NVIDIA driver on this machine; install one, or use prov
 
 
 class CudaPython(Cuda):
-    """One GPU through ``cuda.bindings.runtime``."""
+    """One GPU through ``cuda.bindings.runtime``.
+
+    Args:
+        device: its number.
+        sleeps: whether a thread that waits sleeps; otherwise it spins, which takes a core and notices the end sooner.
+    """
 
     has_graphs = True
 
-    def __init__(self, device: int) -> None:
+    def __init__(self, device: int, sleeps: bool = False) -> None:
         import cuda.bindings
         from cuda.bindings import driver, runtime
 
         self._rt: Any = runtime
+        self._sleeps = sleeps
+        self._events: dict[int, Any] = {}  # by stream, of threads that sleep
         self._driver: Any = driver
         self.library = f"cuda-python {cuda.bindings.__version__}"
         self._check_driver()
@@ -102,6 +109,9 @@ class CudaPython(Cuda):
         return int(self._call(self._rt.cudaStreamCreateWithFlags, self._rt.cudaStreamNonBlocking))
 
     def destroy_stream(self, stream: int) -> None:
+        event = self._events.pop(stream, None)
+        if event is not None:
+            self._call(self._rt.cudaEventDestroy, event)
         self._call(self._rt.cudaStreamDestroy, stream)
 
     def to_device(self, address: int, source: Bytes, stream: int) -> None:
@@ -113,7 +123,14 @@ class CudaPython(Cuda):
         self._call(self._rt.cudaMemcpyAsync, target.ctypes.data, address, target.nbytes, kind, stream)
 
     def synchronize(self, stream: int) -> None:
-        self._call(self._rt.cudaStreamSynchronize, stream)
+        if not self._sleeps:
+            self._call(self._rt.cudaStreamSynchronize, stream)
+            return
+        if stream not in self._events:
+            flags = self._rt.cudaEventBlockingSync | self._rt.cudaEventDisableTiming
+            self._events[stream] = self._call(self._rt.cudaEventCreateWithFlags, flags)
+        self._call(self._rt.cudaEventRecord, self._events[stream], stream)
+        self._call(self._rt.cudaEventSynchronize, self._events[stream])
 
     def capture(self, stream: int, work: Callable[[], None]) -> Any:
         mode = self._rt.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal

@@ -14,11 +14,11 @@ from .api import Bytes, Cuda, out_of_memory
 
 
 class PyCuda(Cuda):
-    """One GPU through ``pycuda.driver``. It offers no CUDA graphs."""
+    """One GPU through ``pycuda.driver``. It offers no CUDA graphs; the arguments are those of ``CudaPython``."""
 
     has_graphs = False
 
-    def __init__(self, device: int) -> None:
+    def __init__(self, device: int, sleeps: bool = False) -> None:
         import pycuda
         import pycuda.driver as driver
 
@@ -40,6 +40,7 @@ class PyCuda(Cuda):
         self.compute_capability = ".".join(map(str, gpu.compute_capability()))
         self.multiprocessors = int(gpu.get_attribute(driver.device_attribute.MULTIPROCESSOR_COUNT))
         self._context = gpu.retain_primary_context()
+        self._sleeps = sleeps
         self._streams: dict[int, Any] = {}
         self._allocations: dict[int, Any] = {}
 
@@ -100,8 +101,12 @@ class PyCuda(Cuda):
             self._driver.memcpy_dtoh_async(target, address, self._stream(stream))
 
     def synchronize(self, stream: int) -> None:
-        with self._errors("Stream.synchronize"):
-            self._stream(stream).synchronize()
+        waited_for = self._stream(stream)
+        with self._errors("synchronize"):
+            if self._sleeps:
+                flags = self._driver.event_flags.BLOCKING_SYNC | self._driver.event_flags.DISABLE_TIMING
+                waited_for = self._driver.Event(flags).record(waited_for)
+            waited_for.synchronize()
 
     def capture(self, stream: int, work: Callable[[], None]) -> Any:
         raise ProviderError(f"{self.library} does not support CUDA graphs; install cuda-python")

@@ -37,7 +37,7 @@ def open_engine(artifact: Artifact, library: str, options: LoadOptions, device: 
     """
     manifest, gpu = artifact.manifest, options.gpu
     version = str(load_library(library).__version__)
-    cuda = open_cuda(device)
+    cuda = open_cuda(device, bool(gpu.sleep_while_waiting))
     if gpu.cuda_graphs and not cuda.has_graphs:
         raise ProviderError(
             f"cuda_graphs was requested, but {cuda.library} does not support them; pip install cuda-bindings",

@@ -167,3 +167,17 @@ def test_too_little_memory_names_a_smaller_plan(monkeypatch: pytest.MonkeyPatch)
         cuda.allocate(2000)
     assert caught.value.details == {"requested": 2000, "free": 1000, "total": 1000}
     assert runtime.last_error == cudaError_t.cudaSuccess
+
+
+def test_a_thread_that_sleeps_waits_for_all_work_of_its_stream(runtime: FakeRuntime) -> None:
+    cuda = CudaPython(0, sleeps=True)
+    streams = [cuda.create_stream(), cuda.create_stream()]
+    for stream in streams * 2:
+        runtime.start(stream)
+    for _ in range(2):
+        cuda.synchronize(streams[0])
+    assert [runtime.work[stream] for stream in streams] == [0, 2]
+    assert len(runtime.events) == 1
+    for stream in streams:
+        cuda.destroy_stream(stream)
+    assert not runtime.events

@@ -57,6 +57,15 @@ def test_the_driver_and_cuda_python_describe_the_same_gpu(cuda: Cuda) -> None:
     assert cuda.multiprocessors > 0
 
 
+def test_a_thread_that_sleeps_waits_for_a_copy(cuda: Cuda) -> None:
+    from modernrank.backends.cuda.with_cuda_python import CudaPython
+
+    sleeping = CudaPython(0, sleeps=True)
+    stream = sleeping.create_stream()
+    assert all(copied(sleeping, stream, value) for value in range(3))
+    sleeping.destroy_stream(stream)
+
+
 def test_a_capture_is_replayed(cuda: Cuda) -> None:
     stream = cuda.create_stream()
     address, there, back = cuda.allocate(8), cuda.pinned(8), cuda.pinned(8)
