@@ -21,12 +21,14 @@ from modernrank.benchmarks.peers.peer_process import CPU
 from modernrank.export import export_checkpoint
 from modernrank.export.report import Report
 from modernrank.export.verification.verify import verify_artifact
-from modernrank.options import GpuOptions, PrecisionName, ProviderName, check_choice, positive
+from modernrank.options import EXACT, GpuOptions, PrecisionName, ProviderName, check_choice, positive
 
 from . import machine, runs, speed
 
 Save = Callable[[dict[str, Any]], None]
 MEMORY_LIMIT = 2**36  # bytes: more than any step takes
+# Other spellings of a dialect. Which of them is faster, and whether it is as accurate, is for the GPU to say.
+SPELLINGS = {"tensorrt": ("tensorrt-half-sums", "tensorrt-decomposed")}
 
 
 @dataclass(frozen=True)
@@ -100,9 +102,14 @@ class GpuCheck:
         """The folder of the checkpoint in a style."""
         return self.work / f"checkpoint-{style}"
 
-    def artifact(self, style: Style) -> Path:
-        """The folder of the artifact in a style."""
-        return self.work / f"artifact-{style}"
+    def artifact(self, style: Style, dialect: str = "") -> Path:
+        """The folder of the artifact in a style, or of that in another dialect than the provider's first."""
+        return self.work / f"artifact-{style}{dialect and f'-{dialect}'}"
+
+    @property
+    def spellings(self) -> tuple[str, ...]:
+        """The other spellings of the dialect."""
+        return SPELLINGS.get(self.dialect, ())
 
 
 @dataclass(frozen=True)
@@ -143,22 +150,48 @@ def prepare(style: Style, check: GpuCheck, save: Save, report: Report) -> dict[s
     if not checkpoint.is_dir():
         report(f"making the checkpoint {checkpoint}")
         make_checkpoint(checkpoint, check.like, style)
-    out, precisions = check.artifact(style), list(dict.fromkeys((check.precision, "fp32")))
-    export_checkpoint(checkpoint, out, precision=precisions, graph=check.dialect, force=True, report=report)
+    precisions = list(dict.fromkeys((check.precision, EXACT)))
+    _export(check, style, check.artifact(style), check.dialect, precisions, report)
+    return {}
+
+
+def prepare_spellings(check: GpuCheck, save: Save, report: Report) -> dict[str, Any]:
+    """Make the artifacts and engines of the other spellings."""
+    for style in STYLES:
+        for dialect in check.spellings:
+            _export(check, style, check.artifact(style, dialect), dialect, [check.precision], report)
+    return {}
+
+
+def _export(
+    check: GpuCheck, style: Style, out: Path, dialect: str, precisions: list[PrecisionName], report: Report
+) -> None:
+    export_checkpoint(check.checkpoint(style), out, precision=precisions, graph=dialect, force=True, report=report)
     if PROVIDERS[check.provider].runs_engines:
         from modernrank.export.tensorrt import build_engine
 
         for precision in precisions:
             build_engine(out, library=check.provider, precision=precision, report=report)
-    return {}
 
 
 def compare(style: Style, check: GpuCheck, save: Save, report: Report) -> dict[str, Any]:
     """Compare the logits of every precision with those of transformers in float32 on the device."""
-    artifact, parity = check.artifact(style), dict[str, Any]()
-    for precision in dict.fromkeys((check.precision, "fp32")):
+    return _compare(check, style, {"": list(dict.fromkeys((check.precision, EXACT)))}, save, report)
+
+
+def compare_spellings(check: GpuCheck, save: Save, report: Report) -> dict[str, Any]:
+    """Compare the other spellings on the checkpoint with outliers, which is the hard one for float16."""
+    return _compare(check, "outliers", {dialect: [check.precision] for dialect in check.spellings}, save, report)
+
+
+def _compare(
+    check: GpuCheck, style: Style, compared: dict[str, list[PrecisionName]], save: Save, report: Report
+) -> dict[str, Any]:
+    """Verify the precisions of each dialect; "" is the provider's first."""
+    parity: dict[str, Any] = {}
+    for dialect, precision in ((dialect, precision) for dialect, named in compared.items() for precision in named):
         found = verify_artifact(
-            artifact,
+            check.artifact(style, dialect),
             check.checkpoint(style),
             longest=check.max_tokens,
             precision=precision,
@@ -167,7 +200,7 @@ def compare(style: Style, check: GpuCheck, save: Save, report: Report) -> dict[s
             report=report,
         )
         report(found.table())
-        parity[f"{style} {precision}"] = found.as_json()
+        parity[" ".join(filter(None, (style, precision, dialect)))] = found.as_json()
         save({"parity": parity})
     wrong = [f"{name} {verdict['verdict']}" for name, verdict in parity.items() if not verdict["passed"]]
     return {"parity": parity, **({"wrong": "; ".join(wrong)} if wrong else {})}
@@ -175,17 +208,17 @@ def compare(style: Style, check: GpuCheck, save: Save, report: Report) -> dict[s
 
 def time_runs(check: GpuCheck, save: Save, report: Report) -> dict[str, Any]:
     """Time single batches on the device, without tokenising, in turns with torch."""
-    return {"measurements": _as_fields(runs.measure(_run_contenders(check), _run_options(check, save, report)))}
+    return {"measurements": _as_fields(runs.measure(run_contenders(check), _run_options(check, save, report)))}
 
 
 def profile_runs(check: GpuCheck, save: Save, report: Report) -> dict[str, Any]:
     """The time of each kernel in a run."""
-    return runs.profile(_run_contenders(check)[0], _run_options(check, save, report))
+    return runs.profile(run_contenders(check)[0], _run_options(check, save, report))
 
 
 def call_from_threads(check: GpuCheck, save: Save, report: Report) -> dict[str, Any]:
     """Small lists from several threads, and the memory that they take."""
-    return runs.call_from_threads(_run_contenders(check), _run_options(check, save, report))
+    return runs.call_from_threads(run_contenders(check), _run_options(check, save, report))
 
 
 def race(check: GpuCheck, save: Save, report: Report) -> dict[str, Any]:
@@ -211,15 +244,26 @@ def race(check: GpuCheck, save: Save, report: Report) -> dict[str, Any]:
     return {"measurements": measured}
 
 
-def _run_contenders(check: GpuCheck) -> list[runs.Backed]:
-    """The artifact in every way that the provider can run it; the last one is the plainest."""
+def run_contenders(check: GpuCheck) -> list[runs.Backed]:
+    """The artifact in every way that the provider can run it, and its other spellings; the last one is the plainest."""
+    options = PROVIDERS[check.provider].options
     ways: dict[str, GpuOptions] = {"": GpuOptions()}
-    if "cuda_graphs" in PROVIDERS[check.provider].options:
-        ways = {"CUDA graphs": GpuOptions(cuda_graphs=True), "no CUDA graphs": GpuOptions(cuda_graphs=False)}
+    if "cuda_graphs" in options:
+        ways = {"CUDA graphs": GpuOptions(cuda_graphs=True)}
+    if "sleep_while_waiting" in options:
+        ways["sleeping"] = GpuOptions(sleep_while_waiting=True)
+    if "cuda_graphs" in options:
+        ways["no CUDA graphs"] = GpuOptions(cuda_graphs=False)
     if check.provider == "cuda":
         ways["no graph for short rows"] = GpuOptions(cuda_graphs=False, memory_limit=MEMORY_LIMIT)
-    folder = check.artifact("plain")
-    return [runs.Backed(way, folder, check.precision, check.provider, gpu) for way, gpu in ways.items()]
+    first, *others = [
+        runs.Backed(way, check.artifact("plain"), check.precision, check.provider, gpu) for way, gpu in ways.items()
+    ]
+    spelled = [
+        runs.Backed(dialect, check.artifact("plain", dialect), check.precision, check.provider, GpuOptions())
+        for dialect in check.spellings
+    ]
+    return [first, *spelled, *others]
 
 
 def _run_options(check: GpuCheck, save: Save, report: Report) -> runs.Options:
@@ -238,11 +282,17 @@ def _on_gpu(check: GpuCheck) -> bool:
     return check.on_gpu
 
 
+def _has_spellings(check: GpuCheck) -> bool:
+    return bool(check.spellings)
+
+
 STEPS: tuple[Step, ...] = (
     Step("machine", 1, "the GPU, its libraries, the rates of products and copies", see_machine),
     Step("cuda", 1, "copies, streams, captures and threads, below TensorRT", check_cuda, _on_gpu),
     *(Step(f"prepare-{style}", 3, f"export of the {style} checkpoint", partial(prepare, style)) for style in STYLES),
     *(Step(f"parity-{style}", 2, f"scores of the {style} checkpoint", partial(compare, style)) for style in STYLES),
+    Step("prepare-spellings", 5, "export of other spellings", prepare_spellings, _has_spellings),
+    Step("parity-spellings", 3, "scores of other spellings", compare_spellings, _has_spellings),
     Step("runs", 2, "time of single batches, beside torch", time_runs),
     Step("threads", 1, "several callers, and memory", call_from_threads),
     Step("speed", 5, "time of lists of pairs, beside torch", race),

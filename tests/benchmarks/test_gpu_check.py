@@ -10,7 +10,8 @@ import pytest
 from modernrank import BackendError
 from modernrank.benchmarks.gpu import check as gpu_check
 from modernrank.benchmarks.gpu.check import applicable, collect, is_complete, plan, read, run_here
-from modernrank.benchmarks.gpu.steps import STEPS, GpuCheck, Step
+from modernrank.benchmarks.gpu.steps import STEPS, GpuCheck, Step, run_contenders
+from modernrank.options import ProviderName
 
 
 @pytest.fixture
@@ -48,8 +49,8 @@ def test_what_is_wrong_is_an_error_and_its_result_is_kept(check: GpuCheck, monke
 
 def test_steps_for_a_gpu_are_left_out_on_a_processor(check: GpuCheck) -> None:
     here = {step.name for step in applicable(check)}
-    there = {step.name for step in applicable(GpuCheck(check.work, check.like, provider="cuda"))}
-    assert {"cuda", "profile"} & here == set()
+    there = {step.name for step in applicable(GpuCheck(check.work, check.like, provider="tensorrt"))}
+    assert {"cuda", "profile", "parity-spellings"} & here == set()
     assert there == {step.name for step in STEPS}
 
 
@@ -58,3 +59,18 @@ def test_a_check_is_started_again_by_its_arguments(check: GpuCheck) -> None:
     assert arguments[0] == str(check.work)
     assert arguments[arguments.index("--provider") + 1] == "cpu"
     assert arguments[arguments.index("--longest") + 1] == str(check.max_tokens)
+
+
+@pytest.mark.parametrize(
+    ("provider", "ways"),
+    [
+        ("cpu", [""]),
+        ("cuda", ["CUDA graphs", "no CUDA graphs", "no graph for short rows"]),
+        ("tensorrt", ["CUDA graphs", "tensorrt-half-sums", "tensorrt-decomposed", "sleeping", "no CUDA graphs"]),
+    ],
+)
+def test_every_choice_that_needs_a_clock_is_timed_both_ways(
+    tmp_path: Path, provider: ProviderName, ways: list[str]
+) -> None:
+    check = GpuCheck(tmp_path, tmp_path, provider=provider)
+    assert [backed.way for backed in run_contenders(check)] == ways
