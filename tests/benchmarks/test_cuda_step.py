@@ -125,6 +125,7 @@ class NumpyContext(DeviceContext):
 def cuda(monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
     monkeypatch.setattr(cuda_checks, "CLOSINGS", 2)
     monkeypatch.setattr(cuda_checks, "LATENCY_RUNS", 10)
+    monkeypatch.setattr(cuda_checks, "SECONDS_UNTIL_AN_ANSWER", 1)
     monkeypatch.setattr(cuda_checks, "LEAK", 0)  # a fake driver keeps nothing
     return CapturingCuda()
 
