@@ -12,6 +12,7 @@ from modernrank.errors import ClosedError
 from modernrank.host import renew_after_fork
 
 from .batch import PlannedBatch
+from .fair_order import Call, FairOrder
 from .packing import Plan
 
 RunBatch = Callable[[PlannedBatch, bool], None]
@@ -56,8 +57,9 @@ class WorkerPool:
     """As many workers as the backend runs batches side by side, shared by all callers.
 
     A batch gets all threads only while its caller is the only one. With several callers, every batch runs side by side,
-    so the machine never gets more threads than it has for long, and no caller waits for another's whole list. The score
-    is the same either way, because a kernel's result does not depend on the number of threads.
+    so the machine never gets more threads than it has for long. A worker that is idle takes the next batch in
+    ``FairOrder``, so no caller waits for another's whole list. The score is the same either way, because a kernel's
+    result does not depend on the number of threads.
     """
 
     def __init__(self, workers: int) -> None:
@@ -69,20 +71,21 @@ class WorkerPool:
     def renew(self) -> None:
         """Start a new pool in a forked process, where the parent's threads do not exist."""
         self._pool = ThreadPoolExecutor(self._workers, "modernrank-worker") if self._workers > 1 else None
+        self._order = FairOrder[_Task[None]]()
         self._lock = threading.Lock()
         self._callers = 0
 
     def carry_out(self, plan: Plan, run_batch: RunBatch) -> None:
         """Call ``run_batch(batch, side_by_side)`` for each batch. The first error cancels those that have not begun."""
         pending: list[Future[None]] = []
-        with self._counted():
+        with self._counted(), self._call() as call:
             try:
                 for index in plan.schedule.alone:
                     if self._pool is not None and self._callers > 1:
-                        pending.append(self._submit(run_batch, plan.batches[index]))
+                        pending.append(self._submit(call, run_batch, plan.batches[index]))
                     else:
                         run_batch(plan.batches[index], False)
-                pending += [self._submit(run_batch, plan.batches[index]) for index in plan.schedule.side_by_side]
+                pending += [self._submit(call, run_batch, plan.batches[index]) for index in plan.schedule.side_by_side]
                 for future in pending:
                     future.result()
             finally:
@@ -95,10 +98,29 @@ class WorkerPool:
         if self._pool is not None:
             self._pool.shutdown()
 
-    def _submit(self, run_batch: RunBatch, batch: PlannedBatch) -> Future[None]:
+    def _submit(self, call: Call[_Task[None]], run_batch: RunBatch, batch: PlannedBatch) -> Future[None]:
+        """Let a batch wait. For each that waits, a worker is asked to run the next one, whosever it is."""
         if self._closed or self._pool is None:
             raise ClosedError("the model was closed while it scored")
-        return start(self._pool, run_batch, batch, True)
+        task = _Task(run_batch, (batch, True))
+        self._order.add(call, batch.tokens, task)
+        start(self._pool, self._run_next, self._order)
+        return task.future
+
+    @staticmethod
+    def _run_next(order: FairOrder[_Task[None]]) -> None:
+        task = order.take()
+        if task is not None:  # else a caller that failed has left with what waited of it
+            task.run()
+
+    @contextmanager
+    def _call(self) -> Iterator[Call[_Task[None]]]:
+        order = self._order  # the one of this process, if it forks meanwhile
+        call = order.begin()
+        try:
+            yield call
+        finally:
+            order.end(call)
 
     @contextmanager
     def _counted(self) -> Iterator[None]:

@@ -107,6 +107,32 @@ def test_with_another_caller_every_batch_runs_side_by_side() -> None:
     assert second.ran == [(2000, True)]
 
 
+def test_a_short_call_does_not_wait_for_a_long_list() -> None:
+    """Two workers are busy with a list of 300 batches; a call of one batch is served by the first that is idle."""
+    pool, turn, order = WorkerPool(2), threading.Semaphore(0), list[str]()
+
+    def of(name: str) -> Callable[[PlannedBatch, bool], None]:
+        def run(batch: PlannedBatch, side_by_side: bool) -> None:
+            order.append(name)
+            assert turn.acquire(timeout=30)
+
+        return run
+
+    with ThreadPoolExecutor(2) as callers:
+        long = callers.submit(pool.carry_out, plan_of(*[9] * 300), of("long"))
+        while len(order) < 2:
+            time.sleep(0.001)
+        short = callers.submit(pool.carry_out, plan_of(9), of("short"))
+        while len(pool._order._calls) < 2 or not any(call.waiting for call in [*pool._order._calls.values()][1:]):
+            time.sleep(0.001)
+        turn.release(300 + 1)
+        short.result(timeout=30)
+        long.result(timeout=30)
+    pool.close()
+    assert order.index("short") <= 2 + 2  # both workers may have begun their next batch in between
+    assert len(order) == 301
+
+
 def test_an_error_of_one_batch_is_raised_and_the_pool_goes_on() -> None:
     pool = WorkerPool(2)
 
