@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable
-
 import pytest
 
 from modernrank import BackendError, ProviderError
 from modernrank.backends.cuda.api import CaptureError
 from modernrank.backends.cuda.with_cuda_python import CudaPython
 from support.fake_cuda_runtime import LEGACY_STREAM, Context, FakeRuntime, cudaError_t, install
+from support.threads import run_in_thread
 
 
 @pytest.fixture
@@ -18,12 +16,6 @@ def runtime(monkeypatch: pytest.MonkeyPatch) -> FakeRuntime:
     fake = FakeRuntime()
     install(monkeypatch, fake)
     return fake
-
-
-def in_a_thread(work: Callable[[], None]) -> None:
-    thread = threading.Thread(target=work)
-    thread.start()
-    thread.join()
 
 
 def test_a_gpu_is_described(runtime: FakeRuntime) -> None:
@@ -58,7 +50,7 @@ def test_a_thread_without_a_gpu_gets_none_and_no_other_gpu_is_touched(runtime: F
             devices.append(runtime.memory[cuda.allocate(8)][0])
         contexts.extend(runtime.contexts)
 
-    in_a_thread(work)
+    run_in_thread(work)
     assert devices == [1]
     assert not contexts
     assert list(runtime.primary) == [1]

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import gc
-import threading
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 
 from modernrank import BackendError, ProviderError
 from modernrank.backends.cuda.with_pycuda import PyCuda
 from support.fake_pycuda import Context, FakePycuda, install
+from support.threads import run_in_thread
 
 
 @pytest.fixture
@@ -21,20 +18,13 @@ def driver(monkeypatch: pytest.MonkeyPatch) -> FakePycuda:
     return fake
 
 
-def in_a_thread(work: Callable[[], None]) -> None:
-    thread = threading.Thread(target=work)
-    thread.start()
-    thread.join()
-    gc.collect()
-
-
 def test_a_gpu_is_described(driver: FakePycuda) -> None:
     cuda = PyCuda(1)
     assert (cuda.name, cuda.compute_capability, cuda.multiprocessors) == ("GPU 1", "9.0", 132)
 
 
 def test_the_stand_in_aborts_as_pycuda_does(driver: FakePycuda) -> None:
-    in_a_thread(driver.Context(0).push)
+    run_in_thread(driver.Context(0).push)
     assert driver.aborted
 
 
@@ -46,7 +36,7 @@ def test_a_thread_that_scored_can_end(driver: FakePycuda) -> None:
             with cuda.active():
                 cuda.free(cuda.allocate(8))
 
-    in_a_thread(work)
+    run_in_thread(work)
     assert not driver.aborted
 
 
@@ -60,7 +50,7 @@ def test_a_thread_whose_batch_fails_can_end(driver: FakePycuda) -> None:
         except BackendError as error:
             failures.append(error)
 
-    in_a_thread(work)
+    run_in_thread(work)
     assert failures
     assert not driver.aborted
 
@@ -94,7 +84,7 @@ def test_what_a_thread_made_another_one_can_free(driver: FakePycuda) -> None:
         with cuda.active():
             addresses.append(cuda.allocate(8))
 
-    in_a_thread(allocate)
+    run_in_thread(allocate)
     with cuda.active():
         cuda.free(addresses[0])
 
