@@ -50,6 +50,15 @@ class Batch:
     segment_ids: IntArray
     slots: int
 
+    def padded(self, rows: int, tokens: int, slots: int) -> Batch:
+        """The same pairs in a larger shape: ``[rows, tokens]`` and ``slots``, none of them lower than the batch's own.
+
+        Added tokens have id 0, whatever the tokenizer pads with: segment 0 hides them.
+        """
+        own_rows, own_tokens = self.input_ids.shape
+        added = ((0, rows - own_rows), (0, tokens - own_tokens))
+        return Batch(**{name: np.pad(getattr(self, name), added) for name in INPUTS_PER_TOKEN}, slots=slots)
+
 
 def assemble(planned: PlannedBatch, token_ids: Sequence[IntArray], pad_token_id: int) -> Batch:
     """The arrays of a planned batch. ``token_ids[pair]`` are the ids of that pair, int64 ``[tokens]``."""

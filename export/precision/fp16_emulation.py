@@ -15,7 +15,6 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
@@ -24,7 +23,7 @@ from modernrank.artifact.manifest import OnnxGraph
 from modernrank.backends.base import Backend, BackendInfo
 from modernrank.backends.onnxruntime.cpu import CpuSettings, OnnxRuntimeCpuBackend
 from modernrank.backends.registry import PROVIDERS
-from modernrank.batching.batch import INPUTS_PER_TOKEN, Batch
+from modernrank.batching.batch import Batch
 from modernrank.batching.policy import BatchPolicy
 from modernrank.export.graph.dialects import DIALECTS
 from modernrank.host import available_threads
@@ -74,9 +73,9 @@ class _InWidthSteps(Backend):
         return self._backend.policy
 
     def run(self, batch: Batch, side_by_side: bool = False) -> FloatArray:
-        missing = -batch.input_ids.shape[1] % self._step
-        ids = {name: np.pad(getattr(batch, name), ((0, 0), (0, missing))) for name in INPUTS_PER_TOKEN}
-        return self._backend.run(Batch(**ids, slots=batch.slots), side_by_side)
+        rows, tokens = batch.input_ids.shape
+        padded = batch.padded(rows, tokens + -tokens % self._step, batch.slots)
+        return self._backend.run(padded, side_by_side)
 
     def close(self) -> None:
         self._backend.close()

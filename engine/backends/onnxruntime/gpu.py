@@ -14,7 +14,7 @@ from modernrank.artifact.folder import Artifact
 from modernrank.artifact.manifest import OnnxGraph, Profile
 from modernrank.backends.base import Backend, BackendInfo
 from modernrank.backends.cuda.driver import device_name
-from modernrank.backends.profiles import SLOTS, default_profiles, fit, policy_of
+from modernrank.backends.profiles import SLOTS, default_profiles, fit, policy_of, rounded
 from modernrank.backends.provider import Provider
 from modernrank.batching.batch import Batch
 from modernrank.batching.policy import BatchPolicy
@@ -23,17 +23,16 @@ from modernrank.host import available_threads, cache_folder
 from modernrank.options import GpuOptions, LoadOptions
 
 from .capture_gate import GATE
-from .io_binding import IoBindingRunner
+from .io_binding import IoBindingRunner, run_errors
 from .loading import (
     Inputs,
     batch_error,
     check_labels,
     import_onnxruntime,
     load_session,
-    runtime_errors,
     session_options,
 )
-from .provider_options import cuda_options, padded_to_profile, tensorrt_options
+from .provider_options import cuda_options, tensorrt_options
 
 WORKERS = 2  # one batch is packed while another runs
 Session = tuple[OnnxGraph, dict[str, Any]]  # a graph, and options of the execution provider
@@ -118,7 +117,7 @@ class OnnxRuntimeGpuBackend(Backend):
         threads, workers = options.cpu.threads or available_threads(), options.cpu.workers or WORKERS
         labels = len(artifact.manifest.model.labels)
         self._profiles = profiles
-        self._errors: tuple[type[Exception], ...] = (*runtime_errors(ort), RuntimeError)  # bound runs raise the latter
+        self._errors = run_errors(ort)
         self._runners: list[IoBindingRunner] = []
         with ExitStack() as opened:  # what is open is closed if a later one fails
             for graph, chosen in sessions:
@@ -152,15 +151,17 @@ class OnnxRuntimeGpuBackend(Backend):
         return self._policy
 
     def run(self, batch: Batch, side_by_side: bool = False) -> FloatArray:
-        runners, profile = self._runners, fit(self._profiles, *batch.input_ids.shape)
+        rows, tokens = batch.input_ids.shape
+        runners, number = self._runners, fit(self._profiles, rows, tokens)
         if not runners:
             raise ClosedError("the model is closed; load the artifact again")
-        runner = runners[profile] if len(runners) > 1 else runners[0]
+        runner = runners[number] if len(runners) > 1 else runners[0]
+        padded = batch.padded(*rounded(self._profiles[number], rows, tokens), SLOTS)
         try:
-            logits = runner.run(self._inputs.of(padded_to_profile(batch, self._profiles)))
+            logits = runner.run(self._inputs.of(padded))
         except self._errors as error:
             raise batch_error(batch, error) from error
-        return logits[: len(batch.input_ids), : batch.slots]
+        return logits[:rows, : batch.slots]
 
     def close(self) -> None:
         runners, self._runners = self._runners, []

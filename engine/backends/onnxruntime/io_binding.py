@@ -77,7 +77,7 @@ class IoBindingRunner:
         self._ort, self._session, self._labels = ort, session, labels
         self._device, self._number, self._cuda_graphs = device, number, cuda_graphs
         self._output = session.get_outputs()[0].name
-        self._errors: tuple[type[Exception], ...] = (*runtime_errors(ort), RuntimeError)  # bound runs raise the latter
+        self._errors = run_errors(ort)
         self._kept: OrderedDict[Shape, _Buffers] = OrderedDict()
         self._captured: dict[Shape, _Buffers] = {}
         self._uncapturable: set[Shape] = set()
@@ -181,3 +181,8 @@ class IoBindingRunner:
         options = self._ort.RunOptions()
         options.add_run_config_entry("gpu_graph_id", cuda_graph)
         return options
+
+
+def run_errors(ort: Any) -> tuple[type[Exception], ...]:
+    """What ONNX Runtime raises for a run on bound buffers that fails."""
+    return *runtime_errors(ort), RuntimeError

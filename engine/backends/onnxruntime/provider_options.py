@@ -1,4 +1,4 @@
-"""Options of ONNX Runtime's execution providers for NVIDIA GPUs, and batches in shapes that they accept."""
+"""Options of ONNX Runtime's execution providers for NVIDIA GPUs."""
 
 from __future__ import annotations
 
@@ -6,11 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from modernrank.artifact.manifest import Profile
-from modernrank.backends.profiles import SLOTS, fit, rounded
-from modernrank.batching.batch import INPUTS_PER_TOKEN, Batch
+from modernrank.backends.profiles import SLOTS
+from modernrank.batching.batch import INPUTS_PER_TOKEN
 
 
 def cuda_options(
@@ -62,16 +60,3 @@ def tensorrt_options(device: int, cache: Path, profiles: Sequence[Profile]) -> d
         "trt_timing_cache_enable": True,
         "trt_timing_cache_path": str(cache),
     }
-
-
-def padded_to_profile(batch: Batch, profiles: Sequence[Profile]) -> Batch:
-    """Pad the batch to a shape that a profile accepts, and to all slots of an engine.
-
-    Raises:
-        ProfileError: no profile accepts it.
-    """
-    rows, tokens = batch.input_ids.shape
-    padded_rows, padded_tokens = rounded(profiles[fit(profiles, rows, tokens)], rows, tokens)
-    added = ((0, padded_rows - rows), (0, padded_tokens - tokens))
-    ids = {name: np.pad(getattr(batch, name), added) for name in INPUTS_PER_TOKEN}
-    return Batch(**ids, slots=SLOTS)

@@ -13,11 +13,10 @@ from modernrank import ClosedError
 from modernrank.backends.onnxruntime.capture_gate import GATE
 from modernrank.backends.onnxruntime.io_binding import MAX_CUDA_GRAPHS, MAX_SHAPES, SETTLING_RUNS, IoBindingRunner
 from modernrank.backends.onnxruntime.loading import packed_inputs
-from modernrank.backends.onnxruntime.provider_options import padded_to_profile
-from modernrank.backends.profiles import default_profiles
+from modernrank.backends.profiles import SLOTS, default_profiles, rounded
 from modernrank.batching.batch import Batch, PlannedBatch, assemble
 
-PROFILES = default_profiles(8192)
+SHORT = default_profiles(8192)[0]
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +34,7 @@ def test_shapes_that_recur_give_the_logits_of_their_own_inputs(session: ort.Infe
     bound = IoBindingRunner(ort, session, 1, "cpu", cuda_graphs=graphs)
     results = []
     for seed, (rows, tokens) in enumerate([(1, 64), (3, 100), (1, 64), (2, 200), (3, 128), (1, 64)]):
-        feeds = packed_inputs(padded_to_profile(batch(rows, tokens, seed), PROFILES))
+        feeds = packed_inputs(batch(rows, tokens, seed).padded(*rounded(SHORT, rows, tokens), SLOTS))
         results.append((bound.run(feeds), session.run(None, feeds)[0]))
     for logits, expected in results:  # after all runs: a result is not overwritten by the next
         np.testing.assert_array_equal(logits, expected)
