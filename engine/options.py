@@ -154,6 +154,7 @@ class LoadOptions:
     provider, precision: what runs, or ``"auto"``.
     verify_files: whether every file is compared with its SHA-256 first.
     cache:        folder for what a runtime compiles; None for ``modernrank.host.cache_folder()``.
+    max_waiting_tokens: maximum number of tokens that wait for a worker; None for no limit.
     """
 
     provider: ProviderChoice = "auto"
@@ -162,8 +163,12 @@ class LoadOptions:
     gpu: GpuOptions = field(default_factory=GpuOptions)
     verify_files: bool = True
     cache: Path | None = None
+    max_waiting_tokens: int | None = None
 
     def __post_init__(self) -> None:
+        if self.max_waiting_tokens is not None:
+            limit = positive("max_waiting_tokens", self.max_waiting_tokens)
+            object.__setattr__(self, "max_waiting_tokens", limit)
         check_choice("provider", self.provider, ProviderChoice)
         check_choice("precision", self.precision, PrecisionChoice)
         shared = self.cpu.workers not in (None, 1) or len(self.gpu.devices or ()) > 1

@@ -1,11 +1,13 @@
 """``Scorer``: token ids go in, logits come out.
 
-token ids ──plan──▶ batches of rows ──assemble──▶ arrays ──backend──▶ logits of slots ──unpack──▶ logits of pairs
+token ids ──plan──▶ batches of rows ──queue──▶ a run ──assemble──▶ arrays ──backend──▶ logits of slots ──▶ of pairs
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -18,12 +20,17 @@ from .artifact.manifest import Model
 from .backends.base import Backend, BackendInfo
 from .backends.open import open_backend
 from .batching import packing
-from .batching.batch import PlannedBatch, assemble, unpack
+from .batching.batch import PlannedBatch, assemble
 from .batching.packing import Plan
 from .batching.policy import BatchPolicy
-from .batching.workers import WorkerPool
 from .errors import BackendError, ClosedError, InputError
+from .host import sharing_interpreter
 from .options import LoadOptions, positive
+from .queue.call import Call, Run
+from .queue.metrics import Metrics
+from .queue.run_queue import RunQueue
+from .queue.urgency import Urgency
+from .queue.workers import WorkerPool
 from .timing import StageTimer, StageTimes
 
 
@@ -37,6 +44,8 @@ class Scorer:
         backend: the loaded model; the scorer closes it.
         model: its labels, vocabulary and maximum length, from the manifest.
         pad_token_id: the token id that fills rows which are not full.
+        max_waiting_tokens: maximum number of tokens in the queue, at least the model's maximum length; None for no
+            limit.
 
     >>> import numpy as np
     >>> from modernrank import Scorer
@@ -45,12 +54,17 @@ class Scorer:
     (2, 1)
     """
 
-    def __init__(self, backend: Backend, model: Model, pad_token_id: int) -> None:
+    def __init__(
+        self, backend: Backend, model: Model, pad_token_id: int, max_waiting_tokens: int | None = None
+    ) -> None:
         self._backend: Backend | None = backend
         self._model = model
         self._pad_token_id = pad_token_id
-        self._workers = WorkerPool(backend.policy.schedule.workers)
+        self._queue = RunQueue(backend.policy, _checked_limit(max_waiting_tokens, model.max_length))
         self.timer = StageTimer()
+        execute = _Execute(backend, pad_token_id, self.timer)
+        self._workers = WorkerPool(self._queue, execute, backend.policy.schedule.workers)
+        self._finalizer = weakref.finalize(self, self._workers.close)  # also at the end of the process
 
     @classmethod
     def load(cls, artifact: str | Path | Artifact, options: LoadOptions | None = None) -> Self:
@@ -66,8 +80,10 @@ class Scorer:
             InputError: the provider does not take an option.
         """
         opened = artifact if isinstance(artifact, Artifact) else Artifact.open(artifact)
-        backend = open_backend(opened, options or LoadOptions())
-        return cls(backend, opened.manifest.model, opened.manifest.tokenizer.pad_token_id)
+        options = options or LoadOptions()
+        model, tokenizer = opened.manifest.model, opened.manifest.tokenizer
+        _checked_limit(options.max_waiting_tokens, model.max_length)  # before the weights are read
+        return cls(open_backend(opened, options), model, tokenizer.pad_token_id, options.max_waiting_tokens)
 
     @property
     def info(self) -> BackendInfo:
@@ -88,41 +104,73 @@ class Scorer:
         """How pairs of these ``lengths`` (tokens) would be placed in rows and batches. Nothing runs."""
         return packing.plan(lengths, self.policy)
 
-    def score(self, token_ids: Sequence[IntArray]) -> FloatArray:
+    @property
+    def metrics(self) -> Metrics:
+        """What waits at this moment, and what has been done since ``load``."""
+        return self._queue.metrics(self.times)
+
+    def score(self, token_ids: Sequence[IntArray], *, priority: int = 0, timeout: float | None = None) -> FloatArray:
         """Score pairs that are encoded already. Equal ones are scored once.
 
         Args:
             token_ids: integers ``[tokens]`` for each pair, special tokens included.
+            priority: class of the call, 0 to 999. The calls of a lower number are served first.
+            timeout: seconds after which the call is given up; None for no limit.
 
         Returns:
             Logits, float32 ``[pairs, labels]``, in input order.
 
         Raises:
-            InputError: a pair is not an array of token ids, or exceeds the model's vocabulary or maximum length.
+            InputError: a pair is not an array of token ids, or exceeds the model's vocabulary or maximum length;
+                ``priority`` or ``timeout`` is out of its range.
+            OverloadedError: more than ``max_waiting_tokens`` would wait.
+            DeadlineError: ``timeout`` is over.
             BackendError: the runtime failed, or logits are not finite numbers.
             ClosedError: ``close`` was called, by this thread or another.
         """
+        return self.score_urgently(token_ids, Urgency.of(priority, timeout))
+
+    def score_urgently(self, token_ids: Sequence[IntArray], urgency: Urgency, continues: bool = False) -> FloatArray:
+        """Like ``score``, with a deadline that began earlier.
+
+        Args:
+            token_ids: as in ``score``.
+            urgency: of the call.
+            continues: whether this is a later window of a call in progress: it waits for room where a new call would be
+                refused.
+        """
+        scoring = self.begin(token_ids, urgency)
+        self._workers.carry_out(scoring.call, continues)
+        return scoring.logits()
+
+    def begin(self, token_ids: Sequence[IntArray], urgency: Urgency) -> Scoring:
+        """Check and plan a call, which does not run yet."""
         backend = self._open_backend()
         checked = _check_token_ids(token_ids, self._model)
         position_of: dict[bytes, int] = {}
-        positions = [position_of.setdefault(ids.tobytes(), len(position_of)) for ids in checked]
+        positions = [position_of.setdefault(ids.tobytes(), len(position_of)) for ids in sharing_interpreter(checked)]
         distinct = [np.frombuffer(data, np.int64) for data in position_of]
-        logits = np.empty((len(distinct), len(self._model.labels)), np.float32)
-
-        def run_batch(planned: PlannedBatch, side_by_side: bool) -> None:
-            with self.timer.stage("pack"):
-                batch = assemble(planned, distinct, self._pad_token_id)
-            with self.timer.stage("run"):
-                outputs = backend.run(batch, side_by_side)
-            with self.timer.stage("unpack"):
-                unpack(planned, outputs, out=logits)
-
         with self.timer.stage("plan"):
             plan = packing.plan([len(ids) for ids in distinct], backend.policy)
-        self._workers.carry_out(plan, run_batch)
-        _check_finite(logits, backend.info)
-        in_order: FloatArray = logits[positions]
-        return in_order
+        return Scoring(Call(distinct, plan, len(self._model.labels), urgency), positions, backend.info)
+
+    def submit(self, scoring: Scoring, on_end: Callable[[], None], continues: bool = False) -> None:
+        """Let a call wait for the workers, and return at once.
+
+        Args:
+            scoring: what ``begin`` made.
+            on_end: called once, by another thread, when it has ended.
+            continues: as in ``score_urgently``.
+
+        Raises:
+            OverloadedError, DeadlineError, ClosedError: as in ``score``.
+        """
+        scoring.call.on_end = on_end
+        self._workers.submit(scoring.call, continues)
+
+    def withdraw(self, scoring: Scoring, error: BaseException) -> None:
+        """End a call that was submitted, with ``error``; if it has ended already, nothing happens."""
+        self._queue.withdraw(scoring.call, error)
 
     def warmup(self, lengths: Sequence[int] = (16, 128, 512)) -> None:
         """Score a made-up pair of each of ``lengths`` (tokens, cut to the model's), with all threads and side by side.
@@ -143,9 +191,9 @@ class Scorer:
         backend, self._backend = self._backend, None
         if backend is not None:
             try:
-                backend.close()  # first: batches that still wait then fail at once
+                self._finalizer()  # calls that wait end at once, and runs are finished
             finally:
-                self._workers.close()
+                backend.close()
 
     def __enter__(self) -> Self:
         return self
@@ -174,6 +222,44 @@ class Scorer:
         return backend
 
 
+class _Execute:
+    """Computes a run: packs it, runs it, and puts the logits into its calls. It does not keep the scorer alive."""
+
+    def __init__(self, backend: Backend, pad_token_id: int, timer: StageTimer) -> None:
+        self._backend = backend
+        self._pad_token_id = pad_token_id
+        self._timer = timer
+
+    def __call__(self, run: Run) -> None:
+        with self._timer.stage("pack"):
+            batch = assemble(run.planned, run.token_ids, self._pad_token_id)
+        with self._timer.stage("run"):
+            outputs = self._backend.run(batch, run.shares_threads)
+        with self._timer.stage("unpack"):
+            run.unpack(outputs)
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """A call in the queue, with what its result needs."""
+
+    call: Call
+    positions: list[int]
+    info: BackendInfo
+
+    def logits(self) -> FloatArray:
+        """Float32 ``[pairs, labels]`` in input order, after the call has ended.
+
+        Raises:
+            ModernRankError: what it ended with.
+        """
+        if self.call.error is not None:
+            raise self.call.error
+        _check_finite(self.call.logits, self.info)
+        in_order: FloatArray = self.call.logits[self.positions]
+        return in_order
+
+
 def _describe(info: BackendInfo) -> str:
     where = ", ".join(info.devices) or f"{info.threads} thread{'s' if info.threads != 1 else ''}"
     return f"{info.precision} on {info.provider}, {where}"
@@ -181,7 +267,7 @@ def _describe(info: BackendInfo) -> str:
 
 def _check_token_ids(token_ids: Sequence[IntArray], model: Model) -> list[IntArray]:
     checked: list[IntArray] = []
-    for index, given in enumerate(token_ids):
+    for index, given in sharing_interpreter(enumerate(token_ids)):
         ids = np.asarray(given)
         if ids.ndim != 1 or not 1 <= ids.size <= model.max_length or ids.dtype.kind not in "iu":
             raise InputError(
@@ -210,3 +296,15 @@ def _check_finite(logits: FloatArray, info: BackendInfo) -> None:
             f"{info.provider}; check this artifact with `modernrank verify`, or load it with precision='fp32'",
             pairs=broken,
         )
+
+
+def _checked_limit(max_waiting_tokens: int | None, max_length: int) -> int | None:
+    if max_waiting_tokens is not None and max_waiting_tokens < max_length:
+        raise InputError(
+            f"max_waiting_tokens is {max_waiting_tokens}, but a single pair may have {max_length} tokens; raise it to "
+            "at least that",
+            argument="max_waiting_tokens",
+            value=max_waiting_tokens,
+            minimum=max_length,
+        )
+    return max_waiting_tokens

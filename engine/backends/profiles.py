@@ -190,7 +190,9 @@ def policy_of(profiles: Sequence[Profile], slots: int, workers: int, warm_up_run
     # A lane has the whole GPU or shares it, so it gains nothing by waiting for the others.
     max_tokens = max(profile.rows[2] * profile.tokens[2] for profile in profiles)
     return BatchPolicy(
-        PackingPolicy(ProfileShapes(tuple(profiles)), pairs_per_row=slots, minimum_fill=0.0),
+        PackingPolicy(
+            ProfileShapes(tuple(profiles)), pairs_per_row=slots, minimum_fill=0.0, launch_tokens=CUDA_GRAPH_TOKENS
+        ),
         SchedulePolicy(workers, tokens_per_worker=max_tokens, serial_share=1.0),
         prefetch_pairs=PREFETCH_PAIRS,
         first_pairs=FIRST_PAIRS,

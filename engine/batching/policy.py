@@ -48,11 +48,13 @@ class PackingPolicy:
     pairs_per_row: maximum number of pairs in a row; None for no limit.
     minimum_fill:  minimum share of a row that must be tokens of pairs, 0 to 1. It bounds the waste: a row that would be
                    emptier starts a new, narrower batch instead. 1 allows no padding.
+    launch_tokens: a batch of fewer tokens takes as long as one of so many; 0 if each token takes its time.
     """
 
     shape: BatchShape = field(default_factory=TokenBudget)
     pairs_per_row: int | None = None
     minimum_fill: float = 0.75
+    launch_tokens: int = 0
 
 
 @dataclass(frozen=True)

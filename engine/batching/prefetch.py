@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from .workers import start
+from .start import start
 
 T = TypeVar("T")
 R = TypeVar("R")

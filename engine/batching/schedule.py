@@ -44,6 +44,9 @@ def schedule(tokens: Sequence[int], policy: SchedulePolicy) -> Schedule:
     longest_first = sorted(range(len(tokens)), key=lambda batch: -tokens[batch])
     if policy.workers == 1:
         return Schedule(tuple(longest_first), (), float(sum(tokens)))
+    if len(tokens) == 1:  # the calls that take the least time
+        alone = policy.serial_share < 1 or tokens[0] > policy.tokens_per_worker
+        return _estimate([0] if alone else [], [] if alone else [0], tokens, policy)
     long = [batch for batch in longest_first if tokens[batch] > policy.tokens_per_worker]
     rest = longest_first[len(long) :]
     return min(

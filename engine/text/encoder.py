@@ -9,7 +9,7 @@ off here, once. The tokenizer never changes afterwards, so several threads may e
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,11 +18,15 @@ from tokenizers import Tokenizer
 
 from modernrank.arrays import IntArray
 from modernrank.errors import ArtifactError, InputError, counted
+from modernrank.host import available_threads, sharing_interpreter
 from modernrank.options import TruncationChoice, check_choice, positive
 
 from .checks import Pair, as_pair
 from .long_documents import MINIMUM_PART, overlapping_spans
 from .truncation import POLICIES, SIDES, TooLong, cut
+
+# The texts that the tokenizer receives at once, for each of its threads: some milliseconds of work.
+CHARACTERS_PER_THREAD = 16_384
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,7 @@ class PairEncoder:
                 choices=SIDES,
             )
         self._side = truncation_side
+        self._characters_at_once = CHARACTERS_PER_THREAD * available_threads()
         self._set_limits(max_length, truncation)
 
     def with_limits(self, max_length: int, truncation: TruncationChoice) -> PairEncoder:
@@ -124,13 +129,13 @@ class PairEncoder:
             InputError: a pair is not two strings, is not valid Unicode, or is too long for ``truncation``.
         """
         indices = range(len(pairs)) if indices is None else indices
-        checked = [as_pair(pair, f"pair {index}", index=index) for index, pair in zip(indices, pairs, strict=True)]
+        numbered = sharing_interpreter(zip(indices, pairs, strict=True))
+        checked = [as_pair(pair, f"pair {index}", index=index) for index, pair in numbered]
         texts = list(dict.fromkeys(text for pair in checked for text in pair))
-        encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
-        ids = {text: encoding.ids for text, encoding in zip(texts, encodings, strict=True)}
+        ids = dict(zip(texts, self._tokenise(texts), strict=True))
         return [
             self._join(ids[query], ids[document], index)
-            for index, (query, document) in zip(indices, checked, strict=True)
+            for index, (query, document) in sharing_interpreter(zip(indices, checked, strict=True))
         ]
 
     def encode_parts(
@@ -152,15 +157,14 @@ class PairEncoder:
         Raises:
             InputError: the query leaves no room for MINIMUM_PART tokens of a document that needs parts.
         """
-        (query_encoding,) = self._tokenizer.encode_batch_fast([query], add_special_tokens=False)
-        encodings = self._tokenizer.encode_batch_fast(list(documents), add_special_tokens=False)
-        room = self.max_length - len(self._template) - len(query_encoding.ids)
+        query_ids, *ids_of_documents = self._tokenise([query, *documents])
+        room = self.max_length - len(self._template) - len(query_ids)
+        indices = range(len(documents)) if indices is None else indices
         parts = []
-        for index, encoding in zip(range(len(encodings)) if indices is None else indices, encodings, strict=True):
-            ids = encoding.ids
+        for index, ids in sharing_interpreter(zip(indices, ids_of_documents, strict=True)):
             if len(ids) > room and room < MINIMUM_PART:
                 raise InputError(
-                    f"document {index} needs parts, but with the query's {len(query_encoding.ids)} tokens max_length "
+                    f"document {index} needs parts, but with the query's {len(query_ids)} tokens max_length "
                     f"{self.max_length} leaves {max(0, room)} per part, and the minimum is {MINIMUM_PART}; shorten the "
                     "query or raise max_length",
                     index=index,
@@ -175,10 +179,18 @@ class PairEncoder:
                     argument="max_parts",
                     index=index,
                 )
-            joined = [self._join(query_encoding.ids, ids[start:end], index) for start, end in spans]
+            joined = [self._join(query_ids, ids[start:end], index) for start, end in spans]
             joined[-1] = EncodedPair(joined[-1].ids, document_tokens_cut=len(ids) - spans[-1][1])
             parts.append(joined)
         return parts
+
+    def _tokenise(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of each text, a few at a time: what another caller gives the tokenizer waits only for these."""
+        ids: list[list[int]] = []
+        for start, end in _slices([len(text) for text in texts], self._characters_at_once):
+            encodings = self._tokenizer.encode_batch_fast(texts[start:end], add_special_tokens=False)
+            ids += [encoding.ids for encoding in encodings]
+        return ids
 
     def _join(self, query: list[int], document: list[int], index: int) -> EncodedPair:
         room = self.max_length - len(self._template)
@@ -192,6 +204,22 @@ class PairEncoder:
         kept_query, kept_document = cut(query, query_length, self._side), cut(document, document_length, self._side)
         ids = [*template.before, *kept_query, *template.between, *kept_document, *template.after]
         return EncodedPair(np.array(ids, np.int64), len(query) - query_length, len(document) - document_length)
+
+
+def _slices(sizes: Sequence[int], budget: int) -> Iterator[tuple[int, int]]:
+    """Consecutive spans ``(start, end)`` of at most ``budget`` in all, or of a single larger one.
+
+    >>> list(_slices([3, 3, 9, 1], budget=6))
+    [(0, 2), (2, 3), (3, 4)]
+    """
+    start = total = 0
+    for at, size in enumerate(sizes):
+        if at > start and total + size > budget:
+            yield start, at
+            start, total = at, 0
+        total += size
+    if start < len(sizes):
+        yield start, len(sizes)
 
 
 def load_tokenizer(file: Path, vocabulary: int | None = None) -> Tokenizer:

@@ -26,13 +26,15 @@ ENGINE_MAY_IMPORT: dict[str, set[str]] = {
     "timing": {"host"},
     "options": {"errors"},
     "activations": BASICS | {"artifact"},
-    "text": BASICS,
+    "text": BASICS | {"host"},
     "batching": {"arrays", "errors", "host"},
+    "queue": {"arrays", "batching", "errors", "host", "timing"},
     "artifact": BASICS | {"text"},
     "backends": BASICS | {"artifact", "batching", "host"},
-    "scorer": BASICS | {"artifact", "backends", "batching", "timing"},
-    "windows": {"arrays", "batching", "scorer", "text"},
-    "reranker": BASICS | {"activations", "artifact", "backends", "batching", "scorer", "text", "timing", "windows"},
+    "scorer": BASICS | {"artifact", "backends", "batching", "host", "queue", "timing"},
+    "windows": {"arrays", "batching", "queue", "scorer", "text"},
+    "reranker": BASICS
+    | {"activations", "artifact", "backends", "batching", "queue", "scorer", "text", "timing", "windows"},
 }
 
 

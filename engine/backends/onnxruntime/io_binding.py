@@ -23,7 +23,7 @@ import numpy as np
 from modernrank.arrays import FloatArray
 from modernrank.backends.profiles import CUDA_GRAPH_TOKENS
 from modernrank.batching.batch import INPUTS_PER_TOKEN
-from modernrank.batching.workers import start
+from modernrank.batching.start import start
 from modernrank.errors import ClosedError
 from modernrank.host import renew_after_fork
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from modernrank.batching.prefetch import prefetch
-from modernrank.batching.workers import start
+from modernrank.batching.start import start
 
 
 class NoMoreThreads(ThreadPoolExecutor):

@@ -1,0 +1,134 @@
+"""What one call has in the queue: its batches, its results, and how it ends."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+
+import numpy as np
+
+from modernrank.arrays import FloatArray, IntArray
+from modernrank.batching.batch import PlannedBatch, unpack
+from modernrank.batching.packing import Plan
+
+from .cost import Load
+from .urgency import Urgency
+
+
+class Place(Enum):
+    """Where a call is."""
+
+    WITH_CALLER = auto()  # its caller runs batches of it, or the last of them run
+    ENTERING = auto()  # it waits for room in the queue
+    WAITING = auto()  # batches of it wait in the queue
+
+
+class Call:
+    """A planned list of pairs on its way through the queue. The queue's lock guards what changes.
+
+    Args:
+        token_ids: int64 ``[tokens]`` of each pair.
+        plan: its batches.
+        labels: number of the model's labels.
+        urgency: priority and deadline.
+
+    Attributes:
+        logits: float32 ``[pairs, labels]``, complete when the call has ended without an error.
+        error: what the call ended with, or None.
+        on_end: called once, without the lock, by the thread that ends the call.
+        clock: tokens that it has been served, from where the others stood when it came; ``FairOrder`` moves it.
+        number: its place in the order of arrival.
+        served: when it was served last, as the number of that run.
+    """
+
+    def __init__(self, token_ids: Sequence[IntArray], plan: Plan, labels: int, urgency: Urgency) -> None:
+        self.token_ids = token_ids
+        self.logits: FloatArray = np.empty((len(token_ids), labels), np.float32)
+        self.urgency = urgency
+        self.alone = deque(plan.batches[index] for index in plan.schedule.alone)
+        self.side_by_side = deque(plan.batches[index] for index in plan.schedule.side_by_side)
+        self.load = Load.of(*plan.batches)  # of the batches that have not been taken
+        self.unfinished = len(plan.batches)
+        self.has_all_threads = False  # a worker runs a batch of it with all threads at this moment
+        self.own_run: Run | None = None  # its caller's thread runs this
+        self.place = Place.WITH_CALLER
+        self.counted = 0  # tokens of it that count towards the limit of the queue
+        self.ended = False
+        self.error: BaseException | None = None
+        self.on_end: Callable[[], None] | None = None
+        self.clock = self.number = self.served = 0
+        self.submitted = time.monotonic()
+        self.first_run: float | None = None
+
+    @property
+    def next_batch(self) -> PlannedBatch:
+        """The batch that is taken next: those that are to run alone come first."""
+        return self.alone[0] if self.alone else self.side_by_side[0]
+
+    def take_batch(self) -> PlannedBatch:
+        """Remove the next batch."""
+        batch = self.alone.popleft() if self.alone else self.side_by_side.popleft()
+        self.load.remove(batch)
+        return batch
+
+    @property
+    def has_batches(self) -> bool:
+        """Whether a batch has not been taken."""
+        return bool(self.alone or self.side_by_side)
+
+    def lengths(self, batch: PlannedBatch) -> list[int]:
+        """The number of tokens of pairs in each row of a batch."""
+        return [sum(len(self.token_ids[pair]) for pair in row) for row in batch.rows]
+
+    def drop_batches(self) -> None:
+        """Forget the batches that have not been taken."""
+        self.alone.clear()
+        self.side_by_side.clear()
+        self.load = Load()
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """What a worker carries out: a batch, of one call or joined of several.
+
+    planned: the batch; its pairs are numbered in the order of ``token_ids``.
+    parts:   the batch of each call, with the call's own numbers.
+    shares_threads: whether other runs go on beside it, so that it takes one worker's share of the threads.
+    """
+
+    planned: PlannedBatch
+    parts: tuple[tuple[Call, PlannedBatch], ...]
+    shares_threads: bool
+
+    @property
+    def token_ids(self) -> Sequence[IntArray]:
+        """int64 ``[tokens]`` of each pair of ``planned``."""
+        if len(self.parts) == 1:
+            return self.parts[0][0].token_ids
+        return [call.token_ids[pair] for call, pair in self._pairs()]
+
+    def unpack(self, outputs: FloatArray) -> None:
+        """Copy the logits ``[rows, slots, labels]`` of the batch to the calls."""
+        if len(self.parts) == 1:
+            unpack(self.planned, outputs, out=self.parts[0][0].logits)
+            return
+        owners = list(self._pairs())
+        for r, row in enumerate(self.planned.rows):
+            for slot, number in enumerate(row):
+                call, pair = owners[number]
+                call.logits[pair] = outputs[r, slot]
+
+    def split(self) -> Iterator[Run]:
+        """The same work as a run for each call."""
+        for call, batch in self.parts:
+            yield Run(batch, ((call, batch),), self.shares_threads)
+
+    def _pairs(self) -> Iterator[tuple[Call, int]]:
+        """The call of each pair of ``planned`` and its number there."""
+        for call, batch in self.parts:
+            for row in batch.rows:
+                for pair in row:
+                    yield call, pair

@@ -1,0 +1,154 @@
+"""The order in which calls are served: fair by tokens, urgent classes first, and no call starves."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from modernrank.queue.call import Call
+from modernrank.queue.fair_order import RUNS_PER_LESS_URGENT, FairOrder
+from modernrank.queue.urgency import Urgency
+from support.calls import call_of
+
+QUANTUM = 300
+COSTS = st.lists(st.integers(1, 1000), min_size=1, max_size=20)
+CALLS = st.lists(COSTS, min_size=2, max_size=6)
+DEADLINES = st.lists(st.sampled_from([1.0, 2.0, math.inf]), min_size=6, max_size=6)
+PRIORITIES = st.lists(st.integers(0, 3), min_size=6, max_size=6)
+
+
+class Served:
+    """Calls with batches of these costs, served one batch after the other."""
+
+    def __init__(
+        self, costs: Sequence[Sequence[int]], deadlines: Sequence[float] = (), priorities: Sequence[int] = ()
+    ) -> None:
+        self.order = FairOrder(QUANTUM)
+        self.calls = [
+            call_of(1, urgency=Urgency(priority, 1.0, deadline))
+            for _, deadline, priority in itertools.zip_longest(costs, deadlines[: len(costs)], priorities[: len(costs)])
+            for deadline, priority in [(math.inf if deadline is None else deadline, priority or 0)]
+        ]
+        self.left = [list(of_call) for of_call in costs]
+        self.tokens = [0] * len(costs)
+        for call in self.calls:
+            self.order.add(call)
+
+    def serve(self) -> int:
+        """Serve the next batch; the number of its call."""
+        call = next(self.order.candidates())
+        number = self.calls.index(call)
+        cost = self.left[number].pop(0)
+        self.order.serve(call, cost)
+        self.tokens[number] += cost
+        if not self.left[number]:
+            self.order.remove(call)
+        return number
+
+    def add(self, costs: Sequence[int], urgency: Urgency) -> Call:
+        call = call_of(1, urgency=urgency)
+        self.calls.append(call)
+        self.left.append(list(costs))
+        self.tokens.append(0)
+        self.order.add(call)
+        return call
+
+
+@given(CALLS, DEADLINES, PRIORITIES)
+def test_every_batch_is_served(costs: list[list[int]], deadlines: list[float], priorities: list[int]) -> None:
+    served = Served(costs, deadlines, priorities)
+    numbers = [served.serve() for _ in range(sum(map(len, costs)))]
+    assert [numbers.count(number) for number in range(len(costs))] == list(map(len, costs))
+    assert len(served.order) == 0
+
+
+@given(CALLS, DEADLINES)
+def test_calls_of_a_class_that_wait_are_served_equally(costs: list[list[int]], deadlines: list[float]) -> None:
+    """While two calls both wait, their tokens differ by at most a round and one batch."""
+    served = Served(costs, deadlines)
+    while len(served.order):
+        served.serve()
+        waiting = [number for number, left in enumerate(served.left) if left]
+        for a, b in itertools.combinations(waiting, 2):
+            assert abs(served.tokens[a] - served.tokens[b]) <= QUANTUM + max(*costs[a], *costs[b])
+
+
+@given(CALLS, st.integers(0, 30), st.integers(1, 1000))
+def test_a_new_call_waits_for_at_most_one_batch_of_each_other(costs: list[list[int]], before: int, cost: int) -> None:
+    served = Served(costs)
+    for _ in range(min(before, sum(map(len, costs)) - 1)):
+        served.serve()
+    served.add([cost], Urgency())
+    others = list(itertools.takewhile(lambda number: number < len(costs), iter(served.serve, None)))
+    assert len(others) == len(set(others))
+
+
+@given(CALLS, DEADLINES, st.integers(0, 30), st.integers(1, 1000))
+def test_a_new_call_waits_for_at_most_a_round_and_a_batch_of_each_other_that_has_a_deadline(
+    costs: list[list[int]], deadlines: list[float], before: int, cost: int
+) -> None:
+    served = Served(costs, deadlines)
+    for _ in range(min(before, sum(map(len, costs)) - 1)):
+        served.serve()
+    tokens = list(served.tokens)
+    served.add([cost], Urgency())
+    while served.serve() < len(costs):
+        pass
+    for number, of_call in enumerate(costs):
+        assert served.tokens[number] - tokens[number] <= QUANTUM + max(of_call)
+
+
+@given(CALLS, PRIORITIES)
+def test_the_most_urgent_class_has_all_but_every_eighth_run(costs: list[list[int]], priorities: list[int]) -> None:
+    served = Served(costs, priorities=priorities)
+    less_urgent = 0
+    for run in itertools.count(1):
+        waiting = [priorities[number] for number, left in enumerate(served.left) if left]
+        if not waiting:
+            return
+        less_urgent += priorities[served.serve()] > min(waiting)
+        assert less_urgent <= run / RUNS_PER_LESS_URGENT
+
+
+@given(st.integers(1, 5), st.integers(1, 3))
+def test_no_call_starves(less_urgent: int, urgent: int) -> None:
+    """Endless urgent calls: each of n less urgent ones has a run at least once in 8 n runs."""
+    endless = [10] * 1000
+    served = Served(
+        [endless] * (less_urgent + urgent), priorities=[1 + i % 2 for i in range(less_urgent)] + [0] * urgent
+    )
+    runs = [served.serve() for _ in range(10 * RUNS_PER_LESS_URGENT * less_urgent)]
+    bound = RUNS_PER_LESS_URGENT * less_urgent
+    for number in range(less_urgent):
+        at = [-1, *(run for run, name in enumerate(runs) if name == number)]
+        assert max(b - a for a, b in itertools.pairwise(at)) <= bound
+
+
+def test_the_earliest_deadline_of_a_round_goes_first() -> None:
+    served = Served([[100, 100, 100]] * 3, deadlines=[math.inf, 2.0, 1.0])
+    assert [served.serve() for _ in range(9)] == [2, 2, 2, 1, 1, 1, 0, 0, 0]
+
+
+def test_a_list_with_an_early_deadline_does_not_keep_others_waiting() -> None:
+    served = Served([[100] * 100, [100]], deadlines=[1.0, math.inf])
+    assert [served.serve() for _ in range(5)] == [0, 0, 0, 1, 0]
+
+
+def test_a_class_keeps_its_own_time() -> None:
+    """A list of another class that has been served much does not put new calls of this one behind the old ones."""
+    served = Served([[1000] * 50, [10] * 50], priorities=[1, 0])
+    for _ in range(40):
+        served.serve()
+    served.add([10], Urgency())
+    assert 2 in [served.serve() for _ in range(3)]
+
+
+def test_a_call_that_is_removed_is_not_served() -> None:
+    served = Served([[5, 5, 5], [5]])
+    served.serve()
+    served.order.remove(served.calls[0])
+    assert list(served.order) == [served.calls[1]]
