@@ -9,6 +9,7 @@ from ._version import __version__
 from .artifact.manifest import Manifest
 from .backends.base import BackendInfo
 from .batching.packing import Plan
+from .calls.requests import RankedDocument
 from .errors import (
     ArtifactError,
     BackendError,
@@ -31,7 +32,8 @@ from .options import (
     ProviderChoice,
     TruncationChoice,
 )
-from .reranker import RankedDocument, Reranker
+from .queue.metrics import Metrics
+from .reranker import Reranker
 from .scorer import Scorer
 from .text.checks import Pair
 from .text.encoder import EncodedPair, PairEncoder
@@ -54,6 +56,7 @@ __all__ = [
     "LoadOptions",
     "LongDocuments",
     "Manifest",
+    "Metrics",
     "ModernRankError",
     "OverloadedError",
     "Pair",

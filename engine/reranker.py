@@ -7,19 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator, Sequence, Sized
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import numpy as np
 
-from .activations import activate, resolve_activation
 from .arrays import FloatArray, IntArray
 from .artifact.folder import Artifact
 from .artifact.manifest import Manifest
 from .backends.base import BackendInfo
 from .batching.packing import Plan
+from .calls.requests import RankedDocument, RankRequest, ScoreRequest
+from .calls.windows import DocumentLogit, OnTruncate, score_windows
 from .errors import ArtifactError, InputError
 from .options import (
     ActivationChoice,
@@ -30,15 +30,15 @@ from .options import (
     PrecisionChoice,
     ProviderChoice,
     TruncationChoice,
-    check_choice,
     checked_length,
     positive,
 )
+from .queue.metrics import Metrics
+from .queue.urgency import Urgency
 from .scorer import Scorer
-from .text.checks import Pair, check_pairs, check_text, check_texts
+from .text.checks import Pair, check_pairs
 from .text.encoder import PairEncoder
 from .timing import StageTimes
-from .windows import OnTruncate, score_documents, score_pairs, score_parts
 
 # Pairs that are encoded, planned and scored together: enough to find rows of similar length, few enough for memory.
 WINDOW = 4096
@@ -46,19 +46,6 @@ WINDOW = 4096
 PROGRESS_WINDOW = 256
 
 W = TypeVar("W", bound=Sized)
-
-
-@dataclass(frozen=True)
-class RankedDocument:
-    """A document in the result of ``Reranker.rank``: its index in the input, its score and its text.
-
-    ``tokens_cut`` counts the tokens that its pair lost to ``max_length``, of the query and of the document.
-    """
-
-    index: int
-    score: float
-    document: str
-    tokens_cut: int
 
 
 class Reranker:
@@ -99,6 +86,7 @@ class Reranker:
         sleep_while_waiting: bool | None = None,
         verify_files: bool = True,
         cache: str | Path | None = None,
+        max_waiting_tokens: int | None = None,
     ) -> Self:
         """Load the artifact at ``path``.
 
@@ -127,6 +115,8 @@ class Reranker:
                 which one has verified the artifact; engines are always verified.
             cache: folder for what a runtime compiles; by default ``MODERNRANK_CACHE`` or the user's cache folder. The
                 artifact itself is never written to.
+            max_waiting_tokens: maximum number of tokens that wait for a worker. A call beyond it is refused at once,
+                with an ``OverloadedError``. By default no limit: each thread that calls waits with one window.
 
         Raises:
             ArtifactError: a file is missing, damaged or too new, or nothing in the artifact suits the options.
@@ -140,6 +130,7 @@ class Reranker:
             GpuOptions(devices, cuda_stream, cuda_graphs, gpu_memory_limit, allow_tf32, sleep_while_waiting),
             verify_files,
             None if cache is None else Path(cache),
+            max_waiting_tokens,
         )
         return cls.open(path, options, max_length=max_length, truncation=truncation)
 
@@ -222,6 +213,11 @@ class Reranker:
         return self.scorer.times
 
     @property
+    def metrics(self) -> Metrics:
+        """What waits at this moment, and what has been done since ``load``: for a service to export."""
+        return self.scorer.metrics
+
+    @property
     def labels(self) -> list[str]:
         """Names of the model's labels, in the order of the logits."""
         return self.manifest.model.labels
@@ -240,6 +236,8 @@ class Reranker:
         truncation: TruncationChoice | None = None,
         on_truncate: OnTruncate | None = None,
         show_progress: bool = False,
+        priority: int = 0,
+        timeout: float | None = None,
     ) -> FloatArray:
         """Score each (query, document) pair.
 
@@ -254,6 +252,8 @@ class Reranker:
             on_truncate: called with a ``Truncation`` for each pair that was cut. Without it, a ``TruncationWarning``
                 counts them before the work; of more than 4,096 pairs, a second one at the end has the total.
             show_progress: draw a progress bar on standard error.
+            priority: class of the call among those that wait, 0 to 999; the calls of a lower number are served first.
+            timeout: seconds after which the call is given up; None for no limit.
 
         Returns:
             float32 ``[pairs]`` in input order for a model of one label, and ``[pairs, labels]`` for one of several; for
@@ -261,15 +261,16 @@ class Reranker:
 
         Raises:
             InputError: ``pairs`` are not pairs of strings, or one is too long for ``truncation``.
+            OverloadedError: more than ``max_waiting_tokens`` would wait.
+            DeadlineError: ``timeout`` is over.
         """
-        chosen = resolve_activation(activation, self.manifest.model)
-        encoder = self._encoder_for(max_length, truncation)
+        urgency = Urgency.of(priority, timeout)
+        request = self.score_request(
+            pairs, activation=activation, max_length=max_length, truncation=truncation, on_truncate=on_truncate
+        )
         size = PROGRESS_WINDOW if show_progress else WINDOW
-        scored: Iterator[FloatArray] = score_pairs(self.scorer, encoder, check_pairs(pairs), size, on_truncate)
-        if show_progress:
-            scored = _with_progress(scored, pairs)
-        scores = [activate(chosen, logits) for logits in scored]
-        return self._squeezed(np.concatenate(scores) if scores else np.empty((0, len(self.labels)), np.float32))
+        scored: Iterator[FloatArray] = score_windows(self.scorer, request.steps, size, urgency)
+        return request.scores(*(_with_progress(scored, pairs) if show_progress else scored))
 
     def score_iter(
         self,
@@ -280,6 +281,7 @@ class Reranker:
         truncation: TruncationChoice | None = None,
         on_truncate: OnTruncate | None = None,
         window: int = WINDOW,
+        priority: int = 0,
     ) -> Iterator[np.float32 | FloatArray]:
         """Score a stream of pairs in constant memory: yields one score for each pair, in order.
 
@@ -291,22 +293,17 @@ class Reranker:
             on_truncate: as in ``score``.
             window: number of pairs that are read ahead, planned and scored together. Larger windows pad less, smaller
                 ones answer sooner.
+            priority: as in ``score``.
 
         Returns:
             An iterator of ``np.float32`` for a model of one label, and of float32 ``[labels]`` for one of several.
         """
-        chosen = resolve_activation(activation, self.manifest.model)
-        encoder = self._encoder_for(max_length, truncation)
-        window = positive("window", window)
-        scored = score_pairs(self.scorer, encoder, check_pairs(pairs), window, on_truncate)
-        return self._score_stream(scored, chosen)
-
-    def _score_stream(
-        self, scored: Generator[FloatArray, None, None], activation: str
-    ) -> Iterator[np.float32 | FloatArray]:
-        with closing(scored):  # also if the caller stops early
-            for logits in scored:
-                yield from self._squeezed(activate(activation, logits))
+        urgency = Urgency.of(priority)
+        request = self.score_request(
+            pairs, activation=activation, max_length=max_length, truncation=truncation, on_truncate=on_truncate
+        )
+        scored = score_windows(self.scorer, request.steps, positive("window", window), urgency)
+        return _one_by_one(request, scored)
 
     def rank(
         self,
@@ -320,6 +317,8 @@ class Reranker:
         long_documents: LongDocuments = "truncate",
         max_parts: int | None = None,
         show_progress: bool = False,
+        priority: int = 0,
+        timeout: float | None = None,
     ) -> list[RankedDocument]:
         """Sort ``documents`` by their score for ``query``, best first, ties by index.
 
@@ -338,37 +337,56 @@ class Reranker:
             max_parts: maximum number of parts of a document, from its beginning; by default all. Tokens beyond the last
                 part count in ``tokens_cut``.
             show_progress: as in ``score``.
+            priority: as in ``score``.
+            timeout: as in ``score``.
 
         Raises:
             InputError: the model has several labels, so that no order is defined; or as in ``score``.
+            OverloadedError, DeadlineError: as in ``score``.
         """
-        self._check_one_label()
-        top_k = None if top_k is None else positive("top_k", top_k)
-        max_parts = None if max_parts is None else positive("max_parts", max_parts)
-        check_choice("long_documents", long_documents, LongDocuments)
-        if max_parts is not None and long_documents != "chunk":
-            raise InputError("max_parts requires long_documents='chunk'", argument="max_parts")
-        chosen = resolve_activation(activation, self.manifest.model)
+        urgency = Urgency.of(priority, timeout)
+        request = self.rank_request(
+            query,
+            documents,
+            top_k,
+            activation=activation,
+            max_length=max_length,
+            truncation=truncation,
+            long_documents=long_documents,
+            max_parts=max_parts,
+        )
+        size = PROGRESS_WINDOW if show_progress or request.in_parts else WINDOW
+        scored: Iterator[list[DocumentLogit]] = score_windows(self.scorer, request.steps, size, urgency)
+        return request.ranking(_with_progress(scored, request.steps.items) if show_progress else scored)
+
+    def score_request(
+        self,
+        pairs: Iterable[Pair],
+        *,
+        activation: ActivationChoice = "logit",
+        max_length: int | None = None,
+        truncation: TruncationChoice | None = None,
+        on_truncate: OnTruncate | None = None,
+    ) -> ScoreRequest:
+        """Check the arguments of ``score``, and return what is left to be done. Nothing is read from ``pairs``."""
         encoder = self._encoder_for(max_length, truncation)
-        check_text(query, "the query")
-        checked = check_texts(documents, "document")
-        distinct = _first_indices(checked)
-        size = PROGRESS_WINDOW if show_progress or long_documents == "chunk" else WINDOW
-        if long_documents == "chunk":
-            scored = score_parts(self.scorer, encoder, query, distinct, size, max_parts)
-        else:
-            scored = score_documents(self.scorer, encoder, query, distinct, size)
-        if show_progress:
-            scored = _with_progress(scored, distinct)
-        results = [result for window in scored for result in window]
-        logit_of = {text: logit for text, (logit, _) in zip(distinct, results, strict=True)}
-        cut_of = {text: cut for text, (_, cut) in zip(distinct, results, strict=True)}
-        order = sorted(range(len(checked)), key=lambda i: (-logit_of[checked[i]], i))[:top_k]
-        logits = np.array([[logit_of[checked[i]]] for i in order], np.float32).reshape(-1, 1)
-        scores = activate(chosen, logits)[:, 0].tolist()
-        return [
-            RankedDocument(i, score, checked[i], cut_of[checked[i]]) for i, score in zip(order, scores, strict=True)
-        ]
+        return ScoreRequest(self.manifest, encoder, pairs, activation, on_truncate)
+
+    def rank_request(
+        self,
+        query: str,
+        documents: Iterable[str],
+        top_k: int | None = None,
+        *,
+        activation: ActivationChoice = "logit",
+        max_length: int | None = None,
+        truncation: TruncationChoice | None = None,
+        long_documents: LongDocuments = "truncate",
+        max_parts: int | None = None,
+    ) -> RankRequest:
+        """Check the arguments of ``rank``, documents included, and return what is left to be done."""
+        encoder = self._encoder_for(max_length, truncation)
+        return RankRequest(self.manifest, encoder, query, documents, top_k, activation, long_documents, max_parts)
 
     def plan(
         self, pairs: Iterable[Pair], *, max_length: int | None = None, truncation: TruncationChoice | None = None
@@ -415,29 +433,11 @@ class Reranker:
         length = checked_length(max_length, self.max_length, f"this {type(self).__name__}")
         return self.encoder.with_limits(length, self.encoder.truncation if truncation is None else truncation)
 
-    def _check_one_label(self) -> None:
-        if len(self.labels) != 1:
-            raise InputError(
-                f"rank requires a model of one label, and {self.manifest.name} has {len(self.labels)} "
-                f"({', '.join(self.labels)}); use score and choose a label",
-                labels=self.labels,
-            )
 
-    def _squeezed(self, scores: FloatArray) -> FloatArray:
-        """``[pairs]`` for a model of one label, ``[pairs, labels]`` for one of several."""
-        return scores[:, 0] if len(self.labels) == 1 else scores
-
-
-def _first_indices(texts: Sequence[str]) -> dict[str, int]:
-    """Each distinct text and its first index, in order of appearance.
-
-    >>> _first_indices(["b", "a", "b"])
-    {'b': 0, 'a': 1}
-    """
-    first: dict[str, int] = {}
-    for index, text in enumerate(texts):
-        first.setdefault(text, index)
-    return first
+def _one_by_one(request: ScoreRequest, scored: Generator[FloatArray, None, None]) -> Iterator[np.float32 | FloatArray]:
+    with closing(scored):  # also if the caller stops early
+        for logits in scored:
+            yield from request.scores(logits)
 
 
 def _with_progress(scored: Iterator[W], items: Iterable[object]) -> Iterator[W]:

@@ -143,6 +143,16 @@ class Scorer:
         self._workers.carry_out(scoring.call, continues)
         return scoring.logits()
 
+    def check_room(self) -> None:
+        """Refuse a new call before it is tokenised, if the queue is full.
+
+        Raises:
+            OverloadedError: it is.
+            ClosedError: ``close`` was called.
+        """
+        self._open_backend()
+        self._queue.check_room()
+
     def begin(self, token_ids: Sequence[IntArray], urgency: Urgency) -> Scoring:
         """Check and plan a call, which does not run yet."""
         backend = self._open_backend()

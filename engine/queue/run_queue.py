@@ -79,8 +79,9 @@ class RunQueue:
             call.urgency.check()
             has_room = not self._entering and self._has_room(call)
             if not has_room and not continues:
+                call.ended = True
                 self._counters.refused += 1
-                raise self._overloaded(call)
+                raise self._overloaded(call.load.tokens, self._counts_as(call))
             self._load += call.load
             if has_room:
                 self._enter(call)
@@ -88,6 +89,19 @@ class RunQueue:
             else:
                 call.place = Place.ENTERING
                 self._entering.append(call)
+
+    def check_room(self) -> None:
+        """Do nothing if a call of one token may come.
+
+        Raises:
+            OverloadedError: the queue is full.
+        """
+        if self._limit is None:
+            return
+        with self._changed:
+            if self._entering or self._counted_tokens >= self._limit:
+                self._counters.refused += 1
+                raise self._overloaded(1, 1)
 
     def take_alone(self, call: Call) -> Run | None:
         """The next batch that ``call``, which has not been submitted, runs itself with all threads.
@@ -317,17 +331,17 @@ class RunQueue:
             return None if seconds is None else seconds / self._policy.schedule.workers
         return alone.seconds(self._load)
 
-    def _overloaded(self, call: Call) -> OverloadedError:
-        """What a call is refused with; it may try again when as much has been done as it needs room."""
-        missing = self._counted_tokens + self._counts_as(call) - (self._limit or 0)
+    def _overloaded(self, tokens: int, counts_as: int) -> OverloadedError:
+        """What a call of so many tokens is refused with; it may try again when as much has been done as it needs."""
+        missing = self._counted_tokens + counts_as - (self._limit or 0)
         wait = self._estimated_wait()
         retry_after = None if wait is None else wait * min(1.0, missing / max(1, self._counted_tokens))
         estimate = "" if wait is None else f"; it takes about {wait:.1f} s to do what waits"
         return OverloadedError(
-            f"{self._counted_tokens:,} tokens wait, this call has {call.load.tokens:,}, and max_waiting_tokens is "
+            f"{self._counted_tokens:,} tokens wait, this call has {tokens:,} or more, and max_waiting_tokens is "
             f"{self._limit:,}{estimate}. Try again later, or send fewer or shorter pairs",
             waiting_tokens=self._counted_tokens,
-            tokens=call.load.tokens,
+            tokens=tokens,
             limit=self._limit,
             estimated_wait=wait,
             retry_after=retry_after,

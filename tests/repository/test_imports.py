@@ -32,9 +32,8 @@ ENGINE_MAY_IMPORT: dict[str, set[str]] = {
     "artifact": BASICS | {"text"},
     "backends": BASICS | {"artifact", "batching", "host"},
     "scorer": BASICS | {"artifact", "backends", "batching", "host", "queue", "timing"},
-    "windows": {"arrays", "batching", "queue", "scorer", "text"},
-    "reranker": BASICS
-    | {"activations", "artifact", "backends", "batching", "queue", "scorer", "text", "timing", "windows"},
+    "calls": BASICS | {"activations", "artifact", "batching", "host", "queue", "scorer", "text"},
+    "reranker": BASICS | {"artifact", "backends", "batching", "calls", "queue", "scorer", "text", "timing"},
 }
 
 

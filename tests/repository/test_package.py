@@ -23,7 +23,14 @@ MAX_FUNCTION = 40  # lines of code
 
 def test_the_public_names_are_these() -> None:
     assert sorted(modernrank.__all__) == [
-        *("ActivationChoice", "ArtifactError", "BackendError", "BackendInfo", "ClosedError", "CpuOptions"),
+        *(
+            "ActivationChoice",
+            "ArtifactError",
+            "BackendError",
+            "BackendInfo",
+            "ClosedError",
+            "CpuOptions",
+        ),
         *(
             "DeadlineError",
             "EncodedPair",
@@ -32,6 +39,7 @@ def test_the_public_names_are_these() -> None:
             "LoadOptions",
             "LongDocuments",
             "Manifest",
+            "Metrics",
             "ModernRankError",
         ),
         *(
