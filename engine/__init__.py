@@ -7,6 +7,7 @@ import logging as _logging
 
 from ._version import __version__
 from .artifact.manifest import Manifest
+from .async_reranker import AsyncReranker
 from .backends.base import BackendInfo
 from .batching.packing import Plan
 from .calls.requests import RankedDocument
@@ -45,6 +46,7 @@ _logging.getLogger("modernrank").addHandler(_logging.NullHandler())  # silent un
 __all__ = [
     "ActivationChoice",
     "ArtifactError",
+    "AsyncReranker",
     "BackendError",
     "BackendInfo",
     "ClosedError",

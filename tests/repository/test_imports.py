@@ -34,6 +34,7 @@ ENGINE_MAY_IMPORT: dict[str, set[str]] = {
     "scorer": BASICS | {"artifact", "backends", "batching", "host", "queue", "timing"},
     "calls": BASICS | {"activations", "artifact", "batching", "host", "queue", "scorer", "text"},
     "reranker": BASICS | {"artifact", "backends", "batching", "calls", "queue", "scorer", "text", "timing"},
+    "async_reranker": BASICS | {"backends", "calls", "queue", "reranker", "text"},
 }
 
 

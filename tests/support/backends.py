@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 
 from modernrank.arrays import FloatArray
@@ -68,3 +70,17 @@ class NotANumber(Wrapper):
 
     def run(self, batch: Batch, side_by_side: bool = False) -> FloatArray:
         return np.full((len(batch.input_ids), batch.slots, 1), np.nan, np.float32)
+
+
+class Gate(Wrapper):
+    """Every run waits until ``open`` is set. ``begun`` counts the runs."""
+
+    def __init__(self, backend: Backend) -> None:
+        super().__init__(backend)
+        self.open = threading.Event()
+        self.begun = 0
+
+    def run(self, batch: Batch, side_by_side: bool = False) -> FloatArray:
+        self.begun += 1
+        assert self.open.wait(60)
+        return super().run(batch, side_by_side)

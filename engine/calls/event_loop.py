@@ -1,0 +1,243 @@
+"""The calls that event loops make: how one is carried out, and which are in progress.
+
+            event loop                 tokenising threads             workers of the Scorer
+    await score(..) ──window──▶ encode, check, plan ──▶ queue ──▶ run ──▶ run ──┐
+          ▲                                                                     │
+          └───────────────────── call_soon_threadsafe ◀─────────────────────────┘
+
+The loop itself only cuts windows, awaits, and collects results.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterator
+from contextlib import aclosing
+from functools import partial
+from typing import TypeVar
+
+from modernrank.arrays import FloatArray
+from modernrank.batching.prefetch import Window, growing_windows
+from modernrank.errors import ClosedError
+from modernrank.host import renew_after_fork
+from modernrank.queue.ordered_threads import OrderedThreads
+from modernrank.queue.run_queue import CallCancelledError
+from modernrank.queue.urgency import Urgency
+from modernrank.scorer import Scorer, Scoring
+
+from .windows import PairSteps, Steps
+
+T = TypeVar("T")
+E = TypeVar("E")
+R = TypeVar("R")
+
+# Windows are small, so that the tokenising of a short call does not wait for that of a long list.
+FIRST_WINDOW = 32
+WINDOW = 256
+
+
+class AsyncCall:
+    """Carries out one call: at most one window of it is tokenised, and one is scored, at a time."""
+
+    def __init__(self, scorer: Scorer, tokenising: OrderedThreads, urgency: Urgency) -> None:
+        self._scorer = scorer
+        self._tokenising = tokenising
+        self._urgency = urgency
+        self._jobs = 0
+        self._scoring: Scoring | None = None
+        self._aborted: BaseException | None = None
+
+    def abort(self, error: BaseException) -> None:
+        """End the call with ``error``. Any thread may do this."""
+        self._aborted = error
+        scoring = self._scoring
+        if scoring is not None:
+            self._scorer.withdraw(scoring, error)
+
+    async def windows(self, steps: Steps[T, E, R], size: int | None = None) -> AsyncGenerator[R, None]:
+        """The results of each window of the items of ``steps``. While one is scored, the next one is tokenised."""
+        policy = self._scorer.policy
+        first = min(size or FIRST_WINDOW, max(FIRST_WINDOW, policy.first_pairs))
+        windows = growing_windows(steps.items, first, size or policy.prefetch_pairs or WINDOW)
+        ahead = self._encode_next(steps, windows)
+        continues = False
+        try:
+            while ahead is not None:
+                encoded, scoring = await ahead
+                ahead = self._encode_next(steps, windows)
+                yield await self._results(steps, encoded, scoring, continues)
+                continues = True
+        except GeneratorExit:  # the caller stops early
+            steps.end()
+            raise
+        finally:
+            if ahead is not None and not ahead.cancel() and not ahead.cancelled():
+                ahead.exception()  # or a result: nobody needs it any more
+        steps.end()
+
+    async def stream(
+        self, steps: PairSteps, source: AsyncIterable[object], size: int
+    ) -> AsyncGenerator[FloatArray, None]:
+        """The same for the items of an asynchronous source, of which nothing is read before its turn."""
+        continues = False
+        async with aclosing(_cut(source, size)) as windows:
+            try:
+                async for window in windows:
+                    encoded, scoring = await self._encode(steps, window)
+                    yield await self._results(steps, encoded, scoring, continues)
+                    continues = True
+            except GeneratorExit:
+                steps.end()
+                raise
+        steps.end()
+
+    async def outside_the_loop(self, job: Callable[[], R]) -> R:
+        """The result of a job that a tokenising thread does."""
+        return await self._start(job)
+
+    def _start(self, job: Callable[[], R]) -> asyncio.Future[R]:
+        """Let a job wait for a tokenising thread. A call's first jobs go before the later ones of others."""
+        rank = (self._urgency.priority, min(self._jobs, 2))
+        self._jobs += 1
+        return asyncio.wrap_future(self._tokenising.submit(rank, job))
+
+    def _encode_next(
+        self, steps: Steps[T, E, R], windows: Iterator[Window[T]]
+    ) -> asyncio.Future[tuple[E, Scoring]] | None:
+        """Start to encode the next window; None after the last. An error of the stream is that of the future."""
+        try:
+            window = next(windows, None)
+        except Exception as error:  # noqa: BLE001 - raised where its window would have come
+            failed: asyncio.Future[tuple[E, Scoring]] = asyncio.get_running_loop().create_future()
+            failed.set_exception(error)
+            return failed
+        return None if window is None else self._encode(steps, window)
+
+    def _encode(self, steps: Steps[T, E, R], window: Window[T]) -> asyncio.Future[tuple[E, Scoring]]:
+        def encode() -> tuple[E, Scoring]:
+            with self._scorer.timer.stage("tokenise"):
+                encoded = steps.encode(window)
+            return encoded, self._scorer.begin(steps.token_ids(encoded), self._urgency)
+
+        return self._start(encode)
+
+    async def _results(self, steps: Steps[T, E, R], encoded: E, scoring: Scoring, continues: bool) -> R:
+        steps.announce(encoded)
+        return steps.results(encoded, await self._score(scoring, continues))
+
+    async def _score(self, scoring: Scoring, continues: bool) -> FloatArray:
+        if self._aborted is not None:
+            raise self._aborted
+        loop = asyncio.get_running_loop()
+        ended = loop.create_future()
+
+        self._scoring = scoring
+        try:
+            if scoring.call.unfinished:
+                self._scorer.submit(scoring, partial(_wake, loop, ended), continues)
+                await ended
+        finally:
+            self._scoring = None
+            if not ended.done() or ended.cancelled():  # the task is cancelled, or out of time
+                gone = self._urgency.error() if self._urgency.passed() else CallCancelledError()
+                self._scorer.withdraw(scoring, gone)
+        return scoring.logits()
+
+
+class CallsInProgress:
+    """The calls of all event loops and threads, for ``close``."""
+
+    def __init__(self) -> None:
+        self._calls: set[AsyncCall] = set()
+        self._waiting: list[Callable[[], None]] = []
+        self._closed = False
+        self.renew()
+        renew_after_fork(self)
+
+    def renew(self) -> None:
+        """Forget the calls of the parent, in a forked process."""
+        self._lock = threading.Lock()
+        self._calls.clear()
+
+    def check_open(self) -> None:
+        """Refuse a closed one."""
+        if self._closed:
+            raise ClosedError("this AsyncReranker is closed")
+
+    def holding(self, call: AsyncCall) -> _Held:
+        """A ``with`` block during which ``call`` is in progress."""
+        return _Held(self, call)
+
+    def add(self, call: AsyncCall) -> None:
+        """A call begins."""
+        with self._lock:
+            self.check_open()
+            self._calls.add(call)
+
+    def remove(self, call: AsyncCall) -> None:
+        """A call has ended."""
+        with self._lock:
+            self._calls.discard(call)
+            waiting = [] if self._calls else self._waiting
+            if waiting:
+                self._waiting = []
+        for notify in waiting:
+            notify()
+
+    def close(self, abort: bool) -> None:
+        """Let no more begin."""
+        with self._lock:
+            self._closed = True
+            calls = list(self._calls)
+        if abort:
+            for call in calls:
+                call.abort(ClosedError("this AsyncReranker was closed while it scored"))
+
+    async def wait_until_none(self) -> None:
+        """Wait for the end of all calls."""
+        loop = asyncio.get_running_loop()
+        ended = loop.create_future()
+        with self._lock:
+            if not self._calls:
+                return
+            self._waiting.append(partial(_wake, loop, ended))
+        await ended
+
+
+class _Held:
+    """The ``with`` block of a call in progress."""
+
+    def __init__(self, calls: CallsInProgress, call: AsyncCall) -> None:
+        self._calls, self._call = calls, call
+
+    def __enter__(self) -> None:
+        self._calls.add(self._call)
+
+    def __exit__(self, *error: object) -> None:
+        self._calls.remove(self._call)
+
+
+def _wake(loop: asyncio.AbstractEventLoop, future: asyncio.Future[None]) -> None:
+    """End the wait for ``future`` from another thread, such as that of a worker."""
+    try:
+        loop.call_soon_threadsafe(_set, future)
+    except RuntimeError:
+        return  # the loop is closed: nobody waits any more
+
+
+def _set(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+async def _cut(source: AsyncIterable[T], size: int) -> AsyncGenerator[Window[T], None]:
+    """Cut an asynchronous stream into windows of ``size`` items. An error comes after the windows before it."""
+    start, items = 0, list[T]()
+    async for item in source:
+        items.append(item)
+        if len(items) == size:
+            yield Window(start, items)
+            start, items = start + size, []
+    if items:
+        yield Window(start, items)
