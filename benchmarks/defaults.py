@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-ScenarioName = Literal["query", "single", "offline", "server", "cold"]
+ScenarioName = Literal["query", "single", "offline", "server", "mixed", "callers", "cold"]
 SCENARIOS: tuple[ScenarioName, ...] = ("query", "single")
 
 SECONDS = 10.0  # minimum duration of a measurement
 SAMPLES = 10  # minimum number of calls in a measurement
+CALLERS = 32  # of the callers scenario
 PEAK_SECONDS = 1.0  # long enough for the peak rate of matrix products on a machine with some noise
 
 # The same torch in all environments of peers, so that they differ in their runtimes alone. Another build is, say, a CPU

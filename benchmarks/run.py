@@ -14,9 +14,10 @@ from modernrank.export.report import Report, silent
 from modernrank.options import check_choice, positive
 
 from .defaults import PEAK_SECONDS, ROUNDS, SCENARIOS, ScenarioName
-from .measure import machine_peak, scenarios
+from .measure import concurrent, machine_peak, scenarios
+from .measure.concurrent import Arrivals, Concurrency
 from .measure.environment import describe
-from .measure.scenarios import Arrivals, Budget, Subject
+from .measure.scenarios import Budget, Subject
 from .measure.workload import Workload, WorkloadOptions, make_workloads
 from .peers.contenders import PeerSetup, our_contenders, peer_contender, peer_names
 from .peers.peer_process import CPU
@@ -25,6 +26,8 @@ from .reporting.result import Measurement, Result
 
 # Arrivals in the server scenario by default, as shares of the measured capacity.
 LOADS = (0.3, 0.5, 0.7, 0.8, 0.9)
+# Arrivals in the mixed scenario by default: few, so that the lists are what they wait for.
+MIXED_LOAD = 0.1
 CAPACITY_BUDGET = Budget(seconds=3, samples=3)
 
 
@@ -35,7 +38,9 @@ class ScenarioOptions:
     scenarios:    how calls arrive.
     workloads:    which pairs are scored; their seed is also that of the arrivals.
     budget:       how long each measurement lasts.
-    rates:        of the server scenario, queries per second; empty for LOADS of the measured capacity.
+    rates:        of the server scenario, queries per second; empty for LOADS of the measured capacity. The mixed
+                  scenario takes the first; by default MIXED_LOAD.
+    concurrency:  the other callers of the mixed and the callers scenario.
     peak_seconds: how long each rate of the machine's matrix products is measured.
 
     Raises:
@@ -46,6 +51,7 @@ class ScenarioOptions:
     workloads: WorkloadOptions = field(default_factory=WorkloadOptions)
     budget: Budget = field(default_factory=Budget)
     rates: tuple[float, ...] = ()
+    concurrency: Concurrency = field(default_factory=Concurrency)
     peak_seconds: float = PEAK_SECONDS
 
     def __post_init__(self) -> None:
@@ -91,22 +97,28 @@ def run_scenarios(
 def _measure(
     scenario: ScenarioName, subject: Subject, workload: Workload, options: ScenarioOptions, report: Report
 ) -> list[Measurement]:
+    seed, budget = options.workloads.seed, options.budget
     if scenario == "server":
-        arrivals = Arrivals(options.rates or _loads(subject, workload, report), options.workloads.seed)
-        return list(scenarios.server(subject, workload, arrivals, options.budget, report))
+        arrivals = Arrivals(options.rates or _loads(subject, workload, LOADS, report), seed)
+        return list(concurrent.server(subject, workload, arrivals, budget, report))
+    if scenario == "mixed":
+        arrivals = Arrivals(options.rates or _loads(subject, workload, (MIXED_LOAD,), report), seed)
+        return list(concurrent.mixed(subject, workload, arrivals, options.concurrency, budget, report))
+    if scenario == "callers":
+        return list(concurrent.callers(subject, workload, options.concurrency, budget, report))
     measure = {
         "query": scenarios.query,
         "single": scenarios.single,
         "offline": scenarios.offline,
         "cold": scenarios.cold,
     }[scenario]
-    return [measure(subject, workload, options.budget, report)]
+    return [measure(subject, workload, budget, report)]
 
 
-def _loads(subject: Subject, workload: Workload, report: Report) -> tuple[float, ...]:
-    """LOADS as queries per second."""
+def _loads(subject: Subject, workload: Workload, shares: tuple[float, ...], report: Report) -> tuple[float, ...]:
+    """Shares of the capacity, which is measured, as queries per second."""
     alone = scenarios.query(subject, workload, CAPACITY_BUDGET, report)
-    return tuple(round(share / alone.median, 3) for share in LOADS)
+    return tuple(round(share / alone.median, 3) for share in shares)
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
+    from modernrank.benchmarks.measure.concurrent import Concurrency
     from modernrank.benchmarks.measure.scenarios import Budget
     from modernrank.benchmarks.run import ScenarioOptions, run_scenarios
 
@@ -50,6 +51,7 @@ def _run(args: argparse.Namespace) -> int:
         workloads=_workload_options(args),
         budget=Budget(args.seconds, args.samples),
         rates=tuple(args.rate or ()),
+        concurrency=Concurrency(args.callers, args.list_priority),
         peak_seconds=args.peak_seconds,
     )
     result = run_scenarios(args.artifact, options, report=note, precision=args.precision, **running_options(args))
@@ -123,7 +125,7 @@ def _workload_options(args: argparse.Namespace) -> WorkloadOptions:
 
 def _print_rates(result: Result, p99_bound: float) -> None:
     """The highest rate within a bound, for each workload of the server scenario."""
-    from modernrank.benchmarks.measure.scenarios import rate_within
+    from modernrank.benchmarks.measure.concurrent import rate_within
 
     measurements = [m for m in result.measurements if m.scenario == "server"]
     for workload in dict.fromkeys(m.workload for m in measurements):
@@ -167,7 +169,21 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
         "--rate",
         action="append",
         type=positive_number,
-        help="for the server scenario: queries per second; repeat it for several (default: five shares of capacity)",
+        help="for the server and the mixed scenario: queries per second; repeat it for several in the former (default: "
+        "five shares of capacity, and a tenth)",
+    )
+    parser.add_argument(
+        "--callers",
+        type=positive_int,
+        default=defaults.CALLERS,
+        help="for the callers scenario: number of callers, each with one query at a time (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--list-priority",
+        type=int,
+        default=0,
+        metavar="P",
+        help="for the mixed scenario: priority of the lists, 0 to 999; queries have 0 (default: %(default)s)",
     )
     parser.add_argument(
         "--p99-bound",

@@ -1,4 +1,4 @@
-"""How calls arrive, as in MLPerf: one after the other, all at once, at random while others wait, or in a new process.
+"""How calls arrive, as in MLPerf: one after the other, all at once, or in a new process; ``concurrent.py`` has others.
 
 Each scenario warms up, runs for a minimum time and a minimum number of calls, keeps every sample, and returns a
 ``Measurement``.
@@ -9,12 +9,10 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
-import random
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,8 +30,6 @@ from modernrank.text.checks import Pair
 from .environment import reset_peak_memory
 from .workload import Workload
 
-# Maximum number of queries that the server scenario answers at once; more of them wait, as in any service.
-CALLERS = 64
 SECONDS_BETWEEN_REPORTS = 2.0
 
 
@@ -167,77 +163,6 @@ def _measure(subject: Subject, calls: _Calls, make_calls: Callable[[float], _Sam
         padding=1 - sum(plan.pair_tokens for plan in plans) / sum(plan.computed_tokens for plan in plans),
         stages=dataclasses.asdict(reranker.times - before),
         peak_memory=peak_memory() if counts_memory else None,
-    )
-
-
-@dataclass(frozen=True)
-class Arrivals:
-    """When queries arrive in the server scenario.
-
-    rates: queries per second, one measurement for each.
-    seed:  of the random times and queries. The same seed gives the same ones.
-
-    Raises:
-        InputError: a rate is not positive.
-    """
-
-    rates: tuple[float, ...]
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for rate in self.rates:
-            if not rate > 0:
-                raise InputError(f"a rate is {rate}; it must be above 0", argument="rate", value=rate)
-
-
-def server(
-    subject: Subject, workload: Workload, arrivals: Arrivals, budget: Budget, report: Report
-) -> Iterator[Measurement]:
-    """Call with one query and its documents at random times (Poisson), whether or not earlier calls have returned.
-
-    The latency of a query counts from its arrival and so includes waiting.
-    """
-    subject.reranker.score(workload.pairs)
-    for rate in arrivals.rates:
-        generator = random.Random(f"{arrivals.seed} {rate}")
-        count = max(budget.samples, round(rate * budget.seconds))
-        due = list(itertools.accumulate(generator.expovariate(rate) for _ in range(count)))
-        indices = [generator.randrange(len(workload.queries)) for _ in due]
-        report(f"{subject.name}, server, {workload.name}: {count} queries, {rate:.2f} per second")
-        calls = _Calls("server", workload, workload.queries, {"rate": round(rate, 3)})
-        yield _at_due_times(subject, calls, due, indices)
-
-
-def _at_due_times(subject: Subject, calls: _Calls, due: list[float], indices: list[int]) -> Measurement:
-    """Make call ``indices[i]`` after ``due[i]`` seconds."""
-
-    def make_calls(begun: float) -> _Samples:
-        def answer(arrival: float, index: int) -> float:
-            subject.reranker.score(calls.calls[index])
-            return time.perf_counter() - begun - arrival
-
-        with ThreadPoolExecutor(CALLERS) as callers:
-            answers = []
-            for arrival, index in zip(due, indices, strict=True):
-                time.sleep(max(0.0, begun + arrival - time.perf_counter()))
-                answers.append(callers.submit(answer, arrival, index))
-            return _Samples(indices, [answer.result() for answer in answers])
-
-    return _measure(subject, calls, make_calls)
-
-
-def rate_within(measurements: list[Measurement], p99_bound: float) -> float | None:
-    """The highest rate of server measurements with a 99th percentile of at most ``p99_bound`` seconds.
-
-    None if there is none; a measurement of fewer than 100 samples has no 99th percentile.
-    """
-    return max(
-        (
-            float(m.parameters["rate"])
-            for m in measurements
-            if m.scenario == "server" and m.percentiles.get("p99", float("inf")) <= p99_bound
-        ),
-        default=None,
     )
 
 

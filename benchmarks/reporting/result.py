@@ -23,6 +23,9 @@ PERCENTILES = (50.0, 90.0, 99.0, 99.9)
 # On a quiet machine the distance between the quartiles is at most this share of the median.
 NOISY_SPREAD = 0.1
 
+# Scenarios in which calls overlap, so that latencies vary because calls wait for each other.
+OVERLAPPING = ("server", "mixed", "callers")
+
 Parameters = dict[str, float | int | str]
 
 
@@ -94,7 +97,7 @@ class Measurement:
         return self._rate(self.tokens)
 
     def _rate(self, amount: int) -> float:
-        if self.scenario == "server":
+        if self.scenario in OVERLAPPING:
             return amount / self.elapsed
         return amount / len(self.seconds) / self.median
 

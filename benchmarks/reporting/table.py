@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from .result import NOISY_SPREAD, Measurement, Result
+from .result import NOISY_SPREAD, OVERLAPPING, Measurement, Result
 
 BASELINES = ("sentence-transformers fp32", "transformers fp32")
 Column = tuple[str, Callable[[Measurement], str]]
@@ -45,9 +45,9 @@ def markdown(result: Result, baseline: str | None = None) -> str:
 def noise(measurement: Measurement) -> list[str]:
     """A warning if the samples vary so much that small differences mean nothing; otherwise no line.
 
-    The server scenario is never flagged: there, latencies vary because queries wait for each other.
+    Scenarios with several callers are never flagged: there, latencies vary because calls wait for each other.
     """
-    if measurement.scenario == "server" or measurement.spread <= NOISY_SPREAD:
+    if measurement.scenario in OVERLAPPING or measurement.spread <= NOISY_SPREAD:
         return []
     name = f"{measurement.contender} on {measurement.workload} ({measurement.scenario})"
     return [f"Flagged as noisy: {name}. Half of its samples spread over {measurement.spread:.0%} of the median."]

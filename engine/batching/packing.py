@@ -9,12 +9,14 @@ takes several pairs, which the graph keeps apart by ``segment_ids`` (``batch.py`
 
 from __future__ import annotations
 
+import itertools
 from bisect import bisect_right
 from collections import Counter, defaultdict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from modernrank.errors import InputError, counted
+from modernrank.host import sharing_interpreter
 
 from .batch import PlannedBatch
 from .policy import BatchPolicy
@@ -83,7 +85,7 @@ def plan(lengths: Sequence[int], policy: BatchPolicy) -> Plan:
     packing = policy.packing
     waiting = _Waiting(lengths)
     batches = []
-    while waiting:
+    for _ in sharing_interpreter(itertools.takewhile(lambda _: bool(waiting), itertools.count())):
         width, max_rows = packing.shape(waiting.longest(), waiting.tokens)
         rows: list[tuple[int, ...]] = []
         for _ in range(max_rows):

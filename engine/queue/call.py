@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -14,8 +13,8 @@ from modernrank.arrays import FloatArray, IntArray
 from modernrank.batching.batch import PlannedBatch, unpack
 from modernrank.batching.packing import Plan
 
-from .cost import Load
 from .urgency import Urgency
+from .waiting_batches import WaitingBatches
 
 
 class Place(Enum):
@@ -36,6 +35,7 @@ class Call:
         urgency: priority and deadline.
 
     Attributes:
+        batches: those that have not been taken.
         logits: float32 ``[pairs, labels]``, complete when the call has ended without an error.
         error: what the call ended with, or None.
         on_end: called once, without the lock, by the thread that ends the call.
@@ -48,9 +48,7 @@ class Call:
         self.token_ids = token_ids
         self.logits: FloatArray = np.empty((len(token_ids), labels), np.float32)
         self.urgency = urgency
-        self.alone = deque(plan.batches[index] for index in plan.schedule.alone)
-        self.side_by_side = deque(plan.batches[index] for index in plan.schedule.side_by_side)
-        self.load = Load.of(*plan.batches)  # of the batches that have not been taken
+        self.batches = WaitingBatches(plan)
         self.unfinished = len(plan.batches)
         self.has_all_threads = False  # a worker runs a batch of it with all threads at this moment
         self.own_run: Run | None = None  # its caller's thread runs this
@@ -63,31 +61,9 @@ class Call:
         self.submitted = time.monotonic()
         self.first_run: float | None = None
 
-    @property
-    def next_batch(self) -> PlannedBatch:
-        """The batch that is taken next: those that are to run alone come first."""
-        return self.alone[0] if self.alone else self.side_by_side[0]
-
-    def take_batch(self) -> PlannedBatch:
-        """Remove the next batch."""
-        batch = self.alone.popleft() if self.alone else self.side_by_side.popleft()
-        self.load.remove(batch)
-        return batch
-
-    @property
-    def has_batches(self) -> bool:
-        """Whether a batch has not been taken."""
-        return bool(self.alone or self.side_by_side)
-
     def lengths(self, batch: PlannedBatch) -> list[int]:
         """The number of tokens of pairs in each row of a batch."""
         return [sum(len(self.token_ids[pair]) for pair in row) for row in batch.rows]
-
-    def drop_batches(self) -> None:
-        """Forget the batches that have not been taken."""
-        self.alone.clear()
-        self.side_by_side.clear()
-        self.load = Load()
 
 
 @dataclass(frozen=True, eq=False)

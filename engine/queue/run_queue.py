@@ -81,11 +81,11 @@ class RunQueue:
             if not has_room and not continues:
                 call.ended = True
                 self._counters.refused += 1
-                raise self._overloaded(call.load.tokens, self._counts_as(call))
-            self._load += call.load
+                raise self._overloaded(call.batches.load.tokens, self._counts_as(call))
+            self._load += call.batches.load
             if has_room:
                 self._enter(call)
-                self._changed.notify(min(call.load.runs, self._policy.schedule.workers))
+                self._changed.notify(min(call.batches.load.runs, self._policy.schedule.workers))
             else:
                 call.place = Place.ENTERING
                 self._entering.append(call)
@@ -115,9 +115,9 @@ class RunQueue:
         with self._changed:
             self._check_open()
             call.urgency.check()
-            if not call.alone or self._running or self._order or self._entering:
+            if not call.batches.run_alone or self._running or self._order or self._entering:
                 return None
-            batch = call.take_batch()
+            batch = call.batches.take()
             call.own_run = self._started(Run(batch, ((call, batch),), shares_threads=False))
             return call.own_run
 
@@ -231,21 +231,22 @@ class RunQueue:
         if self._policy.schedule.workers == 1:
             return True
         if len(self._order) == 1:
-            return bool(call.alone)
+            return call.batches.run_alone
         return self._is_long(call) and all(self._is_long(other) for other in self._order)
 
     def _is_long(self, call: Call) -> bool:
-        return call.next_batch.tokens > self._policy.schedule.tokens_per_worker
+        batch = call.batches.peek()
+        return batch is not None and batch.tokens > self._policy.schedule.tokens_per_worker
 
-    def _take_batch(self, call: Call, lead: bool) -> PlannedBatch:
-        """Take the next batch of a call that waits, and move it on in the order."""
-        batch = call.take_batch()
+    def _take_batch(self, call: Call, lead: bool, width: int | None = None) -> PlannedBatch:
+        """Take the next batch of a call that waits, or one of this width, and move the call on in the order."""
+        batch = call.batches.take(width)
         self._load.remove(batch)
         self._order.serve(call, batch.tokens, lead)
-        if not call.has_batches:
+        if not call.batches:
             self._order.remove(call)
             call.place = Place.WITH_CALLER
-        self._count(call, min(call.counted, call.load.tokens))
+        self._count(call, min(call.counted, call.batches.load.tokens))
         self._let_enter()
         return batch
 
@@ -255,14 +256,15 @@ class RunQueue:
         if len(self._order) == (lead.place is Place.WAITING):
             return batch  # no other call waits
         joint = JointBatch(self._policy.packing, batch, lead.lengths(batch))
+        width = batch.width if self._policy.packing.minimum_fill == 1 else None  # without padding: only of this width
         for other in list(self._order.beside(lead, JOIN_CANDIDATES)):
             if joint.is_full:
                 break
             if other.has_all_threads or other.urgency.passed():
                 continue
-            candidate = other.next_batch
-            if joint.add(candidate, other.lengths(candidate)):
-                parts.append((other, self._take_batch(other, lead=False)))
+            candidate = other.batches.peek(width)
+            if candidate is not None and joint.add(candidate, other.lengths(candidate)):
+                parts.append((other, self._take_batch(other, lead=False, width=width)))
         return joint.planned if len(parts) > 1 else batch
 
     def _started(self, run: Run) -> Run:
@@ -289,7 +291,7 @@ class RunQueue:
 
     def _counts_as(self, call: Call) -> int:
         """The tokens of a call that are in the queue at once."""
-        tokens = call.load.tokens
+        tokens = call.batches.load.tokens
         return tokens if self._limit is None else min(tokens, max(1, self._limit // SHARE_OF_LIMIT))
 
     def _count(self, call: Call, tokens: int) -> None:
@@ -305,9 +307,9 @@ class RunQueue:
         elif call.place is Place.WAITING:
             self._order.remove(call)
         if call.place is not Place.WITH_CALLER:
-            self._load -= call.load
+            self._load -= call.batches.load
         call.place = Place.WITH_CALLER
-        call.drop_batches()
+        call.batches.clear()
         self._count(call, 0)
         self._count_end(error)
         self._let_enter()

@@ -58,9 +58,9 @@ class WorkerPool:
             ModernRankError: what the call ended with, or was refused with.
         """
         try:
-            while call.alone and (run := self._queue.take_alone(call)) is not None:
+            while call.batches.run_alone and (run := self._queue.take_alone(call)) is not None:
                 self._carry_out(run)
-            if call.has_batches:
+            if call.batches:
                 ended = threading.Event()
                 call.on_end = ended.set
                 self.submit(call, continues or call.first_run is not None)

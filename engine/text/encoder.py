@@ -27,6 +27,7 @@ from .truncation import POLICIES, SIDES, TooLong, cut
 
 # The texts that the tokenizer receives at once, for each of its threads: some milliseconds of work.
 CHARACTERS_PER_THREAD = 16_384
+FEW_CHARACTERS = 2_048
 
 
 @dataclass(frozen=True)
@@ -187,7 +188,9 @@ class PairEncoder:
     def _tokenise(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each text, a few at a time: what another caller gives the tokenizer waits only for these."""
         ids: list[list[int]] = []
-        for start, end in _slices([len(text) for text in texts], self._characters_at_once):
+        sizes = [len(text) for text in texts]
+        # A few short texts take less time than the tokenizer's threads take to start on them.
+        for start, end in _slices(sizes, 0 if sum(sizes) <= FEW_CHARACTERS else self._characters_at_once):
             encodings = self._tokenizer.encode_batch_fast(texts[start:end], add_special_tokens=False)
             ids += [encoding.ids for encoding in encodings]
         return ids

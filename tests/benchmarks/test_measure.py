@@ -8,10 +8,11 @@ import pytest
 
 from modernrank import InputError, ModernRankError, Reranker
 from modernrank.artifact.folder import Artifact
-from modernrank.benchmarks.measure import scenarios
+from modernrank.benchmarks.measure import concurrent, scenarios
+from modernrank.benchmarks.measure.concurrent import Arrivals, Concurrency
 from modernrank.benchmarks.measure.environment import describe
 from modernrank.benchmarks.measure.machine_peak import cpu_peaks
-from modernrank.benchmarks.measure.scenarios import Arrivals, Budget, Subject
+from modernrank.benchmarks.measure.scenarios import Budget, Subject
 from modernrank.benchmarks.measure.workload import (
     MIX,
     CountTokens,
@@ -131,7 +132,7 @@ def test_a_measurement_lasts_as_long_as_its_budget(subject: Subject) -> None:
 
 def test_the_server_scenario_answers_every_arrival(subject: Subject) -> None:
     arrivals, budget = Arrivals((50, 100), seed=3), Budget(0.1, 10)
-    first, again = (list(scenarios.server(subject, WORKLOAD, arrivals, budget, silent)) for _ in range(2))
+    first, again = (list(concurrent.server(subject, WORKLOAD, arrivals, budget, silent)) for _ in range(2))
     assert [m.parameters for m in first] == [{"rate": 50}, {"rate": 100}]
     assert all(len(m.seconds) == 10 and min(m.seconds) > 0 for m in first)
     assert [m.tokens for m in first] == [m.tokens for m in again], "arrivals must follow from the seed"
@@ -139,11 +140,40 @@ def test_the_server_scenario_answers_every_arrival(subject: Subject) -> None:
 
 def test_the_rate_within_a_bound_requires_a_p99(subject: Subject) -> None:
     rates = Arrivals((100.0,))
-    (few,) = scenarios.server(subject, WORKLOAD, rates, Budget(0, 10), silent)
+    (few,) = concurrent.server(subject, WORKLOAD, rates, Budget(0, 10), silent)
     enough = dataclasses.replace(few, seconds=[0.1] * 100)
-    assert scenarios.rate_within([few], 1e9) is None
-    assert scenarios.rate_within([few, enough], 0.2) == 100.0
-    assert scenarios.rate_within([few, enough], 0.05) is None
+    assert concurrent.rate_within([few], 1e9) is None
+    assert concurrent.rate_within([few, enough], 0.2) == 100.0
+    assert concurrent.rate_within([few, enough], 0.05) is None
+
+
+def test_the_mixed_scenario_measures_each_class_alone_and_beside_the_other(subject: Subject) -> None:
+    concurrency = Concurrency(list_priority=1)
+    budget = Budget(0.1, 30)
+    measured = list(concurrent.mixed(subject, WORKLOAD, Arrivals((200.0,)), concurrency, budget, silent))
+    assert [(m.parameters["class"], m.parameters["beside"]) for m in measured] == [
+        ("queries", "nothing"),
+        ("lists", "nothing"),
+        ("queries", "lists"),
+        ("lists", "queries"),
+    ]
+    assert [len(m.seconds) for m in measured] == [30, 3, 30, 3]
+    assert {m.parameters["list priority"] for m in measured} == {1}
+    assert all(m.pairs > 0 and m.pairs_per_second > 0 for m in measured)
+    assert measured[0].details["loop late max"] >= measured[0].details["loop late p50"]
+
+
+def test_many_callers_take_turns_with_one_list(subject: Subject) -> None:
+    one, many = concurrent.callers(subject, WORKLOAD, Concurrency(callers=4), Budget(0.3, 1), silent)
+    assert (one.parameters, many.parameters) == ({"callers": 1}, {"callers": 4})
+    assert (one.pairs, len(one.seconds)) == (9, 3)
+    assert many.pairs >= 4 * 3 and len(many.seconds) >= 4 * 3
+
+
+def test_impossible_concurrency_is_refused() -> None:
+    for options in ({"callers": 0}, {"list_priority": -1}):
+        with pytest.raises(InputError):
+            Concurrency(**options)
 
 
 def test_a_cold_start_has_parts(subject: Subject) -> None:

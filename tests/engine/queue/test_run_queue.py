@@ -99,7 +99,7 @@ def test_calls_of_other_classes_are_not_joined() -> None:
 def test_the_only_call_gets_all_threads_for_its_odd_batch() -> None:
     queue = queue_of()
     odd = call_of(9, 9, 9)
-    assert len(odd.alone) == 1
+    assert odd.batches.run_alone
     queue.submit(odd)
     first = take(queue)
     assert not first.shares_threads
