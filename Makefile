@@ -10,7 +10,7 @@ TORCH ?= torch==2.13.0
 MODEL ?= Alibaba-NLP/gte-reranker-modernbert-base
 OUT ?= artifacts/gte-reranker-modernbert-base
 
-.PHONY: setup demo train-demo train-check export test test-python test-slow coverage lint typecheck check parity \
+.PHONY: setup demo train-demo train-check export test test-python test-slow soak coverage lint typecheck check parity \
 	reference packaging peers-check engines-check placement-check gpu-check gpu-bundle golden clean
 
 setup: .venv/ready
@@ -99,6 +99,10 @@ test-python:
 # Tests that take seconds to minutes each: the demo model's whole evaluation, timings of processes.
 test-slow: setup
 	.venv/bin/python -m pytest -m slow
+
+# Ten minutes of random calls from loops and threads, with cancellations, time-outs and errors.
+soak: setup
+	SOAK_SECONDS=600 .venv/bin/python -m pytest -m slow tests/engine/test_soak.py --capture=no
 
 # The default suite's coverage, with what its child processes run.
 coverage: setup

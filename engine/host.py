@@ -35,7 +35,21 @@ class Renewable(Protocol):
         ...
 
 
+class Pausable(Protocol):
+    """Something that works in threads, which a fork must not interrupt."""
+
+    def pause(self) -> None:
+        """Begin nothing more, and wait until what has begun has ended."""
+        ...
+
+    def resume(self) -> None:
+        """Go on, in the process that forked."""
+        ...
+
+
 _renewables: weakref.WeakSet[Renewable] = weakref.WeakSet()
+_pausables: weakref.WeakSet[Pausable] = weakref.WeakSet()
+_paused: list[Pausable] = []
 
 
 def renew_after_fork(instance: Renewable) -> None:
@@ -46,13 +60,33 @@ def renew_after_fork(instance: Renewable) -> None:
     _renewables.add(instance)
 
 
+def pause_for_fork(instance: Pausable) -> None:
+    """Call ``instance.pause()`` before each fork of this process and ``instance.resume()`` after it.
+
+    A library that is interrupted in a run may hold a lock of its own, which nobody can renew in the child.
+    """
+    _pausables.add(instance)
+
+
+def _pause_all() -> None:
+    for instance in list(_pausables):
+        instance.pause()
+        _paused.append(instance)
+
+
+def _resume_all() -> None:
+    while _paused:
+        _paused.pop().resume()
+
+
 def _renew_all() -> None:
+    _paused.clear()
     for instance in list(_renewables):
         instance.renew()
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
-    os.register_at_fork(after_in_child=_renew_all)
+    os.register_at_fork(before=_pause_all, after_in_parent=_resume_all, after_in_child=_renew_all)
 
 
 def sharing_interpreter(items: Iterable[T], every: int = ITEMS_BETWEEN) -> Iterator[T]:

@@ -24,7 +24,7 @@ from .batching.batch import PlannedBatch, assemble
 from .batching.packing import Plan
 from .batching.policy import BatchPolicy
 from .errors import BackendError, ClosedError, InputError
-from .host import sharing_interpreter
+from .host import renew_after_fork, sharing_interpreter
 from .options import LoadOptions, positive
 from .queue.call import Call, Run
 from .queue.metrics import Metrics
@@ -65,6 +65,12 @@ class Scorer:
         execute = _Execute(backend, pad_token_id, self.timer)
         self._workers = WorkerPool(self._queue, execute, backend.policy.schedule.workers)
         self._finalizer = weakref.finalize(self, self._workers.close)  # also at the end of the process
+        self._is_lost = False
+        renew_after_fork(self)
+
+    def renew(self) -> None:
+        """In a forked process: refuse to run what does not survive a fork."""
+        self._is_lost = self._backend is not None and not self._backend.survives_fork
 
     @classmethod
     def load(cls, artifact: str | Path | Artifact, options: LoadOptions | None = None) -> Self:
@@ -203,7 +209,8 @@ class Scorer:
             try:
                 self._finalizer()  # calls that wait end at once, and runs are finished
             finally:
-                backend.close()
+                if not self._is_lost:
+                    backend.close()
 
     def __enter__(self) -> Self:
         return self
@@ -229,6 +236,13 @@ class Scorer:
         backend = self._backend
         if backend is None:
             raise ClosedError("this model is closed; load it again, or score inside its `with` block")
+        if self._is_lost:
+            raise BackendError(
+                f"this model was loaded with provider {backend.info.provider!r} before the process forked, and CUDA "
+                "does not work in a forked process; load it in each process after the fork, such as in gunicorn's "
+                "post_fork hook, or start processes by spawn",
+                provider=backend.info.provider,
+            )
         return backend
 
 

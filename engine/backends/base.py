@@ -37,7 +37,12 @@ class BackendInfo:
 
 
 class Backend(Protocol):
-    """A loaded model. Several threads may call ``run`` at once."""
+    """A loaded model. Several threads may call ``run`` at once.
+
+    ``survives_fork``: whether a process that was forked after the load can run it, which CUDA does not allow.
+    """
+
+    survives_fork: bool = False
 
     @property
     def info(self) -> BackendInfo:

@@ -9,6 +9,7 @@ Nothing in here computes anything. ``workers.py`` carries the runs out.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import deque
@@ -19,6 +20,7 @@ from typing import Any
 from modernrank.batching.batch import PlannedBatch
 from modernrank.batching.policy import BatchPolicy
 from modernrank.errors import ClosedError, DeadlineError, OverloadedError
+from modernrank.host import pause_for_fork
 from modernrank.timing import StageTimes
 
 from .call import Call, Place, Run
@@ -27,8 +29,12 @@ from .fair_order import FairOrder
 from .joining import JointBatch
 from .metrics import Counters, Metrics
 
+logger = logging.getLogger(__name__)
+
 # One call counts with at most this share of the limit towards it: a long list then leaves room for others.
 SHARE_OF_LIMIT = 8
+# Seconds that a fork waits for the runs in progress.
+LONGEST_PAUSE = 60.0
 # How many other calls a run looks at for batches that it can take along.
 JOIN_CANDIDATES = 64
 
@@ -52,15 +58,33 @@ class RunQueue:
         self._costs = {True: CostModel(), False: CostModel()}  # by `Run.shares_threads`
         self._counters = Counters()
         self.renew()
+        pause_for_fork(self)
 
     def renew(self) -> None:
         """Forget all calls and locks, in a forked process: they are those of the parent's threads."""
+        self._paused = False
         self._changed = threading.Condition(threading.Lock())
         self._order = FairOrder(self._policy.schedule.tokens_per_worker)
         self._entering: deque[Call] = deque()
         self._running: set[Run] = set()
         self._counted_tokens = 0
         self._load = Load()  # of the calls that enter and wait
+
+    def pause(self) -> None:
+        """Let no run begin, wait for those in progress, and hold the lock: before this process forks."""
+        self._changed.acquire()
+        self._paused = True
+        until = time.monotonic() + LONGEST_PAUSE
+        while self._running and (left := until - time.monotonic()) > 0:
+            self._changed.wait(left)
+        if self._running:
+            logger.warning("the process forks while a run is in progress, because it takes over %g s", LONGEST_PAUSE)
+
+    def resume(self) -> None:
+        """Let runs begin again, in the process that has forked."""
+        self._paused = False
+        self._changed.notify_all()
+        self._changed.release()
 
     def submit(self, call: Call, continues: bool = False) -> None:
         """Let a call wait.
@@ -115,7 +139,7 @@ class RunQueue:
         with self._changed:
             self._check_open()
             call.urgency.check()
-            if not call.batches.run_alone or self._running or self._order or self._entering:
+            if self._paused or not call.batches.run_alone or self._running or self._order or self._entering:
                 return None
             batch = call.batches.take()
             call.own_run = self._started(Run(batch, ((call, batch),), shares_threads=False))
@@ -156,7 +180,7 @@ class RunQueue:
                 if not call.ended and (error is not None or not call.unfinished):
                     self._end(call, error)
                     ended.append(call)
-            if self._order:
+            if self._order or self._paused:
                 self._changed.notify_all()
         _notify(ended)
 
@@ -202,7 +226,7 @@ class RunQueue:
     def _next_run(self, overdue: list[Call]) -> Run | None:
         """Take the next run, or find calls that are overdue; neither if none may run now."""
         schedule = self._policy.schedule
-        if len(self._running) >= schedule.workers:
+        if self._paused or len(self._running) >= schedule.workers:
             return None
         long_one_runs = any(run.planned.tokens > schedule.tokens_per_worker for run in self._running)
         for call in self._order.candidates():

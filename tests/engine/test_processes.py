@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
+import subprocess
+import sys
 import time
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -109,3 +114,124 @@ with Reranker.load(sys.argv[1], threads=1) as reranker:
     done = run_python(code, artifacts / "tiny", env={**kept, **home})
     assert (done.returncode, done.stderr) == (0, "")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system does not fork")
+def test_a_fork_waits_for_the_runs_of_other_threads(artifacts: Path) -> None:
+    """A library that is interrupted in a run may hold a lock of its own, for ever in the child."""
+    code = """
+import os, sys, threading, warnings
+from modernrank import Reranker
+
+warnings.simplefilter("ignore", DeprecationWarning)
+reranker = Reranker.load(sys.argv[1], threads=2)
+pairs = [("a query", f"document {i} " * (20 + i % 30)) for i in range(60)]
+expected = reranker.score(pairs).tolist()
+ended = threading.Event()
+
+def work():
+    while not ended.is_set():
+        assert reranker.score(pairs).tolist() == expected
+
+threads = [threading.Thread(target=work) for _ in range(3)]
+for thread in threads:
+    thread.start()
+codes = []
+for _ in range(20):
+    child = os.fork()
+    if child == 0:
+        assert reranker.metrics.running == 0
+        os._exit(0 if reranker.score(pairs).tolist() == expected else 7)
+    codes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+ended.set()
+for thread in threads:
+    thread.join()
+print(set(codes))
+"""
+    done = run_python(code, artifacts / "tiny", timeout=120)
+    assert done.stdout == "{0}\n", done.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system does not fork")
+def test_an_async_reranker_works_in_a_forked_process(artifacts: Path) -> None:
+    code = """
+import asyncio, os, sys, warnings
+from modernrank import AsyncReranker, Reranker
+
+warnings.simplefilter("ignore", DeprecationWarning)
+reranker = Reranker.load(sys.argv[1], threads=2)
+shared = AsyncReranker(reranker)
+pairs = [("a query", f"document {i} " * (20 + i % 30)) for i in range(60)]
+expected = asyncio.run(shared.score(pairs)).tolist()
+child = os.fork()
+if child == 0:
+    os._exit(0 if asyncio.run(shared.score(pairs)).tolist() == expected else 7)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    done = run_python(code, artifacts / "tiny")
+    assert done.stdout == "0\n", done.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system does not fork")
+def test_what_does_not_survive_a_fork_says_so_at_once(artifacts: Path) -> None:
+    code = """
+import os, sys, warnings
+from modernrank import BackendError, LoadOptions
+from modernrank.artifact.folder import Artifact
+from modernrank.backends.open import open_backend
+from modernrank.scorer import Scorer
+
+warnings.simplefilter("ignore", DeprecationWarning)
+artifact = Artifact.open(sys.argv[1])
+backend = open_backend(artifact, LoadOptions())
+backend.survives_fork = False  # as on GPUs
+scorer = Scorer(backend, artifact.manifest.model, 0)
+child = os.fork()
+if child == 0:
+    try:
+        scorer.score([])
+    except BackendError as error:
+        scorer.close()
+        os._exit(0 if "after the fork" in str(error) else 8)
+    os._exit(7)
+assert scorer.score([]).shape == (0, 1)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    done = run_python(code, artifacts / "tiny")
+    assert done.stdout == "0\n", done.stderr
+
+
+APPLICATION = """
+import json, sys, warnings
+from modernrank import Reranker
+
+reranker = Reranker.load({folder!r}, threads=2)
+pairs = [("a query", f"document {{i}} " * (20 + i % 30)) for i in range(40)]
+reranker.score(pairs)  # starts the threads, before gunicorn forks its workers
+
+def app(environ, start_response):
+    count = int(environ["QUERY_STRING"])
+    scores = reranker.score(pairs[:count]).tolist()
+    start_response("200 OK", [("Content-Type", "application/json")])
+    return [json.dumps(scores).encode()]
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="gunicorn forks")
+def test_a_real_gunicorn_with_preload(artifacts: Path, reranker: Reranker, tmp_path: Path) -> None:
+    """Requests of 1 and of 40 documents, to two workers that were forked after the model had scored a list."""
+    (tmp_path / "application.py").write_text(APPLICATION.format(folder=str(artifacts / "tiny")))
+    arguments = ("--preload", "--workers", "2", "--bind", "127.0.0.1:0", "--timeout", "30", "application:app")
+    command = [sys.executable, "-m", "gunicorn", *arguments]
+    pairs = [("a query", f"document {i} " * (20 + i % 30)) for i in range(40)]
+    expected = reranker.score(pairs).tolist()
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stderr is not None
+            address = next(found[0] for line in server.stderr if (found := re.search(r"http://[\d.:]+", line)))
+            for count in (1, 40) * 5:
+                with urllib.request.urlopen(f"{address}/?{count}", timeout=20) as answer:
+                    assert json.load(answer) == expected[:count]
+        finally:
+            server.terminate()
+            server.communicate(timeout=30)

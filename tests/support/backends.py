@@ -18,6 +18,7 @@ class Wrapper(Backend):
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
+        self.survives_fork = backend.survives_fork
 
     @property
     def info(self) -> BackendInfo:

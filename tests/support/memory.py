@@ -19,6 +19,11 @@ with Reranker.load(folder) as reranker:
 """
 
 
+def resident_bytes() -> int:
+    """Resident bytes of this process. Linux only."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+
 def resident_after_rounds(artifact: Path, words: tuple[int, ...], rounds: int) -> list[int]:
     """Resident bytes of a process of its own after each round of scoring pairs of so many ``words``."""
     done = run_python(CODE, artifact, rounds, *words, timeout=600)

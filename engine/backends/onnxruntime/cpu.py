@@ -93,6 +93,8 @@ class OnnxRuntimeCpuBackend(Backend):
         ArtifactError: ONNX Runtime cannot load the graph, or it has another number of labels.
     """
 
+    survives_fork = True
+
     def __init__(
         self,
         folder: Path,
