@@ -13,13 +13,14 @@ from modernrank.errors import InputError
 from modernrank.export.report import Report, silent
 from modernrank.options import check_choice, positive
 
-from .defaults import PEAK_SECONDS, ROUNDS, SCENARIOS, ScenarioName
+from .defaults import PEAK_SECONDS, PEER_FOLDER, ROUNDS, SCENARIOS, ScenarioName
 from .measure import concurrent, machine_peak, scenarios
 from .measure.concurrent import Arrivals, Concurrency
 from .measure.environment import describe
 from .measure.scenarios import Budget, Subject
 from .measure.workload import Workload, WorkloadOptions, make_workloads
 from .peers.contenders import PeerSetup, our_contenders, peer_contender, peer_names
+from .peers.earlier_commit import versions
 from .peers.peer_process import CPU
 from .peers.turns import take_turns
 from .reporting.result import Measurement, Result
@@ -179,6 +180,42 @@ def run_peers(
     for workload in workloads:
         measurements += take_turns(contenders, workload, count_tokens, options.rounds, report)
     return Result(environment, measurements)
+
+
+def run_versions(
+    artifact: str | Path,
+    commits: Sequence[str],
+    options: PeersOptions | None = None,
+    *,
+    folder: Path = PEER_FOLDER,
+    report: Report = silent,
+    **load_options: Any,
+) -> Result:
+    """Measure this version of modernrank and earlier commits on one artifact, in turns.
+
+    Args:
+        artifact: its folder.
+        commits: names that git knows.
+        options: what to measure; it has no peers.
+        folder: keeps the sources of the commits.
+        report: called with messages about the progress.
+        load_options: arguments of ``Reranker.load``, which all versions must take.
+
+    Raises:
+        ModernRankError: the artifact cannot be opened, or git does not know a commit.
+    """
+    options = options or PeersOptions()
+    opened = Artifact.open(artifact)
+    _check_lengths(options.workloads.lengths, opened)
+    precision = load_options.pop("precision", "auto")
+    if precision == "auto":
+        precision = opened.manifest.graphs[0].precision
+    contenders = versions(opened, precision, list(commits), folder, load_options)
+    count_tokens = opened.encoder().count
+    measurements: list[Measurement] = []
+    for workload in make_workloads(options.workloads, count_tokens):
+        measurements += take_turns(contenders, workload, count_tokens, options.rounds, report)
+    return Result(_environment([opened], options.workloads.seed), measurements)
 
 
 def _check_lengths(lengths: Sequence[int], artifact: Artifact) -> None:

@@ -1,4 +1,4 @@
-"""``modernrank bench run | peers | report | compare``: measure artifacts, and show results."""
+"""``modernrank bench run | peers | versions | report | compare``: measure artifacts, and show results."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     for name, run, add, text in (
         ("run", _run, _add_run_options, "Measure an artifact in one or more scenarios."),
         ("peers", _peers, _add_peers_options, "Measure artifacts and other runtimes on the same checkpoint, in turns."),
+        ("versions", _versions, _add_versions_options, "Measure this version and earlier commits, in turns."),
         ("report", _report, _add_report_options, "Show results as a Markdown table, and as plots."),
         ("compare", _compare, _add_compare_options, "List what became faster or slower; exit with 1 if any is slower."),
     ):
@@ -82,6 +83,23 @@ def _peers(args: argparse.Namespace) -> int:
         peak_seconds=args.peak_seconds,
     )
     result = run_peers(args.artifact, setup, options, report=note, **running_options(args))
+    return _finish(result, args.out, args.baseline)
+
+
+def _versions(args: argparse.Namespace) -> int:
+    from modernrank.benchmarks.run import PeersOptions, run_versions
+
+    check_out(args.out)
+    options = PeersOptions(workloads=_workload_options(args), rounds=args.rounds)
+    result = run_versions(
+        args.artifact,
+        args.commit,
+        options,
+        folder=args.environments,
+        report=note,
+        precision=args.precision,
+        **running_options(args),
+    )
     return _finish(result, args.out, args.baseline)
 
 
@@ -206,12 +224,7 @@ def _add_peers_options(parser: argparse.ArgumentParser) -> None:
         help="a peer; repeat it for several (default: all that run on the device)",
     )
     _add_workload_options(parser)
-    parser.add_argument(
-        "--rounds",
-        type=positive_int,
-        default=defaults.ROUNDS,
-        help="number of samples of each contender (default: %(default)s)",
-    )
+    _add_rounds(parser)
     parser.add_argument(
         "--batch",
         action="append",
@@ -221,13 +234,7 @@ def _add_peers_options(parser: argparse.ArgumentParser) -> None:
     add_running_options(parser)
     parser.add_argument("--torch-device", default="cpu", help="torch's name of the device (default: %(default)s)")
     parser.add_argument("--torch", default=defaults.TORCH, help="what pip installs as torch (default: %(default)s)")
-    parser.add_argument(
-        "--environments",
-        type=Path,
-        default=defaults.PEER_FOLDER,
-        metavar="FOLDER",
-        help="folder for the peers' virtual environments and exports (default: %(default)s)",
-    )
+    _add_environments(parser, "folder for the peers' virtual environments and exports (default: %(default)s)")
     parser.add_argument(
         "--this-environment",
         action="store_true",
@@ -235,6 +242,18 @@ def _add_peers_options(parser: argparse.ArgumentParser) -> None:
     )
     _add_baseline(parser)
     _add_result_options(parser)
+
+
+def _add_versions_options(parser: argparse.ArgumentParser) -> None:
+    add_artifact(parser)
+    parser.add_argument("--commit", action="append", required=True, help="an earlier commit; repeat it for several")
+    _add_workload_options(parser)
+    _add_rounds(parser)
+    _add_environments(parser, "folder for the sources of the commits (default: %(default)s)")
+    add_precision(parser)
+    add_running_options(parser)
+    _add_baseline(parser)
+    add_out(parser, "write the result as JSON, with its raw samples")
 
 
 def _add_report_options(parser: argparse.ArgumentParser) -> None:
@@ -297,6 +316,19 @@ def _add_result_options(parser: argparse.ArgumentParser) -> None:
         help="how long each peak rate of matrix products is measured (default: %(default)s)",
     )
     add_out(parser, "write the result as JSON, with its raw samples")
+
+
+def _add_rounds(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--rounds",
+        type=positive_int,
+        default=defaults.ROUNDS,
+        help="number of samples of each contender (default: %(default)s)",
+    )
+
+
+def _add_environments(parser: argparse.ArgumentParser, text: str) -> None:
+    parser.add_argument("--environments", type=Path, default=defaults.PEER_FOLDER, metavar="FOLDER", help=text)
 
 
 def _add_baseline(parser: argparse.ArgumentParser) -> None:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from functools import partial
@@ -72,6 +73,7 @@ class AsyncReranker:
         self._load_options = load_options
         self._tokenising = OrderedThreads(TOKENISING_THREADS, "modernrank-tokenise")
         self._calls = CallsInProgress()
+        self._loading = threading.Lock()
 
     @property
     def reranker(self) -> Reranker:
@@ -113,8 +115,9 @@ class AsyncReranker:
             ClosedError: ``close`` was called.
         """
         self._calls.check_open()
-        if self._loaded is None and self._folder is not None:
-            self._loaded = await asyncio.to_thread(Reranker.load, self._folder, **self._load_options)
+        if self._loaded is None:
+            await asyncio.to_thread(self._load)
+            self._calls.check_open()
         return self
 
     async def score(
@@ -137,8 +140,7 @@ class AsyncReranker:
             request = self.reranker.score_request(
                 pairs, activation=activation, max_length=max_length, truncation=truncation, on_truncate=on_truncate
             )
-            async with aclosing(call.windows(request.steps)) as windows:
-                return request.scores(*[logits async for logits in windows])
+            return request.scores(*await call.results(request.steps))
 
     async def score_iter(
         self,
@@ -212,8 +214,7 @@ class AsyncReranker:
                 max_parts=max_parts,
             )
             request = await call.outside_the_loop(make)
-            async with aclosing(call.windows(request.steps)) as windows:
-                results = [result async for result in windows]
+            results = await call.results(request.steps)
             if sum(map(len, results)) < LARGE_RANKING:
                 return request.ranking(results)
             return await call.outside_the_loop(partial(request.ranking, results))
@@ -222,15 +223,14 @@ class AsyncReranker:
         """Refuse further calls, and end. Closing twice does nothing more.
 
         Args:
-            drain: wait for the calls in progress; else they end at once, with a ``ClosedError``.
+            drain: wait for the calls in progress; else they end with a ``ClosedError``. A stream that the calling task
+                itself has not read to its end ends so in either case.
         """
         self._calls.close(abort=not drain)
         await self._calls.wait_until_none()
         await asyncio.to_thread(self._tokenising.close)
         if self._folder is not None:
-            loaded, self._loaded = self._loaded, None
-            if loaded is not None:
-                await asyncio.to_thread(loaded.close)
+            await asyncio.to_thread(self._unload)
 
     async def __aenter__(self) -> Self:
         return await self.start()
@@ -245,6 +245,18 @@ class AsyncReranker:
 
     def __reduce__(self) -> str | tuple[object, ...]:
         raise TypeError("an AsyncReranker cannot be copied or pickled; load the artifact in each process")
+
+    def _load(self) -> None:
+        with self._loading:  # one of several tasks loads it, the others wait
+            self._calls.check_open()
+            if self._loaded is None and self._folder is not None:
+                self._loaded = Reranker.load(self._folder, **self._load_options)
+
+    def _unload(self) -> None:
+        with self._loading:
+            loaded, self._loaded = self._loaded, None
+            if loaded is not None:
+                loaded.close()
 
     @asynccontextmanager
     async def _call(self, urgency: Urgency) -> AsyncIterator[AsyncCall]:

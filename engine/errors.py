@@ -71,13 +71,17 @@ class BackendError(ModernRankError):
 
 
 class OverloadedError(ModernRankError):
-    """Too much work is waiting. Details: ``waiting_tokens``, ``limit``, and ``retry_after`` in seconds."""
+    """Too much work is waiting.
+
+    Details: ``waiting_tokens``, ``tokens`` of the call, ``limit``; ``estimated_wait`` until all is done that waits and
+        ``retry_after`` until there is room, in seconds, or None before the first run.
+    """
 
     http_status = 429
 
 
 class DeadlineError(ModernRankError):
-    """A call passed its deadline before its pairs were scored. Details: ``timeout`` in seconds."""
+    """A call passed its deadline before its pairs were scored. Details: ``timeout`` in seconds, and ``priority``."""
 
     http_status = 504
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import threading
 import time
 import weakref
 from collections.abc import Iterable, Iterator
@@ -50,6 +51,7 @@ class Pausable(Protocol):
 _renewables: weakref.WeakSet[Renewable] = weakref.WeakSet()
 _pausables: weakref.WeakSet[Pausable] = weakref.WeakSet()
 _paused: list[Pausable] = []
+_forking = threading.Lock()  # held from before a fork until after it
 
 
 def renew_after_fork(instance: Renewable) -> None:
@@ -69,6 +71,7 @@ def pause_for_fork(instance: Pausable) -> None:
 
 
 def _pause_all() -> None:
+    _forking.acquire()
     for instance in list(_pausables):
         instance.pause()
         _paused.append(instance)
@@ -77,9 +80,12 @@ def _pause_all() -> None:
 def _resume_all() -> None:
     while _paused:
         _paused.pop().resume()
+    _forking.release()
 
 
 def _renew_all() -> None:
+    global _forking
+    _forking = threading.Lock()
     _paused.clear()
     for instance in list(_renewables):
         instance.renew()

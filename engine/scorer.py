@@ -5,6 +5,8 @@ token ids ──plan──▶ batches of rows ──queue──▶ a run ──a
 
 from __future__ import annotations
 
+import atexit
+import threading
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -32,6 +34,20 @@ from .queue.run_queue import RunQueue
 from .queue.urgency import Urgency
 from .queue.workers import WorkerPool
 from .timing import StageTimer, StageTimes
+
+_open_pools: weakref.WeakSet[WorkerPool] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_pools() -> None:
+    """At the end of the process: no worker is interrupted in a run."""
+    for pool in list(_open_pools):
+        pool.close()
+
+
+def _close_in_another_thread(pool: WorkerPool) -> None:
+    """For the garbage collector, which may interrupt a thread that holds the lock of the queue."""
+    threading.Thread(target=pool.close, name="modernrank-close", daemon=True).start()
 
 
 class Scorer:
@@ -64,12 +80,16 @@ class Scorer:
         self.timer = StageTimer()
         execute = _Execute(backend, pad_token_id, self.timer)
         self._workers = WorkerPool(self._queue, execute, backend.policy.schedule.workers)
-        self._finalizer = weakref.finalize(self, self._workers.close)  # also at the end of the process
+        self._finalizer = weakref.finalize(self, _close_in_another_thread, self._workers)
+        self._finalizer.atexit = False
+        _open_pools.add(self._workers)
         self._is_lost = False
+        self._closing = threading.Lock()
         renew_after_fork(self)
 
     def renew(self) -> None:
         """In a forked process: refuse to run what does not survive a fork."""
+        self._closing = threading.Lock()
         self._is_lost = self._backend is not None and not self._backend.survives_fork
 
     @classmethod
@@ -204,10 +224,12 @@ class Scorer:
 
     def close(self) -> None:
         """Free the model. Scoring afterwards is an error; closing twice is not."""
-        backend, self._backend = self._backend, None
+        with self._closing:  # another thread may close it, too
+            backend, self._backend = self._backend, None
         if backend is not None:
+            self._finalizer.detach()
             try:
-                self._finalizer()  # calls that wait end at once, and runs are finished
+                self._workers.close()  # calls that wait end at once, and runs are finished
             finally:
                 if not self._is_lost:
                     backend.close()

@@ -63,10 +63,11 @@ def our_contenders(artifact: Artifact, load_options: Mapping[str, Any]) -> list[
         load_options: the arguments of ``Reranker.load`` besides ``path`` and ``precision``, as JSON holds them.
     """
     precisions = dict.fromkeys(graph.precision for graph in artifact.manifest.graphs)
-    return [_our_contender(artifact, precision, load_options) for precision in precisions]
+    return [our_contender(artifact, precision, load_options) for precision in precisions]
 
 
-def _our_contender(artifact: Artifact, precision: str, load_options: Mapping[str, Any]) -> Contender:
+def our_contender(artifact: Artifact, precision: str, load_options: Mapping[str, Any]) -> Contender:
+    """A contender for one precision of an artifact; ``load_options`` as in ``our_contenders``."""
     arguments = {**load_options, "path": str(artifact.folder), "precision": precision}
     command = [sys.executable, "-m", own_process.__name__, json.dumps(arguments, default=str)]
     cuda_graphs = {None: "", True: "with-cuda-graphs ", False: "without-cuda-graphs "}[load_options.get("cuda_graphs")]

@@ -13,9 +13,9 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterator
-from contextlib import aclosing
+from contextlib import aclosing, closing
 from functools import partial
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from modernrank.arrays import FloatArray
 from modernrank.batching.prefetch import Window, growing_windows
@@ -47,6 +47,7 @@ class AsyncCall:
         self._jobs = 0
         self._scoring: Scoring | None = None
         self._aborted: BaseException | None = None
+        self.task = asyncio.current_task()
 
     def abort(self, error: BaseException) -> None:
         """End the call with ``error``. Any thread may do this."""
@@ -55,25 +56,31 @@ class AsyncCall:
         if scoring is not None:
             self._scorer.withdraw(scoring, error)
 
-    async def windows(self, steps: Steps[T, E, R], size: int | None = None) -> AsyncGenerator[R, None]:
-        """The results of each window of the items of ``steps``. While one is scored, the next one is tokenised."""
-        policy = self._scorer.policy
-        first = min(size or FIRST_WINDOW, max(FIRST_WINDOW, policy.first_pairs))
-        windows = growing_windows(steps.items, first, size or policy.prefetch_pairs or WINDOW)
-        ahead = self._encode_next(steps, windows)
+    def check(self) -> None:
+        """Raise what the call was aborted with, if it was."""
+        if self._aborted is not None:
+            raise self._aborted
+
+    async def results(self, steps: Steps[T, E, R]) -> list[R]:
+        """The results of all windows. It is no generator: a task that is forgotten ends in good order."""
+        results: list[R] = []
+        with closing(_Ahead(self, steps, self._windows(steps))) as ahead:
+            while (prepared := await ahead.take()) is not None:
+                results.append(await self._results(steps, *prepared, continues=bool(results)))
+        steps.end()
+        return results
+
+    async def windows(self, steps: Steps[T, E, R], size: int) -> AsyncGenerator[R, None]:
+        """The results of each window of at most ``size`` items."""
         continues = False
         try:
-            while ahead is not None:
-                encoded, scoring = await ahead
-                ahead = self._encode_next(steps, windows)
-                yield await self._results(steps, encoded, scoring, continues)
-                continues = True
+            with closing(_Ahead(self, steps, self._windows(steps, size))) as ahead:
+                while (prepared := await ahead.take()) is not None:
+                    yield await self._results(steps, *prepared, continues=continues)
+                    continues = True
         except GeneratorExit:  # the caller stops early
             steps.end()
             raise
-        finally:
-            if ahead is not None and not ahead.cancel() and not ahead.cancelled():
-                ahead.exception()  # or a result: nobody needs it any more
         steps.end()
 
     async def stream(
@@ -84,8 +91,8 @@ class AsyncCall:
         async with aclosing(_cut(source, size)) as windows:
             try:
                 async for window in windows:
-                    encoded, scoring = await self._encode(steps, window)
-                    yield await self._results(steps, encoded, scoring, continues)
+                    prepared = await self._encode(steps, window)
+                    yield await self._results(steps, *prepared, continues=continues)
                     continues = True
             except GeneratorExit:
                 steps.end()
@@ -98,11 +105,17 @@ class AsyncCall:
 
     def _start(self, job: Callable[[], R]) -> asyncio.Future[R]:
         """Let a job wait for a tokenising thread. A call's first jobs go before the later ones of others."""
+        self.check()
         rank = (self._urgency.priority, min(self._jobs, 2))
         self._jobs += 1
         return asyncio.wrap_future(self._tokenising.submit(rank, job))
 
-    def _encode_next(
+    def _windows(self, steps: Steps[T, E, R], size: int | None = None) -> Iterator[Window[T]]:
+        policy = self._scorer.policy
+        first = max(FIRST_WINDOW, policy.first_pairs)
+        return growing_windows(steps.items, min(size or first, first), size or policy.prefetch_pairs or WINDOW)
+
+    def encode_next(
         self, steps: Steps[T, E, R], windows: Iterator[Window[T]]
     ) -> asyncio.Future[tuple[E, Scoring]] | None:
         """Start to encode the next window; None after the last. An error of the stream is that of the future."""
@@ -143,6 +156,27 @@ class AsyncCall:
                 gone = self._urgency.error() if self._urgency.passed() else CallCancelledError()
                 self._scorer.withdraw(scoring, gone)
         return scoring.logits()
+
+
+class _Ahead(Generic[T, E]):
+    """Tokenises the windows of a call: while one is scored, the next one is in the works."""
+
+    def __init__(self, call: AsyncCall, steps: Steps[T, E, object], windows: Iterator[Window[T]]) -> None:
+        self._call, self._steps, self._windows = call, steps, windows
+        self._next = call.encode_next(steps, windows)
+
+    async def take(self) -> tuple[E, Scoring] | None:
+        """The next window, ready to be scored; None after the last one."""
+        if self._next is None:
+            return None
+        prepared = await self._next
+        self._next = self._call.encode_next(self._steps, self._windows)
+        return prepared
+
+    def close(self) -> None:
+        """Give up the one in the works."""
+        if self._next is not None and not self._next.cancel() and not self._next.cancelled():
+            self._next.exception()  # or a result: nobody needs it any more
 
 
 class CallsInProgress:
@@ -186,13 +220,19 @@ class CallsInProgress:
             notify()
 
     def close(self, abort: bool) -> None:
-        """Let no more begin."""
+        """Let no more begin.
+
+        Args:
+            abort: whether the calls in progress end with a ``ClosedError``. So does a stream that the task which calls
+                has begun and not read to its end, since it cannot go on while this task waits.
+        """
+        task = asyncio.current_task()
         with self._lock:
             self._closed = True
-            calls = list(self._calls)
-        if abort:
-            for call in calls:
-                call.abort(ClosedError("this AsyncReranker was closed while it scored"))
+            ended = [call for call in self._calls if abort or call.task is task]
+        for call in ended:
+            call.abort(ClosedError("this AsyncReranker was closed while it scored"))
+            self.remove(call)
 
     async def wait_until_none(self) -> None:
         """Wait for the end of all calls."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, auto
 
 import numpy as np
@@ -73,11 +74,13 @@ class Run:
     planned: the batch; its pairs are numbered in the order of ``token_ids``.
     parts:   the batch of each call, with the call's own numbers.
     shares_threads: whether other runs go on beside it, so that it takes one worker's share of the threads.
+    thread:  the thread that took it.
     """
 
     planned: PlannedBatch
     parts: tuple[tuple[Call, PlannedBatch], ...]
     shares_threads: bool
+    thread: int = field(default_factory=threading.get_ident)
 
     @property
     def token_ids(self) -> Sequence[IntArray]:

@@ -1,4 +1,7 @@
-"""A few threads that do small jobs, the most urgent first: the tokenising of calls that an event loop makes."""
+"""A few threads that do small jobs, the most urgent first: the tokenising of calls that an event loop makes.
+
+Every eighth job is the one that has waited longest, so none waits for ever.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,13 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-from modernrank.errors import ClosedError
+from modernrank.errors import BackendError, ClosedError
 from modernrank.host import renew_after_fork
 
 R = TypeVar("R")
+# Every so many jobs one is that which has waited longest.
+JOBS_PER_OLDEST = 8
+_Job = tuple[tuple[int, ...], int, Future[Any], Callable[[], Any]]
 
 
 class OrderedThreads:
@@ -36,7 +42,8 @@ class OrderedThreads:
     def renew(self) -> None:
         """Begin without threads and jobs, in a forked process."""
         self._changed = threading.Condition(threading.Lock())
-        self._jobs: list[tuple[tuple[int, ...], int, Future[Any], Callable[[], Any]]] = []
+        self._jobs: list[_Job] = []
+        self._taken = 0
         self._numbers = itertools.count()
         self._threads: list[threading.Thread] = []
 
@@ -45,28 +52,38 @@ class OrderedThreads:
 
         Raises:
             ClosedError: ``close`` was called.
+            BackendError: no thread can start.
         """
         future: Future[R] = Future()
         with self._changed:
             if self._closed:
-                raise ClosedError("this AsyncReranker is closed")
-            heapq.heappush(self._jobs, (rank, next(self._numbers), future, job))
+                raise _closed_error()
             if len(self._threads) < self._count:
-                name = f"{self._name}-{len(self._threads)}"
-                thread = threading.Thread(target=self._work, name=name, daemon=True)
-                thread.start()
-                self._threads.append(thread)
+                self._start()
+            heapq.heappush(self._jobs, (rank, next(self._numbers), future, job))
             self._changed.notify()
         return future
 
+    def _start(self) -> None:
+        name = f"{self._name}-{len(self._threads)}"
+        thread = threading.Thread(target=self._work, name=name, daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:  # the machine refuses another one
+            if not self._threads:
+                raise BackendError(f"no thread can start ({error}); allow this user more threads") from error
+        else:
+            self._threads.append(thread)
+
     def close(self) -> None:
-        """Cancel the jobs that wait, and wait for those that have begun."""
+        """End the jobs that wait with a ``ClosedError``, and wait for those that have begun."""
         with self._changed:
             self._closed = True
             jobs, self._jobs = self._jobs, []
             self._changed.notify_all()
         for _, _, future, _ in jobs:
-            future.cancel()
+            if future.set_running_or_notify_cancel():
+                future.set_exception(_closed_error())
         for thread in self._threads:
             thread.join()
 
@@ -77,8 +94,22 @@ class OrderedThreads:
                     self._changed.wait()
                 if not self._jobs:
                     return
-                _, _, future, job = heapq.heappop(self._jobs)
+                _, _, future, job = self._take()
             _carry_out(future, job)
+            del future, job  # while this thread waits for the next one, it keeps nothing of the last
+
+    def _take(self) -> _Job:
+        self._taken += 1
+        if self._taken % JOBS_PER_OLDEST:
+            return heapq.heappop(self._jobs)
+        oldest = min(self._jobs, key=lambda job: job[1])
+        self._jobs.remove(oldest)
+        heapq.heapify(self._jobs)
+        return oldest
+
+
+def _closed_error() -> ClosedError:
+    return ClosedError("this AsyncReranker is closed")
 
 
 def _carry_out(future: Future[Any], job: Callable[[], Any]) -> None:

@@ -75,8 +75,12 @@ class RunQueue:
         self._changed.acquire()
         self._paused = True
         until = time.monotonic() + LONGEST_PAUSE
-        while self._running and (left := until - time.monotonic()) > 0:
-            self._changed.wait(left)
+        try:
+            while self._running and (left := until - time.monotonic()) > 0:
+                self._changed.wait(left)
+        except BaseException:  # Ctrl-C
+            self.resume()
+            raise
         if self._running:
             logger.warning("the process forks while a run is in progress, because it takes over %g s", LONGEST_PAUSE)
 
@@ -97,9 +101,12 @@ class RunQueue:
             OverloadedError: too many tokens wait.
             DeadlineError: the call's deadline has passed.
             ClosedError: the queue is closed.
+            ModernRankError: what the call was withdrawn with meanwhile.
         """
         with self._changed:
             self._check_open()
+            if call.error is not None:
+                raise call.error  # it was withdrawn before it came
             call.urgency.check()
             has_room = not self._entering and self._has_room(call)
             if not has_room and not continues:
@@ -142,8 +149,8 @@ class RunQueue:
             if self._paused or not call.batches.run_alone or self._running or self._order or self._entering:
                 return None
             batch = call.batches.take()
-            call.own_run = self._started(Run(batch, ((call, batch),), shares_threads=False))
-            return call.own_run
+            call.own_run = Run(batch, ((call, batch),), shares_threads=False)
+            return self._started(call.own_run)
 
     def take(self) -> Run | None:
         """The next run, for a worker. It waits until there is one; None if the queue is closed."""
@@ -165,9 +172,6 @@ class RunQueue:
         ended = []
         with self._changed:
             self._running.discard(run)
-            if not errors:
-                model = self._costs[run.shares_threads]
-                model.observe(Load.of(run.planned), seconds)
             self._counters.runs += 1
             self._counters.joined_runs += len(run.parts) > 1
             self._counters.computed_tokens += run.planned.tokens
@@ -180,8 +184,10 @@ class RunQueue:
                 if not call.ended and (error is not None or not call.unfinished):
                     self._end(call, error)
                     ended.append(call)
-            if self._order or self._paused:
+            if self._order or self._paused or self._closed:
                 self._changed.notify_all()
+            if not errors:
+                self._costs[run.shares_threads].observe(Load.of(run.planned), seconds)
         _notify(ended)
 
     def withdraw(self, call: Call, error: BaseException) -> bool:
@@ -197,7 +203,7 @@ class RunQueue:
         return True
 
     def close(self) -> None:
-        """End the calls that wait with a ``ClosedError``, and let the workers stop after their runs."""
+        """End the calls that wait with a ``ClosedError``, and wait for the runs of other threads."""
         with self._changed:
             self._closed = True
             ended = [*self._order, *self._entering]
@@ -205,6 +211,9 @@ class RunQueue:
                 self._end(call, _closed_error())
             self._changed.notify_all()
         _notify(ended)
+        with self._changed:
+            while any(run.thread != threading.get_ident() for run in self._running):
+                self._changed.wait()
 
     def metrics(self, stages: StageTimes) -> Metrics:
         """A snapshot, with the ``stages`` that the scorer has timed."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
 from typing import Protocol
 
 from modernrank.errors import BackendError
@@ -64,7 +63,7 @@ class WorkerPool:
                 ended = threading.Event()
                 call.on_end = ended.set
                 self.submit(call, continues or call.first_run is not None)
-                if not ended.wait(call.urgency.seconds_left()):
+                if not ended.wait(_waitable(call.urgency.seconds_left())):
                     self._queue.withdraw(call, call.urgency.error())
         except BaseException as error:
             self._queue.withdraw(call, error if isinstance(error, Exception) else CallCancelledError())
@@ -80,14 +79,13 @@ class WorkerPool:
                 thread.join()
 
     def _start(self) -> None:
-        if len(self._threads) >= self._workers:
+        if len(self._threads) >= self._workers and all(thread.is_alive() for thread in self._threads):
             return
         with self._lock:
+            self._threads = [thread for thread in self._threads if thread.is_alive()]
             while len(self._threads) < self._workers:
                 name = f"modernrank-worker-{len(self._threads)}"
-                thread = threading.Thread(
-                    target=_work, args=(self._queue.take, self._carry_out), name=name, daemon=True
-                )
+                thread = threading.Thread(target=self._work, name=name, daemon=True)
                 try:
                     thread.start()
                 except RuntimeError as error:  # the machine refuses another one
@@ -96,12 +94,17 @@ class WorkerPool:
                     raise BackendError(f"no worker can start ({error}); allow this user more threads") from error
                 self._threads.append(thread)
 
-    def _carry_out(self, run: Run) -> None:
+    def _work(self) -> None:
+        while (run := self._queue.take()) is not None:
+            self._carry_out(run, caught=BaseException)  # an error is that of the call, and this thread goes on
+            del run  # while this thread waits for the next one, it keeps nothing of the last
+
+    def _carry_out(self, run: Run, caught: type[BaseException] = Exception) -> None:
         errors: dict[Call, BaseException] = {}
         start = time.perf_counter()
         try:
             self._execute(run)
-        except Exception as error:  # noqa: BLE001 - raised where the result is awaited
+        except caught as error:
             errors = self._one_by_one(run, error)
         self._queue.finish(run, time.perf_counter() - start, errors)
 
@@ -113,11 +116,11 @@ class WorkerPool:
         for part in run.split():
             try:
                 self._execute(part)
-            except Exception as own:  # noqa: BLE001 - raised where the result is awaited
+            except BaseException as own:  # noqa: BLE001 - raised where the result is awaited
                 errors[part.parts[0][0]] = own
         return errors
 
 
-def _work(take: Callable[[], Run | None], carry_out: Callable[[Run], None]) -> None:
-    while (run := take()) is not None:
-        carry_out(run)
+def _waitable(seconds: float | None) -> float | None:
+    """What ``Event.wait`` takes: it refuses a time of centuries."""
+    return None if seconds is None else min(seconds, threading.TIMEOUT_MAX)

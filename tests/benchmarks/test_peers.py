@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from modernrank import InputError
 from modernrank.artifact.folder import Artifact
-from modernrank.benchmarks.measure.workload import Workload
+from modernrank.benchmarks.measure.workload import Workload, WorkloadOptions
 from modernrank.benchmarks.peers import peer_process
 from modernrank.benchmarks.peers.contenders import (
     Contender,
@@ -21,6 +22,8 @@ from modernrank.benchmarks.peers.environments import ENVIRONMENTS, PeerError
 from modernrank.benchmarks.peers.peer_process import GPU_PEERS, PEERS, Settings
 from modernrank.benchmarks.peers.turns import Turns, take_turns
 from modernrank.benchmarks.reporting.result import Measurement
+from modernrank.benchmarks.run import PeersOptions, run_versions
+from support.layout import ROOT
 
 WORKLOAD = Workload("two", [[("a b", "c d e"), ("a b", "f")], [("g", "h i")]])
 RAISES = "import sys; print('loading', file=sys.stderr); raise RuntimeError('no such architecture')"
@@ -153,3 +156,20 @@ def test_the_peak_memory_is_that_of_the_process_itself() -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=True)
     assert peer_process.peak_memory() > len(held)
     assert 0 < int(done.stdout) < len(held)
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="requires a checkout")
+def test_an_earlier_commit_takes_turns_with_this_version(artifacts: Path, tmp_path: Path) -> None:
+    options = PeersOptions(WorkloadOptions(lengths=(24,)), rounds=2)
+    result = run_versions(artifacts / "tiny", ["HEAD"], options, folder=tmp_path, threads=1)
+    now, before = result.measurements
+    assert now.contender == "modernrank fp32, this version"
+    assert before.contender.startswith("modernrank fp32, ") and before.contender != now.contender
+    assert [len(m.seconds) for m in (now, before)] == [2, 2]
+    assert (now.error, before.error) == (None, None)
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="requires a checkout")
+def test_an_unknown_commit_is_named(artifacts: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no-such-commit"):
+        run_versions(artifacts / "tiny", ["no-such-commit"], folder=tmp_path)

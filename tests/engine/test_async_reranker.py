@@ -6,6 +6,7 @@ import asyncio
 import gc
 import threading
 import time
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -345,6 +346,85 @@ def test_options_of_a_loaded_model_are_refused(reranker: Reranker) -> None:
     with pytest.raises(InputError) as caught:
         AsyncReranker(reranker, threads=1)
     assert caught.value.details["argument"] == "threads"
+
+
+def test_closing_does_not_wait_for_streams_that_cannot_go_on(reranker: Reranker) -> None:
+    async def endless() -> AsyncIterator[tuple[str, str]]:
+        yield PAIRS[0]
+        await asyncio.Event().wait()
+
+    async def main() -> None:
+        shared = AsyncReranker(reranker)
+        suspended = shared.score_iter(PAIRS, window=4)  # by this task, which cannot read on while it closes
+        await anext(suspended)
+        waiting = shared.score_iter(endless(), window=1)
+        first = await asyncio.ensure_future(_next(waiting))
+        assert first == reranker.score(PAIRS[:1])[0]
+        other = asyncio.ensure_future(_next(waiting))
+        await asyncio.sleep(0.01)
+        await asyncio.wait_for(shared.close(drain=False), 10)
+        with pytest.raises(ClosedError):
+            await _all(suspended)
+        other.cancel()
+
+    asyncio.run(main())
+
+
+async def _all(stream: AsyncIterator[object]) -> list[object]:
+    return [item async for item in stream]
+
+
+async def _next(stream: AsyncIterator[object]) -> object:
+    return await anext(stream)
+
+
+def test_an_error_beside_a_suspended_stream_is_seen(reranker: Reranker) -> None:
+    async def read(stream: AsyncIterator[object]) -> None:
+        async for _ in stream:
+            raise KeyError("the caller's own")
+
+    async def main() -> None:
+        async with AsyncReranker(reranker) as shared:
+            await read(shared.score_iter(PAIRS, window=4))
+
+    with pytest.raises(KeyError):
+        asyncio.run(asyncio.wait_for(main(), 10))
+
+
+def test_it_is_loaded_once_and_never_after_its_end(artifacts: Path) -> None:
+    async def main() -> None:
+        shared = AsyncReranker(artifacts / "tiny")
+        await asyncio.gather(*(shared.start() for _ in range(5)))
+        first = shared.reranker
+        await shared.start()
+        assert shared.reranker is first
+        await shared.close()
+        late = AsyncReranker(artifacts / "tiny")
+        starting = asyncio.ensure_future(late.start())
+        await asyncio.sleep(0)
+        await late.close()
+        with pytest.raises(ClosedError):
+            await starting
+        with pytest.raises(ClosedError):
+            _ = late.reranker
+
+    asyncio.run(main())
+
+
+def test_one_that_is_forgotten_frees_the_model(artifacts: Path) -> None:
+    reranker = Reranker.load(artifacts / "tiny", threads=2)
+    scorer = weakref.ref(reranker.scorer)
+
+    async def main(model: Reranker) -> None:
+        await AsyncReranker(model).score(PAIRS[:9])
+
+    asyncio.run(main(reranker))
+    del reranker
+    until = time.monotonic() + 10
+    while scorer() is not None and time.monotonic() < until:
+        gc.collect()
+        time.sleep(0.01)
+    assert scorer() is None
 
 
 def test_loops_in_several_threads_share_it(reranker: Reranker) -> None:

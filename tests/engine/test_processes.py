@@ -153,6 +153,42 @@ print(set(codes))
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the system does not fork")
+def test_two_threads_that_fork_at_once_wait_for_each_other(artifacts: Path) -> None:
+    code = """
+import os, sys, threading, warnings
+from modernrank import Reranker
+
+warnings.simplefilter("ignore", DeprecationWarning)
+rerankers = [Reranker.load(sys.argv[1], threads=2) for _ in range(2)]
+pairs = [("a query", f"document {i} " * (20 + i % 30)) for i in range(60)]
+expected = rerankers[0].score(pairs).tolist()
+codes, ended = [], threading.Event()
+
+def score(reranker):
+    while not ended.is_set():
+        assert reranker.score(pairs).tolist() == expected
+
+def fork():
+    for _ in range(5):
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if all(reranker.score(pairs).tolist() == expected for reranker in rerankers) else 7)
+        codes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+
+scoring = [threading.Thread(target=score, args=(reranker,)) for reranker in rerankers]
+forking = [threading.Thread(target=fork) for _ in range(2)]
+for thread in scoring + forking:
+    thread.start()
+for thread in forking:
+    thread.join()
+ended.set()
+print(codes)
+"""
+    done = run_python(code, artifacts / "tiny", timeout=120)
+    assert done.stdout == f"{[0] * 10}\n", done.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system does not fork")
 def test_an_async_reranker_works_in_a_forked_process(artifacts: Path) -> None:
     code = """
 import asyncio, os, sys, warnings

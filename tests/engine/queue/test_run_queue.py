@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -202,6 +204,35 @@ def test_a_withdrawn_call_computes_nothing_more_and_gives_its_place_back() -> No
     while queue.metrics(StageTimes()).waiting_calls:
         assert calls[0] not in [call for call, _ in do(queue).parts]
     assert queue.metrics(StageTimes()).cancelled == 1
+
+
+def test_a_call_that_was_withdrawn_before_it_came_is_refused() -> None:
+    queue = queue_of()
+    call = call_of(9)
+    queue.withdraw(call, ClosedError("its owner was closed"))
+    with pytest.raises(ClosedError, match="its owner"):
+        queue.submit(call)
+    assert waits(queue) == (0, 0)
+
+
+def test_closing_waits_for_the_runs_of_other_threads_only() -> None:
+    queue = queue_of()
+    assert queue.take_alone(call_of(9)) is not None
+    queue.close()  # in the thread that has the run: it returns
+    queue = queue_of()
+    call = call_of(9)
+    with ThreadPoolExecutor(1) as other:
+        run = other.submit(queue.take_alone, call).result()
+        assert run is not None
+        closing = threading.Thread(target=queue.close)
+        closing.start()
+        closing.join(0.05)
+        assert closing.is_alive()
+        compute(run)
+        queue.finish(run, 0.001)
+        closing.join(10)
+        assert not closing.is_alive()
+    assert call.error is None and call.logits.tolist() == [[9.0]]
 
 
 def test_an_overdue_call_is_not_run() -> None:

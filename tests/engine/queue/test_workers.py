@@ -196,6 +196,27 @@ def test_an_interrupted_caller_leaves_nothing_behind() -> None:
     assert (metrics.cancelled, metrics.completed, metrics.running) == (1, 1, 0)
 
 
+def test_workers_survive_whatever_a_run_raises() -> None:
+    class Ends(Held):
+        def __call__(self, run: Run) -> None:
+            if run.planned.width == 5:
+                raise SystemExit("from a library")
+            super().__call__(run)
+
+    with pool_of(Ends()) as pool:
+        for _ in range(3):
+            with pytest.raises(SystemExit):
+                pool.carry_out(call_of(7, 7, 6, 6, 5))
+        pool.carry_out(call := call_of(7, 7, 6, 6))
+    assert call.logits.tolist() == logits_of((7, 7, 6, 6))
+
+
+def test_a_timeout_of_centuries_is_taken() -> None:
+    with pool_of(Held()) as pool:
+        pool.carry_out(call := call_of(9, 8, 7, 6, urgency=Urgency.of(timeout=1e12)))
+    assert call.error is None
+
+
 def test_a_closed_pool_refuses_calls_and_leaves_no_thread() -> None:
     before = threading.active_count()
     pool = WorkerPool(RunQueue(processor_policy()), Held(), 2)
@@ -214,4 +235,7 @@ def test_a_model_that_is_forgotten_frees_its_threads(artifacts: Path) -> None:
     assert threading.active_count() > before
     del reranker
     gc.collect()
+    until = time.monotonic() + 10
+    while threading.active_count() > before and time.monotonic() < until:
+        time.sleep(0.001)  # another thread closes it
     assert threading.active_count() == before
