@@ -1,23 +1,26 @@
-"""The order in which waiting calls are served: by priority, then fairly by tokens, then by deadline.
+"""The order in which waiting calls are served: by priority, fairly by tokens, by deadline, by size, by arrival.
 
 - **Priority.** A call of a more urgent class goes first. But while less urgent calls wait, every eighth run is for the
   one of them that has waited longest, so none starves: of n calls in less urgent classes, each has a run at least once
   in 8 n runs.
-- **Fairness.** Within a class each call has a clock, which moves by the tokens that it is served. The call whose clock
-  is furthest behind is next (start-time fair queueing). A new call starts where its class stands, without credit for
-  the past.
-- **Deadline.** Clocks are compared in rounds of ``quantum`` tokens. Of the calls in the same round, the one with the
-  earliest deadline goes first. So a deadline decides among calls that have had about the same, and a long list with an
-  early deadline cannot keep all others waiting.
+- **Fairness.** Within a class calls are served in rounds. Each has a clock, which moves by the tokens it is served,
+  and a round is ``quantum`` tokens of it; the call whose round is earliest is next. The time of the class moves by the
+  tokens served, divided by the number of calls that wait (as in weighted fair queueing). A new call starts at the
+  beginning of the present round, so it has no credit for the past, and no stream of new calls keeps an older one back.
+- **Deadline.** Of the calls in the same round, the one with the earliest deadline is next. So a long list with an early
+  deadline cannot keep all others waiting.
+- **Size, arrival.** Without deadlines, calls with at most a quarter of a round left come before those with at most a
+  round, and these before lists; among these three the one that came first is next. So a short call does not wait for a
+  list, and calls of about the same size end one after the other, not all at the end.
 
-So a call waits at most for one round and one batch of each other call of its class, and for an eighth of all runs.
+So a call waits at most for two rounds and a batch of each other call of its class, and for an eighth of all runs.
 """
 
 from __future__ import annotations
 
 import itertools
 from bisect import bisect_left, insort
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 
 from .call import Call
@@ -25,7 +28,7 @@ from .call import Call
 # Every so many runs one goes to a less urgent class, if a call waits there.
 RUNS_PER_LESS_URGENT = 8
 
-_Key = tuple[int, int, float, int, int]
+_Key = tuple[int, int, float, int, int]  # priority, round, deadline, size, number
 
 
 class FairOrder:
@@ -49,7 +52,9 @@ class FairOrder:
     def __init__(self, quantum: int) -> None:
         self._quantum = quantum
         self._sorted: list[tuple[_Key, Call]] = []
-        self._now: defaultdict[int, int] = defaultdict(int)  # the clock of each class: of its call served last
+        self._keys: dict[Call, _Key] = {}
+        self._now: defaultdict[int, float] = defaultdict(float)  # the time of each class
+        self._waiting: Counter[int] = Counter()  # the number of its calls
         self._numbers = itertools.count()
         self._runs = itertools.count(1)
         self._passed_over = 0  # runs since a less urgent class had one
@@ -63,12 +68,19 @@ class FairOrder:
 
     def add(self, call: Call) -> None:
         """Let a call wait."""
-        call.clock, call.number = self._now[call.urgency.priority], next(self._numbers)
-        insort(self._sorted, (self._key(call), call))
+        priority = call.urgency.priority
+        call.clock = int(self._now[priority] // self._quantum) * self._quantum
+        call.number = next(self._numbers)
+        self._waiting[priority] += 1
+        self._insert(call)
 
     def remove(self, call: Call) -> None:
         """Let a call wait no more."""
-        at = bisect_left(self._sorted, self._key(call), key=lambda entry: entry[0])
+        self._waiting[call.urgency.priority] -= 1
+        self._take_out(call)
+
+    def _take_out(self, call: Call) -> None:
+        at = bisect_left(self._sorted, self._keys.pop(call), key=lambda entry: entry[0])
         del self._sorted[at]
 
     def candidates(self) -> Iterator[Call]:
@@ -86,14 +98,14 @@ class FairOrder:
         """Move the clock of a call by ``tokens``.
 
         Args:
-            call: it waits here, and goes on waiting.
+            call: it waits here, and goes on waiting with the batches that it still has.
             tokens: what it is served.
             lead: whether the run was chosen for it, and does not merely serve it as well.
         """
         priority = call.urgency.priority
-        self.remove(call)
+        self._take_out(call)
+        self._now[priority] += tokens / self._waiting[priority]
         if lead:
-            self._now[priority] = max(self._now[priority], call.clock)
             first = self._sorted[0][1].urgency.priority if self._sorted else priority
             if priority > first:
                 self._passed_over = 0
@@ -101,7 +113,7 @@ class FairOrder:
                 self._passed_over += 1
         call.clock += tokens
         call.served = next(self._runs)
-        insort(self._sorted, (self._key(call), call))
+        self._insert(call)
 
     def _others_wait(self) -> bool:
         return bool(self._sorted) and self._sorted[0][0][0] < self._sorted[-1][0][0]
@@ -110,6 +122,9 @@ class FairOrder:
         first = self._sorted[0][1].urgency.priority
         return (call for call in self if call.urgency.priority > first)
 
-    def _key(self, call: Call) -> _Key:
+    def _insert(self, call: Call) -> None:
         urgency = call.urgency
-        return urgency.priority, call.clock // self._quantum, urgency.deadline, call.clock, call.number
+        size = bisect_left((self._quantum // 4, self._quantum), call.batches.load.tokens)
+        key = (urgency.priority, call.clock // self._quantum, urgency.deadline, size, call.number)
+        self._keys[call] = key
+        insort(self._sorted, (key, call))
