@@ -58,7 +58,8 @@ class Call:
         self.ended = False
         self.error: BaseException | None = None
         self.on_end: Callable[[], None] | None = None
-        self.clock = self.number = self.served = 0
+        self.clock = 0.0
+        self.number = self.served = 0
         self.submitted = time.monotonic()
         self.first_run: float | None = None
 

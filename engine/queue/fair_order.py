@@ -1,19 +1,18 @@
-"""The order in which waiting calls are served: by priority, fairly by tokens, by deadline, by size, by arrival.
+"""The order in which waiting calls are served: by priority, by deadline, by size, by arrival; and fair by tokens.
 
 - **Priority.** A call of a more urgent class goes first. But while less urgent calls wait, every eighth run is for the
   one of them that has waited longest, so none starves: of n calls in less urgent classes, each has a run at least once
   in 8 n runs.
-- **Fairness.** Within a class calls are served in rounds. Each has a clock, which moves by the tokens it is served,
-  and a round is ``quantum`` tokens of it; the call whose round is earliest is next. The time of the class moves by the
-  tokens served, divided by the number of calls that wait (as in weighted fair queueing). A new call starts at the
-  beginning of the present round, so it has no credit for the past, and no stream of new calls keeps an older one back.
-- **Deadline.** Of the calls in the same round, the one with the earliest deadline is next. So a long list with an early
-  deadline cannot keep all others waiting.
-- **Size, arrival.** Without deadlines, calls with at most a quarter of a round left come before those with at most a
-  round, and these before lists; among these three the one that came first is next. So a short call does not wait for a
-  list, and calls of about the same size end one after the other, not all at the end.
-
-So a call waits at most for two rounds and a batch of each other call of its class, and for an eighth of all runs.
+- **Deadline, size, arrival.** Within a class the call with the earliest deadline is next. Of equal deadlines, calls
+  with at most a quarter of a round left come before those with at most a round, and these before lists; among these
+  three the one that came first is next. So a short call does not wait for a list, and calls of about the same size end
+  one after the other, not all at the end.
+- **Fairness** goes before these. The time of a class moves by the tokens that its calls are served, divided by the
+  number of them that wait. Each call has a clock, which begins at the time of its class and moves by the tokens that
+  it is served itself (weighted fair queueing with equal weights). A call whose clock is a round, ``quantum`` tokens,
+  behind the time has had a round less than its equal share, and is next. So no call that waits ever lacks more than a
+  round and two batches of its share, and neither a list with an early deadline nor a stream of short calls keeps
+  others back.
 """
 
 from __future__ import annotations
@@ -28,7 +27,8 @@ from .call import Call
 # Every so many runs one goes to a less urgent class, if a call waits there.
 RUNS_PER_LESS_URGENT = 8
 
-_Key = tuple[int, int, float, int, int]  # priority, round, deadline, size, number
+_Turn = tuple[int, float, int, int]  # priority, deadline, size, number
+_Clock = tuple[int, float, int]  # priority, clock, number
 
 
 class FairOrder:
@@ -40,10 +40,9 @@ class FairOrder:
     >>> from modernrank.batching.packing import plan
     >>> from modernrank.batching.policy import BatchPolicy
     >>> from modernrank.queue.urgency import Urgency
-    >>> long, short = (Call([], plan([], BatchPolicy()), 1, Urgency.of(priority)) for priority in (0, 0))
+    >>> long, short = (Call([], plan([9] * pairs, BatchPolicy()), 1, Urgency()) for pairs in (500, 1))
     >>> order = FairOrder(quantum=100)
     >>> order.add(long)
-    >>> order.serve(long, tokens=500)
     >>> order.add(short)
     >>> next(order.candidates()) is short
     True
@@ -51,8 +50,9 @@ class FairOrder:
 
     def __init__(self, quantum: int) -> None:
         self._quantum = quantum
-        self._sorted: list[tuple[_Key, Call]] = []
-        self._keys: dict[Call, _Key] = {}
+        self._turns: list[tuple[_Turn, Call]] = []
+        self._clocks: list[tuple[_Clock, Call]] = []
+        self._keys: dict[Call, tuple[_Turn, _Clock]] = {}
         self._now: defaultdict[int, float] = defaultdict(float)  # the time of each class
         self._waiting: Counter[int] = Counter()  # the number of its calls
         self._numbers = itertools.count()
@@ -60,18 +60,16 @@ class FairOrder:
         self._passed_over = 0  # runs since a less urgent class had one
 
     def __len__(self) -> int:
-        return len(self._sorted)
+        return len(self._turns)
 
     def __iter__(self) -> Iterator[Call]:
-        """All calls, the next one first, but for the runs of less urgent classes."""
-        return (call for _, call in self._sorted)
+        """All calls, by priority, deadline, size and arrival."""
+        return (call for _, call in self._turns)
 
     def add(self, call: Call) -> None:
         """Let a call wait."""
-        priority = call.urgency.priority
-        call.clock = int(self._now[priority] // self._quantum) * self._quantum
-        call.number = next(self._numbers)
-        self._waiting[priority] += 1
+        call.clock, call.number = self._now[call.urgency.priority], next(self._numbers)
+        self._waiting[call.urgency.priority] += 1
         self._insert(call)
 
     def remove(self, call: Call) -> None:
@@ -79,14 +77,15 @@ class FairOrder:
         self._waiting[call.urgency.priority] -= 1
         self._take_out(call)
 
-    def _take_out(self, call: Call) -> None:
-        at = bisect_left(self._sorted, self._keys.pop(call), key=lambda entry: entry[0])
-        del self._sorted[at]
-
     def candidates(self) -> Iterator[Call]:
         """The calls, the one to be served next first. A worker that cannot serve it looks at the following ones."""
-        if self._passed_over >= RUNS_PER_LESS_URGENT - 1 and self._others_wait():
+        if not self._turns:
+            return
+        if self._passed_over >= RUNS_PER_LESS_URGENT - 1 and self._turns[0][0][0] < self._turns[-1][0][0]:
             yield min(self._less_urgent(), key=lambda call: (call.served, call.number))
+        (priority, clock, _), furthest_behind = self._clocks[0]
+        if self._now[priority] - clock >= self._quantum:
+            yield furthest_behind
         yield from self
 
     def beside(self, lead: Call, limit: int) -> Iterator[Call]:
@@ -95,7 +94,7 @@ class FairOrder:
         return itertools.islice(same_class, limit)
 
     def serve(self, call: Call, tokens: int, lead: bool = True) -> None:
-        """Move the clock of a call by ``tokens``.
+        """Move the clock of a call by ``tokens``, and the time of its class by its part of them.
 
         Args:
             call: it waits here, and goes on waiting with the batches that it still has.
@@ -105,26 +104,28 @@ class FairOrder:
         priority = call.urgency.priority
         self._take_out(call)
         self._now[priority] += tokens / self._waiting[priority]
-        if lead:
-            first = self._sorted[0][1].urgency.priority if self._sorted else priority
-            if priority > first:
+        if lead and self._turns:
+            if priority > self._turns[0][0][0]:
                 self._passed_over = 0
-            elif self._sorted and self._sorted[-1][1].urgency.priority > priority:
+            elif priority < self._turns[-1][0][0]:
                 self._passed_over += 1
         call.clock += tokens
         call.served = next(self._runs)
         self._insert(call)
 
-    def _others_wait(self) -> bool:
-        return bool(self._sorted) and self._sorted[0][0][0] < self._sorted[-1][0][0]
+    def _insert(self, call: Call) -> None:
+        priority = call.urgency.priority
+        size = bisect_left((self._quantum // 4, self._quantum), call.batches.load.tokens)
+        turn, clock = (priority, call.urgency.deadline, size, call.number), (priority, call.clock, call.number)
+        self._keys[call] = turn, clock
+        insort(self._turns, (turn, call))
+        insort(self._clocks, (clock, call))
+
+    def _take_out(self, call: Call) -> None:
+        turn, clock = self._keys.pop(call)
+        del self._turns[bisect_left(self._turns, turn, key=lambda entry: entry[0])]
+        del self._clocks[bisect_left(self._clocks, clock, key=lambda entry: entry[0])]
 
     def _less_urgent(self) -> Iterator[Call]:
-        first = self._sorted[0][1].urgency.priority
+        first = self._turns[0][0][0]
         return (call for call in self if call.urgency.priority > first)
-
-    def _insert(self, call: Call) -> None:
-        urgency = call.urgency
-        size = bisect_left((self._quantum // 4, self._quantum), call.batches.load.tokens)
-        key = (urgency.priority, call.clock // self._quantum, urgency.deadline, size, call.number)
-        self._keys[call] = key
-        insort(self._sorted, (key, call))
