@@ -183,6 +183,13 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
         default=defaults.SAMPLES,
         help="minimum number of calls in a measurement (default: %(default)s)",
     )
+    _add_arrival_options(parser)
+    add_precision(parser)
+    add_running_options(parser)
+    _add_result_options(parser)
+
+
+def _add_arrival_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--rate",
         action="append",
@@ -209,9 +216,6 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="for the server scenario: print the highest rate whose 99th percentile is within this bound",
     )
-    add_precision(parser)
-    add_running_options(parser)
-    _add_result_options(parser)
 
 
 def _add_peers_options(parser: argparse.ArgumentParser) -> None:

@@ -19,12 +19,12 @@ import numpy as np
 from .arrays import FloatArray
 from .backends.base import BackendInfo
 from .calls.event_loop import WINDOW, AsyncCall, CallsInProgress
+from .calls.ordered_threads import OrderedThreads
 from .calls.requests import RankedDocument
 from .calls.windows import OnTruncate
 from .errors import ClosedError, InputError
 from .options import ActivationChoice, LongDocuments, TruncationChoice, positive
 from .queue.metrics import Metrics
-from .queue.ordered_threads import OrderedThreads
 from .queue.urgency import Urgency
 from .reranker import Reranker
 from .text.checks import Pair

@@ -19,9 +19,9 @@ from typing import Generic, TypeVar
 
 from modernrank.arrays import FloatArray
 from modernrank.batching.prefetch import Window, growing_windows
+from modernrank.calls.ordered_threads import OrderedThreads
 from modernrank.errors import ClosedError
 from modernrank.host import renew_after_fork
-from modernrank.queue.ordered_threads import OrderedThreads
 from modernrank.queue.run_queue import CallCancelledError
 from modernrank.queue.urgency import Urgency
 from modernrank.scorer import Scorer, Scoring
