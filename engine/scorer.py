@@ -190,18 +190,21 @@ class Scorer:
             plan = packing.plan([len(ids) for ids in distinct], backend.policy)
         return Scoring(Call(distinct, plan, len(self._model.labels), urgency), positions, backend.info)
 
-    def submit(self, scoring: Scoring, on_end: Callable[[], None], continues: bool = False) -> None:
+    def submit(
+        self, scoring: Scoring, on_end: Callable[[], None], is_gone: Callable[[], bool], continues: bool = False
+    ) -> None:
         """Let a call wait for the workers, and return at once.
 
         Args:
             scoring: what ``begin`` made.
             on_end: called once, by another thread, when it has ended.
+            is_gone: called by other threads: whether nobody can receive the result any more. It must return at once.
             continues: as in ``score_urgently``.
 
         Raises:
             OverloadedError, DeadlineError, ClosedError: as in ``score``.
         """
-        scoring.call.on_end = on_end
+        scoring.call.on_end, scoring.call.is_gone = on_end, is_gone
         self._workers.submit(scoring.call, continues)
 
     def withdraw(self, scoring: Scoring, error: BaseException) -> None:

@@ -148,7 +148,7 @@ class AsyncCall:
         self._scoring = scoring
         try:
             if scoring.call.unfinished:
-                self._scorer.submit(scoring, partial(_wake, loop, ended), continues)
+                self._scorer.submit(scoring, partial(_wake, loop, ended), loop.is_closed, continues)
                 await ended
         finally:
             self._scoring = None
@@ -175,7 +175,9 @@ class _Ahead(Generic[T, E]):
 
     def close(self) -> None:
         """Give up the one in the works."""
-        if self._next is not None and not self._next.cancel() and not self._next.cancelled():
+        if self._next is None or self._next.get_loop().is_closed():
+            return
+        if not self._next.cancel() and not self._next.cancelled():
             self._next.exception()  # or a result: nobody needs it any more
 
 

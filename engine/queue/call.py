@@ -40,6 +40,7 @@ class Call:
         logits: float32 ``[pairs, labels]``, complete when the call has ended without an error.
         error: what the call ended with, or None.
         on_end: called once, without the lock, by the thread that ends the call.
+        is_gone: called with the lock: whether its caller cannot receive the result any more.
         clock: tokens that it has been served, from where the others stood when it came; ``FairOrder`` moves it.
         number: its place in the order of arrival.
         served: when it was served last, as the number of that run.
@@ -58,6 +59,7 @@ class Call:
         self.ended = False
         self.error: BaseException | None = None
         self.on_end: Callable[[], None] | None = None
+        self.is_gone: Callable[[], bool] = _is_there
         self.clock = 0.0
         self.number = self.served = 0
         self.submitted = time.monotonic()
@@ -66,6 +68,11 @@ class Call:
     def lengths(self, batch: PlannedBatch) -> list[int]:
         """The number of tokens of pairs in each row of a batch."""
         return [sum(len(self.token_ids[pair]) for pair in row) for row in batch.rows]
+
+
+def _is_there() -> bool:
+    """A caller that waits in its own thread is always there."""
+    return False
 
 
 @dataclass(frozen=True, eq=False)

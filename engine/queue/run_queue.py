@@ -155,17 +155,17 @@ class RunQueue:
     def take(self) -> Run | None:
         """The next run, for a worker. It waits until there is one; None if the queue is closed."""
         while True:
-            overdue: list[Call] = []
+            useless: list[Call] = []
             with self._changed:
-                while not self._closed and not overdue:
-                    if (run := self._next_run(overdue)) is not None:
+                while not self._closed and not useless:
+                    if (run := self._next_run(useless)) is not None:
                         return run
-                    if not overdue:
+                    if not useless:
                         self._changed.wait()
                 if self._closed:
                     return None
-            for call in overdue:
-                self.withdraw(call, call.urgency.error())
+            for call in useless:
+                self.withdraw(call, call.urgency.error() if call.urgency.passed() else CallCancelledError())
 
     def finish(self, run: Run, seconds: float, errors: dict[Call, BaseException] | None = None) -> None:
         """A run that was taken is over: its results are in the calls, but for those with an error."""
@@ -232,15 +232,15 @@ class RunQueue:
                 **counts,
             )
 
-    def _next_run(self, overdue: list[Call]) -> Run | None:
-        """Take the next run, or find calls that are overdue; neither if none may run now."""
+    def _next_run(self, useless: list[Call]) -> Run | None:
+        """Take the next run, or find a call that is overdue or whose caller is gone; neither if none may run now."""
         schedule = self._policy.schedule
         if self._paused or len(self._running) >= schedule.workers:
             return None
         long_one_runs = any(run.planned.tokens > schedule.tokens_per_worker for run in self._running)
         for call in self._order.candidates():
-            if call.urgency.passed():
-                overdue.append(call)
+            if call.urgency.passed() or call.is_gone():
+                useless.append(call)
                 return None
             if call.has_all_threads or (long_one_runs and self._is_long(call)):
                 continue
@@ -293,7 +293,7 @@ class RunQueue:
         for other in list(self._order.beside(lead, JOIN_CANDIDATES)):
             if joint.is_full:
                 break
-            if other.has_all_threads or other.urgency.passed():
+            if other.has_all_threads or other.urgency.passed() or other.is_gone():
                 continue
             candidate = other.batches.peek(width)
             if candidate is not None and joint.add(candidate, other.lengths(candidate)):
