@@ -164,6 +164,12 @@ class AsyncReranker:
             window: number of pairs that are read ahead and scored together. Larger windows pad less, smaller ones
                 answer sooner.
             priority: as in ``Reranker.score``.
+
+        Yields:
+            np.float32, or float32 ``[labels]`` for a model of several labels.
+
+        Raises:
+            InputError, OverloadedError, ClosedError, BackendError: as ``Reranker.score``.
         """
         urgency, size = Urgency.of(priority), positive("window", window)
         source = pairs if isinstance(pairs, AsyncIterable) else None

@@ -73,8 +73,8 @@ class BackendError(ModernRankError):
 class OverloadedError(ModernRankError):
     """Too much work is waiting.
 
-    Details: ``waiting_tokens``, ``tokens`` of the call, ``limit``; ``estimated_wait`` until all is done that waits and
-        ``retry_after`` until there is room, in seconds, or None before the first run.
+    Details: ``waiting_tokens`` that count towards the ``limit``, ``tokens`` of the call; ``estimated_wait`` until what
+        waits is done and ``retry_after`` until there is room, in seconds, or None before the first run.
     """
 
     http_status = 429

@@ -1,4 +1,4 @@
-"""Scenarios of several callers at once, as in a service: calls go through ``AsyncReranker`` and the one queue.
+"""Scenarios of several callers at once, as in a service: queries go through ``AsyncReranker``, lists through ``score``.
 
 server   queries arrive at random times, at several rates
 mixed    queries arrive at random times beside a caller that scores endless lists
@@ -34,14 +34,14 @@ from .workload import Workload
 ROUNDS = 3  # of each measurement and its baseline, in turns
 HEARTBEAT = 0.001  # seconds between two beats of the event loop
 # Shares of the beats of the event loop that were at most so late.
-LATE = {"p50": 0.5, "p99": 0.99, "p99.9": 0.999, "max": 1.0}
+LATENESS = {"p50": 0.5, "p99": 0.99, "p99.9": 0.999, "max": 1.0}
 
 
 @dataclass(frozen=True)
 class Arrivals:
     """When queries arrive in the server and the mixed scenario.
 
-    rates: queries per second, one measurement for each.
+    rates: queries per second. The server scenario measures each of them, the mixed scenario only the first.
     seed:  of the random times and queries. The same seed gives the same ones.
 
     Raises:
@@ -86,7 +86,7 @@ class Concurrency:
 class _Samples:
     """What was measured of one class of calls, over all its rounds.
 
-    seconds:   a sample for each call.
+    seconds:   latency of each call; for endless lists the mean seconds per pair of each round.
     indices:   the query of each call.
     pairs:     that were scored.
     elapsed:   seconds in all.
@@ -114,7 +114,7 @@ def server(
         samples = _Samples()
         reset_peak_memory()
         before = subject.reranker.times
-        asyncio.run(_answer(subject.reranker, workload, queries, samples))
+        asyncio.run(_call_at_arrivals(subject.reranker, workload, queries, samples))
         yield _measurement(
             subject, "server", workload, {"rate": round(rate, 3)}, samples, subject.reranker.times - before
         )
@@ -139,11 +139,11 @@ def mixed(
     short, long, short_beside, long_beside = (_Samples() for _ in range(4))
     for number, part in enumerate(_parts(queries, ROUNDS), start=1):
         report(f"{subject.name}, mixed, {workload.name}: round {number} of {ROUNDS}, {len(part)} queries")
-        asyncio.run(_answer(reranker, workload, part, short))
+        asyncio.run(_call_at_arrivals(reranker, workload, part, short))
         with _Lists(reranker, workload.pairs, concurrency.list_priority, long):
             time.sleep(part[-1][0])
         with _Lists(reranker, workload.pairs, concurrency.list_priority, long_beside) as beside:
-            asyncio.run(_answer(reranker, workload, part, short_beside))
+            asyncio.run(_call_at_arrivals(reranker, workload, part, short_beside))
             beside.pairs_of_others = sum(len(workload.queries[index]) for _, index in part)
     for samples, parameters in (
         (short, {"class": "queries", "beside": "nothing"}),
@@ -165,12 +165,14 @@ def callers(
     for number in range(1, ROUNDS + 1):
         report(f"{subject.name}, callers, {workload.name}: round {number} of {ROUNDS}")
         _one_list(reranker, workload, one)
-        asyncio.run(_in_turn(reranker, workload, concurrency.callers, budget.seconds / ROUNDS, many))
+        asyncio.run(_call_in_parallel(reranker, workload, concurrency.callers, budget.seconds / ROUNDS, many))
     yield _measurement(subject, "callers", workload, {"callers": 1}, one)
     yield _measurement(subject, "callers", workload, {"callers": concurrency.callers}, many)
 
 
-async def _answer(reranker: Reranker, workload: Workload, queries: list[tuple[float, int]], samples: _Samples) -> None:
+async def _call_at_arrivals(
+    reranker: Reranker, workload: Workload, queries: list[tuple[float, int]], samples: _Samples
+) -> None:
     """Start a call for each query when it is due, and wait for all."""
     shared = AsyncReranker(reranker)
     begun = time.perf_counter()
@@ -192,7 +194,9 @@ async def _answer(reranker: Reranker, workload: Workload, queries: list[tuple[fl
     await shared.close()
 
 
-async def _in_turn(reranker: Reranker, workload: Workload, count: int, seconds: float, samples: _Samples) -> None:
+async def _call_in_parallel(
+    reranker: Reranker, workload: Workload, count: int, seconds: float, samples: _Samples
+) -> None:
     """``count`` callers for so many seconds, each of which takes the next query when its last one is answered."""
     shared = AsyncReranker(reranker)
     numbers = itertools.cycle(range(len(workload.queries)))
@@ -284,7 +288,7 @@ def _measurement(
     details: dict[str, float | None] = {"estimate_error": subject.reranker.metrics.estimate_error}
     if samples.heartbeat:
         late = sorted(samples.heartbeat)
-        details |= {f"loop late {name}": late[min(len(late) - 1, int(x * len(late)))] for name, x in LATE.items()}
+        details |= {f"loop late {name}": late[min(len(late) - 1, int(x * len(late)))] for name, x in LATENESS.items()}
     mean_tokens = sum(lengths) / len(workload.pairs)
     return subject.measurement(
         scenario,

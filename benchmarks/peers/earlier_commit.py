@@ -31,7 +31,7 @@ def versions(
 
     Args:
         artifact: what all of them run.
-        precision: in which.
+        precision: of the artifact, for all of them.
         commits: names that git knows, such as ``"HEAD~3"``. They must have the module that runs contenders.
         folder: keeps the sources of the commits.
         load_options: further arguments of ``Reranker.load``, which all of them must take.
@@ -54,7 +54,7 @@ def _always(command: list[str]) -> Any:
 
 
 def _packages_of(commit: str, folder: Path) -> Path:
-    """The folder with the packages of a commit, as they install. Its sources lie beside it."""
+    """The folder with the packages of a commit, as pip installs them. Its sources lie beside it."""
     root = Path(_git("rev-parse", "--show-toplevel"))
     name = _git("rev-parse", "--short=10", f"{commit}^{{commit}}")
     target = (folder / "commits" / name).resolve()

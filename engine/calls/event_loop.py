@@ -62,7 +62,7 @@ class AsyncCall:
             raise self._aborted
 
     async def results(self, steps: Steps[T, E, R]) -> list[R]:
-        """The results of all windows. It is no generator: a task that is forgotten ends in good order."""
+        """The results of all windows. This is not a generator, so its cleanup also runs if the task is dropped."""
         results: list[R] = []
         with closing(_Ahead(self, steps, self._windows(steps))) as ahead:
             while (prepared := await ahead.take()) is not None:
@@ -159,7 +159,7 @@ class AsyncCall:
 
 
 class _Ahead(Generic[T, E]):
-    """Tokenises the windows of a call: while one is scored, the next one is in the works."""
+    """Tokenises the windows of a call. While one window is scored, the next one is tokenised."""
 
     def __init__(self, call: AsyncCall, steps: Steps[T, E, object], windows: Iterator[Window[T]]) -> None:
         self._call, self._steps, self._windows = call, steps, windows
@@ -174,7 +174,7 @@ class _Ahead(Generic[T, E]):
         return prepared
 
     def close(self) -> None:
-        """Give up the one in the works."""
+        """Give up the window that is being tokenised."""
         if self._next is None or self._next.get_loop().is_closed():
             return
         if not self._next.cancel() and not self._next.cancelled():
@@ -197,7 +197,11 @@ class CallsInProgress:
         self._calls.clear()
 
     def check_open(self) -> None:
-        """Refuse a closed one."""
+        """Refuse a new call after ``close``.
+
+        Raises:
+            ClosedError: ``close`` was called.
+        """
         if self._closed:
             raise ClosedError("this AsyncReranker is closed")
 
@@ -225,8 +229,8 @@ class CallsInProgress:
         """Let no more begin.
 
         Args:
-            abort: whether the calls in progress end with a ``ClosedError``. So does a stream that the task which calls
-                has begun and not read to its end, since it cannot go on while this task waits.
+            abort: whether the calls in progress end with a ``ClosedError``. A stream that the calling task has not read
+                to its end always ends so, because this task cannot read it while it waits.
         """
         task = asyncio.current_task()
         with self._lock:

@@ -43,7 +43,7 @@ class Call:
         is_gone: called with the lock: whether its caller cannot receive the result any more.
         clock: tokens that it has been served, from where the others stood when it came; ``FairOrder`` moves it.
         number: its place in the order of arrival.
-        served: when it was served last, as the number of that run.
+        served: the number of the run at which it was served last, or came.
     """
 
     def __init__(self, token_ids: Sequence[IntArray], plan: Plan, labels: int, urgency: Urgency) -> None:
@@ -59,7 +59,7 @@ class Call:
         self.ended = False
         self.error: BaseException | None = None
         self.on_end: Callable[[], None] | None = None
-        self.is_gone: Callable[[], bool] = _is_there
+        self.is_gone: Callable[[], bool] = _never_gone
         self.clock = 0.0
         self.number = self.served = 0
         self.submitted = time.monotonic()
@@ -70,8 +70,8 @@ class Call:
         return [sum(len(self.token_ids[pair]) for pair in row) for row in batch.rows]
 
 
-def _is_there() -> bool:
-    """A caller that waits in its own thread is always there."""
+def _never_gone() -> bool:
+    """A caller that waits in its own thread is never gone."""
     return False
 
 

@@ -1,18 +1,18 @@
-"""The order in which waiting calls are served: by priority, by deadline, by size, by arrival; and fair by tokens.
+"""The order in which waiting calls are served: by priority, by size, by deadline, by arrival; and fair by tokens.
 
 - **Priority.** A call of a more urgent class goes first. But while less urgent calls wait, every eighth run is for the
   one of them that has waited longest, so none starves: of n calls in less urgent classes, each has a run at least once
   in 8 n runs.
-- **Deadline, size, arrival.** Within a class the call with the earliest deadline is next. Of equal deadlines, calls
-  with at most a quarter of a round left come before those with at most a round, and these before lists; among these
-  three the one that came first is next. So a short call does not wait for a list, and calls of about the same size end
-  one after the other, not all at the end.
-- **Fairness** goes before these. The time of a class moves by the tokens that its calls are served, divided by the
-  number of them that wait. Each call has a clock, which begins at the time of its class and moves by the tokens that
-  it is served itself (weighted fair queueing with equal weights). A call whose clock is a round, ``quantum`` tokens,
-  behind the time has had a round less than its equal share, and is next. So no call that waits ever lacks more than a
-  round and two batches of its share, and neither a list with an early deadline nor a stream of short calls keeps
-  others back.
+- **Size, deadline, arrival.** Within a class, calls with at most a quarter of a round left come before those with at
+  most a round, and these before lists. Among these three the earliest deadline is next, and of equal ones, or without
+  deadlines, the call that came first. So a short call does not wait for a list, whatever their deadlines, and calls of
+  about the same size end one after the other, not all at the end.
+- **Fairness** overrides these. When a call is served, the time of its class advances by the tokens of the batch,
+  divided by the number of calls of the class that wait. Each call has a clock, which begins at the time of its class
+  and advances by the tokens that it is served itself (weighted fair queueing with equal weights). A call whose clock is
+  a round, ``quantum`` tokens, behind the time has had a round less than its equal share, and is next. So no call that
+  waits ever lacks more than a round and two batches of its share, and neither a list with an early deadline nor a
+  stream of short calls holds others back.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from collections.abc import Iterator
 
 from .call import Call
 
-# Every so many runs one goes to a less urgent class, if a call waits there.
+# One run in this many goes to a less urgent class, if a call waits there.
 RUNS_PER_LESS_URGENT = 8
 
-_Turn = tuple[int, float, int, int]  # priority, deadline, size, number
+_Turn = tuple[int, int, float, int]  # priority, size, deadline, number
 _Clock = tuple[int, float, int]  # priority, clock, number
 
 
@@ -56,19 +56,20 @@ class FairOrder:
         self._now: defaultdict[int, float] = defaultdict(float)  # the time of each class
         self._waiting: Counter[int] = Counter()  # the number of its calls
         self._numbers = itertools.count()
-        self._runs = itertools.count(1)
+        self._runs = 0
         self._passed_over = 0  # runs since a less urgent class had one
 
     def __len__(self) -> int:
         return len(self._turns)
 
     def __iter__(self) -> Iterator[Call]:
-        """All calls, by priority, deadline, size and arrival."""
+        """All calls, by priority, size, deadline and arrival."""
         return (call for _, call in self._turns)
 
     def add(self, call: Call) -> None:
         """Let a call wait."""
         call.clock, call.number = self._now[call.urgency.priority], next(self._numbers)
+        call.served = self._runs
         self._waiting[call.urgency.priority] += 1
         self._insert(call)
 
@@ -110,13 +111,14 @@ class FairOrder:
             elif priority < self._turns[-1][0][0]:
                 self._passed_over += 1
         call.clock += tokens
-        call.served = next(self._runs)
+        self._runs += 1
+        call.served = self._runs
         self._insert(call)
 
     def _insert(self, call: Call) -> None:
         priority = call.urgency.priority
         size = bisect_left((self._quantum // 4, self._quantum), call.batches.load.tokens)
-        turn, clock = (priority, call.urgency.deadline, size, call.number), (priority, call.clock, call.number)
+        turn, clock = (priority, size, call.urgency.deadline, call.number), (priority, call.clock, call.number)
         self._keys[call] = turn, clock
         insort(self._turns, (turn, call))
         insort(self._clocks, (clock, call))

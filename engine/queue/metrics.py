@@ -15,21 +15,22 @@ WAIT_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5
 class Metrics:
     """A snapshot. Counts and seconds are sums since ``load`` unless they say otherwise.
 
-    waiting_calls:    calls of which batches wait at this moment.
+    waiting_calls:    calls of which batches wait at this moment, ``entering_calls`` included.
     waiting_tokens:   tokens of these batches, padding included.
     entering_calls:   lists in progress, at this moment, whose next window waits until the queue has room.
-    running:          runs at this moment.
+    running:          runs in progress at this moment.
     estimated_wait:   seconds until what waits at this moment is done, as an estimate; None before the first run.
-    estimate_error:   mean relative error of the estimates for the recent runs; None before the second run.
-    completed, failed, cancelled, timed_out, refused: how many calls ended so. A call is a list, or a window of a long
-                      one.
-    pairs:            pairs that were scored.
+    estimate_error:   mean relative error of the estimates for single runs, each made before its run; None before the
+                      second run.
+    completed, failed, cancelled, timed_out, refused: number of calls that ended in this way. A long list counts once
+                      for each window. A call that ends before its first window is planned counts only if it is refused.
+    pairs:            pairs whose runs ended, also with an error. Equal pairs of a window count once.
     pair_tokens:      their tokens.
     computed_tokens:  tokens that were computed, padding included.
     runs:             runs of the backend.
     joined_runs:      runs that served several calls.
-    queue_seconds:    time from the arrival of each call to its first run.
-    waits:            number of calls by that time: up to each of WAIT_BOUNDS, and above the last.
+    wait_seconds:     time from the arrival of each call to its first run.
+    wait_counts:      number of calls by that time: up to each of WAIT_BOUNDS, and above the last.
     stages:           seconds of each stage: tokenising, planning, packing, running, unpacking.
 
     >>> Metrics(pair_tokens=75, computed_tokens=100).padding
@@ -52,8 +53,8 @@ class Metrics:
     computed_tokens: int = 0
     runs: int = 0
     joined_runs: int = 0
-    queue_seconds: float = 0.0
-    waits: tuple[int, ...] = (0,) * (len(WAIT_BOUNDS) + 1)
+    wait_seconds: float = 0.0
+    wait_counts: tuple[int, ...] = (0,) * (len(WAIT_BOUNDS) + 1)
     stages: StageTimes = field(default_factory=StageTimes)
 
     @property
@@ -76,10 +77,10 @@ class Counters:
     computed_tokens: int = 0
     runs: int = 0
     joined_runs: int = 0
-    queue_seconds: float = 0.0
-    waits: list[int] = field(default_factory=lambda: [0] * (len(WAIT_BOUNDS) + 1))
+    wait_seconds: float = 0.0
+    wait_counts: list[int] = field(default_factory=lambda: [0] * (len(WAIT_BOUNDS) + 1))
 
     def count_wait(self, seconds: float) -> None:
         """Count the time of a call in the queue."""
-        self.queue_seconds += seconds
-        self.waits[bisect_left(WAIT_BOUNDS, seconds)] += 1
+        self.wait_seconds += seconds
+        self.wait_counts[bisect_left(WAIT_BOUNDS, seconds)] += 1

@@ -40,7 +40,7 @@ JOIN_CANDIDATES = 64
 
 
 class CallCancelledError(Exception):
-    """What a call ends with whose caller has gone; nobody sees it."""
+    """The error of a call whose caller has gone. No caller sees it."""
 
 
 class RunQueue:
@@ -122,7 +122,7 @@ class RunQueue:
                 self._entering.append(call)
 
     def check_room(self) -> None:
-        """Do nothing if a call of one token may come.
+        """Refuse a call before it is tokenised, if the queue has no room for a single token.
 
         Raises:
             OverloadedError: the queue is full.
@@ -168,7 +168,13 @@ class RunQueue:
                 self.withdraw(call, call.urgency.error() if call.urgency.passed() else CallCancelledError())
 
     def finish(self, run: Run, seconds: float, errors: dict[Call, BaseException] | None = None) -> None:
-        """A run that was taken is over: its results are in the calls, but for those with an error."""
+        """Record the end of a run, and end its calls that have no batches left.
+
+        Args:
+            run: what ``take`` or ``take_alone`` returned. Its logits are in its calls.
+            seconds: what it took.
+            errors: the error of each call that failed.
+        """
         ended = []
         with self._changed:
             self._running.discard(run)
@@ -218,7 +224,7 @@ class RunQueue:
     def metrics(self, stages: StageTimes) -> Metrics:
         """A snapshot, with the ``stages`` that the scorer has timed."""
         with self._changed:
-            counts: dict[str, Any] = asdict(self._counters) | {"waits": tuple(self._counters.waits)}
+            counts: dict[str, Any] = asdict(self._counters) | {"wait_counts": tuple(self._counters.wait_counts)}
             models = [model for model in self._costs.values() if model.error is not None]
             most_used = max(models, key=lambda model: model.runs, default=None)
             return Metrics(
@@ -255,9 +261,10 @@ class RunQueue:
         return self._started(Run(planned, tuple(parts), shares))
 
     def _may_have_all_threads(self, call: Call) -> bool:
-        """Whether the next batch of a call gets all threads: nothing runs, and it is an odd one of the only call.
+        """Whether the next batch of a call gets all threads.
 
-        So are long ones if nothing else waits: one after the other is as fast as side by side.
+        It does if nothing runs, and either the call is the only one and its plan runs the batch alone, or only long
+        batches wait. Long batches are as fast one after the other as side by side.
         """
         if self._running:
             return False

@@ -10,7 +10,7 @@ from typing import Any
 
 from modernrank.errors import DeadlineError, InputError
 
-# The range that Cohere's API has, so that a server passes the number on.
+# The same range as in Cohere's API, so a server can pass the number on.
 MAX_PRIORITY = 999
 
 

@@ -42,7 +42,11 @@ class WaitingBatches:
         return None if index is None else self._batches[index]
 
     def take(self, width: int | None = None) -> PlannedBatch:
-        """Remove the next batch, those that are to run alone first, or one of this ``width``."""
+        """Remove the next batch, those that are to run alone first, or one of this ``width``.
+
+        Raises:
+            LookupError: there is none.
+        """
         index = self._find(width)
         if index is None:
             raise LookupError("no such batch waits")

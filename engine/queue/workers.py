@@ -24,9 +24,9 @@ class Execute(Protocol):
 class WorkerPool:
     """As many threads as the backend runs batches side by side; they take runs from a queue.
 
-    A batch gets all threads of the machine only while its call is the only one, so the machine never has more threads
-    than cores for long. Such a batch runs in the caller's own thread, which saves waking a worker. A score is the same
-    either way, because a kernel's result does not depend on the number of threads.
+    A batch gets all threads of the machine only if nothing else runs, so the machine rarely has more threads than
+    cores. If a thread calls and no other call waits, it runs such a batch itself, which saves waking a worker. A score
+    is the same either way, because a kernel's result does not depend on the number of threads.
 
     The threads start when they are first needed, and once more in a forked process. They are daemons, so that a program
     which does not close a model ends; until then they go on, also after the main thread has ended.
@@ -46,7 +46,11 @@ class WorkerPool:
         self._threads: list[threading.Thread] = []
 
     def submit(self, call: Call, continues: bool = False) -> None:
-        """Let the workers carry out a call. ``RunQueue.submit`` has the arguments and the errors."""
+        """Let the workers carry out a call. ``RunQueue.submit`` has the arguments and further errors.
+
+        Raises:
+            BackendError: no worker thread can start.
+        """
         self._start()
         self._queue.submit(call, continues)
 

@@ -66,7 +66,7 @@ def test_every_call_gets_its_own_results(lists: list[list[int]], on_gpu: bool) -
     metrics = queue.metrics(StageTimes())
     assert (metrics.completed, metrics.pairs, metrics.runs) == (len(calls), sum(map(len, lists)), runs)
     assert metrics.pair_tokens == sum(map(sum, lists)) <= metrics.computed_tokens
-    assert sum(metrics.waits) == len(calls)
+    assert sum(metrics.wait_counts) == len(calls)
 
 
 def test_a_short_call_does_not_wait_for_a_long_list() -> None:
