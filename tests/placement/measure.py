@@ -14,6 +14,7 @@ import sys
 import tempfile
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,6 +24,8 @@ from modernrank import BackendError, GpuOptions, LoadOptions, ModernRankError, S
 from modernrank.arrays import IntArray
 from modernrank.artifact.folder import Artifact
 from modernrank.backends.onnxruntime.provider_options import cuda_options
+from modernrank.backends.open import open_backend
+from modernrank.batching.batch import Batch, PlannedBatch, assemble
 from modernrank.options import PrecisionName
 from placement.gpu import StubGpu
 from placement.versions import ANNOUNCEMENT
@@ -119,16 +122,26 @@ def many_cuda_graphs(folder: Path, precision: PrecisionName, gpu: StubGpu) -> di
 
 
 def both_sessions_at_once(folder: Path, precision: PrecisionName, gpu: StubGpu) -> dict[str, Any]:
-    """What happens while both sessions capture shapes in turn, each called by its own thread."""
+    """What happens while both sessions capture shapes in turn, each called by its own thread.
+
+    The batches go to the backend itself, because the queue would join those of two calls.
+    """
     options = LoadOptions(provider="cuda", precision=precision, gpu=GpuOptions(cuda_graphs=True))
     announce("at once")
-    with Scorer.load(folder, options) as scorer, ThreadPoolExecutor(2) as threads:
+    backend = open_backend(Artifact.open(folder), options)
+    with closing(backend), ThreadPoolExecutor(2) as threads:
         gpu.reset()
         for short, long in zip(*MANY_SHAPES, strict=True):
-            at_once = [threads.submit(scorer.score, pairs_of(*shape)) for shape in (short, long)]
+            at_once = [threads.submit(backend.run, batch_of(*shape)) for shape in (short, long)]
             for future in at_once:
                 future.result()
         return counted(gpu)
+
+
+def batch_of(rows: int, tokens: int) -> Batch:
+    """A batch of this shape, with one pair in each row."""
+    planned = PlannedBatch(tuple((row,) for row in range(rows)), tokens)
+    return assemble(planned, pairs_of(rows, tokens), pad_token_id=0)
 
 
 def pairs_of(rows: int, tokens: int) -> list[IntArray]:
