@@ -137,7 +137,7 @@ threads = [threading.Thread(target=work) for _ in range(3)]
 for thread in threads:
     thread.start()
 codes = []
-for _ in range(20):
+for _ in range(8):
     child = os.fork()
     if child == 0:
         assert reranker.metrics.running == 0
@@ -169,7 +169,7 @@ def score(reranker):
         assert reranker.score(pairs).tolist() == expected
 
 def fork():
-    for _ in range(5):
+    for _ in range(3):
         child = os.fork()
         if child == 0:
             os._exit(0 if all(reranker.score(pairs).tolist() == expected for reranker in rerankers) else 7)
@@ -185,7 +185,7 @@ ended.set()
 print(codes)
 """
     done = run_python(code, artifacts / "tiny", timeout=120)
-    assert done.stdout == f"{[0] * 10}\n", done.stderr
+    assert done.stdout == f"{[0] * 6}\n", done.stderr
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the system does not fork")

@@ -128,12 +128,12 @@ def test_no_call_starves(less_urgent: int, urgent: int) -> None:
 @given(st.integers(1, 20), st.integers(1, QUANTUM))
 def test_no_stream_of_new_calls_keeps_a_list_back(others: int, cost: int) -> None:
     """Whenever a short call ends, another one comes: the list still gets its share of the tokens."""
-    served = Served([[100] * 200, *[[cost]] * others])
-    for _ in range(600):
+    served = Served([[100] * 100, *[[cost]] * others])
+    for _ in range(300):
         number = served.serve()
         if number != 0:
             served.add([cost], Urgency())
-    assert served.tokens[0] >= min(100 * 200, sum(served.tokens) / (others + 1) - QUANTUM - 2 * QUANTUM)
+    assert served.tokens[0] >= min(100 * 100, sum(served.tokens) / (others + 1) - QUANTUM - 2 * QUANTUM)
 
 
 def test_the_earliest_deadline_of_a_round_goes_first() -> None:
