@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterator
-from contextlib import aclosing, closing
+from contextlib import aclosing, closing, contextmanager
 from functools import partial
 from typing import Generic, TypeVar
 
@@ -140,13 +140,11 @@ class AsyncCall:
         return steps.results(encoded, await self._score(scoring, continues))
 
     async def _score(self, scoring: Scoring, continues: bool) -> FloatArray:
-        if self._aborted is not None:
-            raise self._aborted
         loop = asyncio.get_running_loop()
         ended = loop.create_future()
-
         self._scoring = scoring
         try:
+            self.check()  # after the assignment: another thread may abort the call at any moment
             if scoring.call.unfinished:
                 self._scorer.submit(scoring, partial(_wake, loop, ended), loop.is_closed, continues)
                 await ended
@@ -205,15 +203,16 @@ class CallsInProgress:
         if self._closed:
             raise ClosedError("this AsyncReranker is closed")
 
-    def holding(self, call: AsyncCall) -> _Held:
+    @contextmanager
+    def holding(self, call: AsyncCall) -> Iterator[None]:
         """A ``with`` block during which ``call`` is in progress."""
-        return _Held(self, call)
-
-    def add(self, call: AsyncCall) -> None:
-        """A call begins."""
         with self._lock:
             self.check_open()
             self._calls.add(call)
+        try:
+            yield
+        finally:
+            self.remove(call)
 
     def remove(self, call: AsyncCall) -> None:
         """A call has ended."""
@@ -249,19 +248,6 @@ class CallsInProgress:
                 return
             self._waiting.append(partial(_wake, loop, ended))
         await ended
-
-
-class _Held:
-    """The ``with`` block of a call in progress."""
-
-    def __init__(self, calls: CallsInProgress, call: AsyncCall) -> None:
-        self._calls, self._call = calls, call
-
-    def __enter__(self) -> None:
-        self._calls.add(self._call)
-
-    def __exit__(self, *error: object) -> None:
-        self._calls.remove(self._call)
 
 
 def _wake(loop: asyncio.AbstractEventLoop, future: asyncio.Future[None]) -> None:
