@@ -25,12 +25,12 @@ from .batching import packing
 from .batching.batch import PlannedBatch, assemble
 from .batching.packing import Plan
 from .batching.policy import BatchPolicy
-from .errors import BackendError, ClosedError, InputError
+from .errors import BackendError, InputError
 from .host import renew_after_fork, sharing_interpreter
 from .options import LoadOptions, positive
 from .queue.call import Call, Run
 from .queue.metrics import Metrics
-from .queue.run_queue import RunQueue
+from .queue.run_queue import RunQueue, closed_error
 from .queue.urgency import Urgency
 from .queue.workers import WorkerPool
 from .timing import StageTimer, StageTimes
@@ -260,7 +260,7 @@ class Scorer:
     def _open_backend(self) -> Backend:
         backend = self._backend
         if backend is None:
-            raise ClosedError("this model is closed; load it again, or score inside its `with` block")
+            raise closed_error()
         if self._is_lost:
             raise BackendError(
                 f"this model was loaded with provider {backend.info.provider!r} before the process forked, and CUDA "

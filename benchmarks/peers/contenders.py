@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +23,7 @@ from modernrank.text.checks import Pair
 from . import own_process, peer_process
 from .environments import PeerError, ensure, find_peer, last_line
 
+START = (sys.executable, "-m", own_process.__name__)  # the process of a contender of ours
 OWN_PLAN = 0  # the batch size of a contender that plans its batches by itself
 
 
@@ -66,10 +67,15 @@ def our_contenders(artifact: Artifact, load_options: Mapping[str, Any]) -> list[
     return [our_contender(artifact, precision, load_options) for precision in precisions]
 
 
-def our_contender(artifact: Artifact, precision: str, load_options: Mapping[str, Any]) -> Contender:
-    """A contender for one precision of an artifact; ``load_options`` as in ``our_contenders``."""
+def our_contender(
+    artifact: Artifact, precision: str, load_options: Mapping[str, Any], start: Sequence[str] = START
+) -> Contender:
+    """A contender for one precision of an artifact; ``load_options`` as in ``our_contenders``.
+
+    ``start`` starts the process, which takes its arguments as JSON.
+    """
     arguments = {**load_options, "path": str(artifact.folder), "precision": precision}
-    command = [sys.executable, "-m", own_process.__name__, json.dumps(arguments, default=str)]
+    command = [*start, json.dumps(arguments, default=str)]
     cuda_graphs = {None: "", True: "with-cuda-graphs ", False: "without-cuda-graphs "}[load_options.get("cuda_graphs")]
     name = f"modernrank {cuda_graphs}{precision}"
     return Contender(name, lambda: command, (OWN_PLAN,), precision, artifact=artifact)

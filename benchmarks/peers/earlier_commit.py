@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -43,14 +42,10 @@ def versions(
     contenders = [replace(now, name=f"{now.name}, this version")]
     for commit in commits:
         packages = _packages_of(commit, folder)
-        arguments = json.dumps({**load_options, "path": str(artifact.folder), "precision": precision}, default=str)
-        command = [sys.executable, "-c", RUN_FROM, str(packages), own_process.__name__, arguments]
-        contenders.append(replace(now, name=f"{now.name}, {packages.parent.name}", command=_always(command)))
+        start = (sys.executable, "-c", RUN_FROM, str(packages), own_process.__name__)
+        before = our_contender(artifact, precision, load_options, start)
+        contenders.append(replace(before, name=f"{before.name}, {packages.parent.name}"))
     return contenders
-
-
-def _always(command: list[str]) -> Any:
-    return lambda: command
 
 
 def _packages_of(commit: str, folder: Path) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 R = TypeVar("R")
@@ -24,6 +25,18 @@ def start(pool: ThreadPoolExecutor, work: Callable[..., R], *arguments: Any) -> 
     return task.future
 
 
+def fulfil(future: Future[R], work: Callable[[], R]) -> None:
+    """Do ``work`` for a future, unless it was cancelled. An error is raised where the result is awaited."""
+    if not future.set_running_or_notify_cancel():
+        return
+    try:
+        result = work()
+    except BaseException as error:  # noqa: BLE001 - raised where the result is awaited
+        future.set_exception(error)
+    else:
+        future.set_result(result)
+
+
 class _Task(Generic[R]):
     """A call that is made once, by whichever thread comes first, and its result."""
 
@@ -34,11 +47,6 @@ class _Task(Generic[R]):
 
     def run(self) -> None:
         """Make the call, unless another thread has begun it or it was cancelled."""
-        if not self._claim.acquire(blocking=False) or not self.future.set_running_or_notify_cancel():
+        if not self._claim.acquire(blocking=False):
             return
-        try:
-            result = self._work(*self._arguments)
-        except BaseException as error:  # noqa: BLE001 - raised where the result is awaited
-            self.future.set_exception(error)
-        else:
-            self.future.set_result(result)
+        fulfil(self.future, partial(self._work, *self._arguments))

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
+from modernrank.batching.start import fulfil
 from modernrank.errors import BackendError, ClosedError
 from modernrank.host import renew_after_fork
 
@@ -95,7 +96,7 @@ class OrderedThreads:
                 if not self._jobs:
                     return
                 _, _, future, job = self._take()
-            _carry_out(future, job)
+            fulfil(future, job)
             del future, job  # while this thread waits for the next one, it keeps nothing of the last
 
     def _take(self) -> _Job:
@@ -110,14 +111,3 @@ class OrderedThreads:
 
 def _closed_error() -> ClosedError:
     return ClosedError("this AsyncReranker is closed")
-
-
-def _carry_out(future: Future[Any], job: Callable[[], Any]) -> None:
-    if not future.set_running_or_notify_cancel():
-        return
-    try:
-        result = job()
-    except BaseException as error:  # noqa: BLE001 - raised where the result is awaited
-        future.set_exception(error)
-    else:
-        future.set_result(result)

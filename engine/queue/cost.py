@@ -42,39 +42,16 @@ class Load:
             load.add(batch)
         return load
 
-    def add(self, batch: PlannedBatch) -> None:
-        """Add the load of a batch."""
-        tokens = batch.tokens
-        self.runs, self.tokens, self.products = (
-            self.runs + 1,
-            self.tokens + tokens,
-            self.products + tokens * batch.width,
-        )
+    def add(self, batch: PlannedBatch, sign: int = 1) -> None:
+        """Add the load of a batch; with ``sign`` -1 take it away."""
+        tokens = sign * batch.tokens
+        self.add_all(Load(sign, tokens, tokens * batch.width))
 
-    def remove(self, batch: PlannedBatch) -> None:
-        """Take the load of a batch away."""
-        tokens = batch.tokens
-        self.runs, self.tokens, self.products = (
-            self.runs - 1,
-            self.tokens - tokens,
-            self.products - tokens * batch.width,
-        )
-
-    def __iadd__(self, other: Load) -> Load:
-        self.runs, self.tokens, self.products = (
-            self.runs + other.runs,
-            self.tokens + other.tokens,
-            self.products + other.products,
-        )
-        return self
-
-    def __isub__(self, other: Load) -> Load:
-        self.runs, self.tokens, self.products = (
-            self.runs - other.runs,
-            self.tokens - other.tokens,
-            self.products - other.products,
-        )
-        return self
+    def add_all(self, other: Load, sign: int = 1) -> None:
+        """Add another load; with ``sign`` -1 take it away."""
+        self.runs += sign * other.runs
+        self.tokens += sign * other.tokens
+        self.products += sign * other.products
 
 
 class CostModel:

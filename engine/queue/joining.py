@@ -52,7 +52,7 @@ class JointBatch:
         """Take another batch in, if the backend accepts the joint one and runs it faster than both by themselves."""
         width = max(self._width, batch.width)
         rows, filled = [*map(list, self._rows)], list(self._filled)
-        before, pairs = (self._width, self._pairs), self._pairs
+        before = self._width, self._pairs
         self._width = width
         self._place(batch, lengths, rows, filled)
         apart = self._cost(len(self._rows), before[0]) + self._cost(len(batch.rows), batch.width)
@@ -61,7 +61,7 @@ class JointBatch:
             or min(filled) < self._packing.minimum_fill * width
             or self._cost(len(rows), width) > apart
         ):
-            self._width, self._pairs = before[0], pairs
+            self._width, self._pairs = before
             return False
         self._rows, self._filled = rows, filled
         return True

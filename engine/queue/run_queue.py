@@ -113,7 +113,7 @@ class RunQueue:
                 call.ended = True
                 self._counters.refused += 1
                 raise self._overloaded(call.batches.load.tokens, self._counts_as(call))
-            self._load += call.batches.load
+            self._load.add_all(call.batches.load)
             if has_room:
                 self._enter(call)
                 self._changed.notify(min(call.batches.load.runs, self._policy.schedule.workers))
@@ -214,7 +214,7 @@ class RunQueue:
             self._closed = True
             ended = [*self._order, *self._entering]
             for call in ended:
-                self._end(call, _closed_error())
+                self._end(call, closed_error())
             self._changed.notify_all()
         _notify(ended)
         with self._changed:
@@ -281,7 +281,7 @@ class RunQueue:
     def _take_batch(self, call: Call, lead: bool, width: int | None = None) -> PlannedBatch:
         """Take the next batch of a call that waits, or one of this width, and move the call on in the order."""
         batch = call.batches.take(width)
-        self._load.remove(batch)
+        self._load.add(batch, sign=-1)
         self._order.serve(call, batch.tokens, lead)
         if not call.batches:
             self._order.remove(call)
@@ -347,7 +347,7 @@ class RunQueue:
         elif call.place is Place.WAITING:
             self._order.remove(call)
         if call.place is not Place.WITH_CALLER:
-            self._load -= call.batches.load
+            self._load.add_all(call.batches.load, sign=-1)
         call.place = Place.WITH_CALLER
         call.batches.clear()
         self._count(call, 0)
@@ -391,10 +391,11 @@ class RunQueue:
 
     def _check_open(self) -> None:
         if self._closed:
-            raise _closed_error()
+            raise closed_error()
 
 
-def _closed_error() -> ClosedError:
+def closed_error() -> ClosedError:
+    """What a call on a closed model raises."""
     return ClosedError("this model is closed; load it again, or score inside its `with` block")
 
 

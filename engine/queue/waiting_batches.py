@@ -52,7 +52,7 @@ class WaitingBatches:
             raise LookupError("no such batch waits")
         batch = self._batches[index]
         self._taken.add(index)
-        self.load.remove(batch)
+        self.load.add(batch, sign=-1)
         return batch
 
     def clear(self) -> None:

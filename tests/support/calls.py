@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
 from modernrank.arrays import FloatArray
@@ -37,6 +35,3 @@ def compute(run: Run) -> None:
 def logits_of(lengths: tuple[int, ...]) -> list[list[float]]:
     """What ``compute`` gives for pairs of these lengths."""
     return [[float(length)] for length in lengths]
-
-
-Execute = Callable[[Run], None]
