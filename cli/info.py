@@ -6,7 +6,7 @@ import argparse
 
 from modernrank.artifact.folder import Artifact
 from modernrank.backends.cuda.driver import device_name, find_driver
-from modernrank.backends.onnxruntime.int8_kernel import int8_kernel
+from modernrank.backends.onnxruntime.int8_kernel import FAST, int8_kernel
 from modernrank.backends.open import auto_precision, usable_providers, why_no_engine_fits
 from modernrank.backends.registry import PROVIDERS, providers_of
 from modernrank.host import available_threads
@@ -72,7 +72,7 @@ def _contents(artifact: Artifact) -> Rows:
 def _machine(artifact: Artifact) -> Rows:
     """The machine and each provider: whether it can run here, or why not and what to do."""
     usable, automatic = usable_providers(artifact), usable_providers(artifact, "auto")
-    rows = [("this machine", f"{available_threads()} threads, int8 kernel {int8_kernel()}"), *_gpus()]
+    rows = [("this machine", f"{available_threads()} threads"), *_int8(artifact), *_gpus()]
     is_best = True
     for name, provider in PROVIDERS.items():
         reason = provider.why_not()
@@ -89,6 +89,17 @@ def _machine(artifact: Artifact) -> Rows:
         else:
             text = "available"
         rows.append((name, text))
+    return rows
+
+
+def _int8(artifact: Artifact) -> Rows:
+    """The kernel that multiplies int8 here, and how to get a faster one."""
+    rows = []
+    for graph in artifact.manifest.graphs:
+        if graph.precision == "int8":
+            kernel = int8_kernel(graph.saturates)
+            remedy = "" if kernel == FAST else ", slower, because its weights can saturate the fastest; export it again"
+            rows.append(("int8 kernel", f"{kernel}{remedy}"))
     return rows
 
 

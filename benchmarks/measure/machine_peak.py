@@ -6,8 +6,6 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
-from modernrank.backends.onnxruntime.int8_kernel import int8_kernel
-from modernrank.backends.onnxruntime.loading import use_int8_kernel
 from modernrank.backends.onnxruntime.telemetry import disable_telemetry
 from modernrank.benchmarks.defaults import PEAK_SECONDS
 from modernrank.host import available_threads
@@ -30,7 +28,7 @@ def cpu_peak(kind: ProductKind, seconds: float = PEAK_SECONDS) -> float:
     """The rate of matrix products in ONNX Runtime, one product on each thread.
 
     Args:
-        kind: ``"fp32"``, or ``"int8"`` for uint8 x int8 to int32 with the kernel that int8 artifacts use here.
+        kind: ``"fp32"``, or ``"int8"`` for uint8 x int8 to int32.
         seconds: duration of the measurement.
 
     Returns:
@@ -84,8 +82,6 @@ def _product(kind: ProductKind) -> tuple[Any, dict[str, Any]]:
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 21)], ir_version=10)
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
-    if kind == "int8":
-        use_int8_kernel(options, int8_kernel())
     return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"]), {"x": x}
 
 

@@ -9,7 +9,7 @@ Schema version 1 (``docs/artifact-format.md`` describes each field):
     license          SPDX id from the model card, or "unknown"
     model            architecture, layers, hidden_size, vocabulary, pooling, labels, max_length (tokens), activation
     tokenizer        file, pad_token_id, truncation_side, max_length (tokens)
-    graphs           a list: precision, dialect, layout ("packed" or "padded"), opset, file, data, short
+    graphs           a list: precision, dialect, layout ("packed" or "padded"), opset, file, data, short, saturates
     engines          a list of TensorRT engines: graph, graph_sha256, precision, file, library, version,
                      compute_capability, profiles, slots, options, gpu, multiprocessors; empty until
                      `modernrank build-engine` has run
@@ -83,6 +83,8 @@ class OnnxGraph:
     data:  the file of its weights, where they are separate.
     short: a second graph of the same model that is faster for short rows, where the dialect has one; it reads the same
            weights.
+    saturates: whether its int8 weights can saturate the fastest product of processors without a dot-product
+           instruction; True in artifacts of versions that did not record it. It means nothing in other precisions.
     """
 
     precision: str
@@ -92,6 +94,7 @@ class OnnxGraph:
     file: str
     data: str | None
     short: str | None = None
+    saturates: bool = True
 
     @property
     def files(self) -> list[str]:

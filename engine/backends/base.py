@@ -21,7 +21,7 @@ class BackendInfo:
     graph:     the graph's dialect: ``"ort-cpu"``, ``"tensorrt"``, ..
     threads:   number of threads of a batch that runs alone, on a processor.
     workers:   number of batches that run side by side, on a processor each on its share of the threads.
-    kernel:    for int8 products: ``"u8s8"``, or ``"u8u8"`` (slower) where the processor would saturate; otherwise "".
+    kernel:    of int8 products: ``"u8s8"``, or the slower ``"u8u8"`` where an earlier export would saturate; else "".
     devices:   number and name of each GPU.
     """
 

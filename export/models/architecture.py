@@ -30,14 +30,34 @@ class ModelFacts:
 class LinearLayer:
     """A linear layer that is worth quantising, because it runs for every token.
 
-    name:             the checkpoint's name, without ``.weight``.
-    can_be_smoothed:  whether other tensors can absorb a division of its input (see ``Architecture.absorbed_by``).
-    adds_to_residual: whether it writes to the residual stream.
+    name:              the checkpoint's name, without ``.weight``.
+    can_be_smoothed:   whether other tensors can absorb a division of its input (see ``Architecture.absorbed_by``).
+    adds_to_residual:  whether it writes to the residual stream.
+    input_is_product:  whether its input is a product of activations, which has long tails.
     """
 
     name: str
     can_be_smoothed: bool = True
     adds_to_residual: bool = False
+    input_is_product: bool = False
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Channels that may be numbered in any order, if all tensors that write or read them use the same order.
+
+    name:   of the stream.
+    width:  number of channels.
+    blocks: number of equal blocks that channels cannot leave: the heads of attention.
+    """
+
+    name: str
+    width: int
+    blocks: int = 1
+
+
+# For each axis of a tensor, in equal parts: the stream whose channels the part holds, or None.
+Axes = tuple[tuple[Stream | None, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -118,3 +138,7 @@ class Architecture(ABC):
             The name of the linear layer, and the number of equal parts of the rows, of which the last one produces its
             input. ``("", 1)`` if there is no such linear layer.
         """
+
+    @abstractmethod
+    def axes(self, tensor: str) -> Axes:
+        """Which streams' channels the axes of a tensor hold. No axes if it holds none."""

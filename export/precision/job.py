@@ -62,7 +62,7 @@ class GraphJob:
     def written(self, opset: int, layout: str = "packed", made: dict[str, Any] | None = None) -> WrittenGraph:
         """The result, after the files were written."""
         data, short = (path.name if path.is_file() else None for path in (data_file(self.path), short_file(self.path)))
-        graph = OnnxGraph(self.precision, self.dialect, layout, opset, self.path.name, data, short)
+        graph = OnnxGraph(self.precision, self.dialect, layout, opset, self.path.name, data, short, saturates=False)
         return WrittenGraph(graph, made or {})
 
 

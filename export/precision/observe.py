@@ -23,22 +23,44 @@ from .job import GraphSource
 
 LONGEST = 512  # tokens of a calibration pair; longer ones are cut
 SAMPLES = 32  # rows kept of each batch
+ROWS = 512  # rows of each batch whose products of channels are added up
 TOKENS_PER_RUN = 1024
+TINY = 1e-30  # for a token of zeros
 DIALECT = "ort-cpu"  # dialect of the graph that is observed
 
 
 @dataclass
 class Observation:
-    """What went into one linear layer: minimum and maximum of each channel, and some whole rows."""
+    """What went into one linear layer.
+
+    lowest, highest: minimum and maximum of each channel, ``[channels]``.
+    products:        sum over ``tokens`` of ``x_i * x_j``, ``[channels, channels]``, where each token is divided by its
+                     typical magnitude: tokens of large magnitude would otherwise decide alone.
+    rows:            some whole rows, each ``[tokens, channels]``.
+    """
 
     lowest: FloatArray
     highest: FloatArray
+    products: FloatArray
+    tokens: int = 0
     rows: list[FloatArray] = field(default_factory=list)
+
+    @staticmethod
+    def of_nothing(channels: int) -> Observation:
+        """Before the first values."""
+        infinite = np.full(channels, np.inf, np.float32)
+        return Observation(infinite, -infinite, np.zeros((channels, channels), np.float32))
 
     @property
     def largest(self) -> FloatArray:
         """Largest magnitude of each channel."""
         result: FloatArray = np.maximum(np.abs(self.lowest), np.abs(self.highest))
+        return result
+
+    @property
+    def moments(self) -> FloatArray:
+        """Mean of ``x_i * x_j`` over tokens of typical magnitude 1, ``[channels, channels]``."""
+        result: FloatArray = self.products / np.float32(self.tokens)
         return result
 
     @property
@@ -50,13 +72,32 @@ class Observation:
         """The same with some channels held at 0."""
         keep = np.ones_like(self.lowest)
         keep[list(channels)] = 0
-        return Observation(self.lowest * keep, self.highest * keep, [rows * keep for rows in self.rows])
+        return self._scaled(keep)
+
+    def divided_by(self, divisor: FloatArray) -> Observation:
+        """The same with each channel divided by a positive number."""
+        return self._scaled(np.reciprocal(divisor))
+
+    def _scaled(self, factor: FloatArray) -> Observation:
+        products = self.products * factor * factor[:, None]
+        rows = [rows * factor for rows in self.rows]
+        return Observation(self.lowest * factor, self.highest * factor, products, self.tokens, rows)
+
+    def reordered(self, order: IntArray) -> Observation:
+        """The same with channel ``order[i]`` at place i."""
+        products = self.products[np.ix_(order, order)]
+        rows = [rows[:, order] for rows in self.rows]
+        return Observation(self.lowest[order], self.highest[order], products, self.tokens, rows)
 
     def add(self, values: FloatArray, rng: np.random.Generator) -> None:
         """Include ``values`` ``[tokens, channels]``."""
         np.minimum(self.lowest, values.min(axis=0), out=self.lowest)
         np.maximum(self.highest, values.max(axis=0), out=self.highest)
-        self.rows.append(values[rng.choice(len(values), min(SAMPLES, len(values)), replace=False)].copy())
+        rows = values[rng.choice(len(values), min(ROWS, len(values)), replace=False)]
+        self.rows.append(rows[:SAMPLES].copy())
+        rows /= np.maximum(np.sqrt(np.median(np.square(rows), axis=1, keepdims=True)), TINY)
+        self.products += rows.T @ rows
+        self.tokens += len(rows)
 
 
 def encode(source: GraphSource, pairs: Sequence[Pair]) -> list[IntArray]:
@@ -99,7 +140,6 @@ def observe(source: GraphSource, ids: list[IntArray]) -> dict[str, Observation]:
         for name, values in inputs.items():
             rows = values[real]
             if name not in observations:
-                infinite = np.full(rows.shape[1], np.inf, np.float32)
-                observations[name] = Observation(infinite, -infinite)
+                observations[name] = Observation.of_nothing(rows.shape[1])
             observations[name].add(rows, rng)
     return observations

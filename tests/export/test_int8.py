@@ -6,26 +6,17 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
 from modernrank import InputError, Reranker
 from modernrank.artifact.folder import Artifact, pair_encoder
 from modernrank.artifact.manifest import Tokenizer
-from modernrank.backends.onnxruntime.cpu import CpuSettings, OnnxRuntimeCpuBackend
-from modernrank.backends.onnxruntime.int8_kernel import int8_kernel
-from modernrank.backends.registry import PROVIDERS
-from modernrank.batching.batch import assemble
-from modernrank.batching.packing import plan
-from modernrank.batching.policy import BatchPolicy
 from modernrank.export import export_checkpoint
 from modernrank.export.checkpoint.weights import Checkpoint
 from modernrank.export.graph.options import GraphOptions, Observed
 from modernrank.export.models.registry import read_architecture
 from modernrank.export.precision.calibration import MIN_PAIRS
 from modernrank.export.precision.int8.smooth import SmoothedWeights
-from modernrank.export.precision.int8.weights import quantise_weight
 from modernrank.export.precision.job import GraphSource
 from modernrank.export.precision.observe import LONGEST, encode
 from support.checkpoints import checkpoint, golden
@@ -61,36 +52,6 @@ def test_biases_cls_pooling_and_several_labels_are_quantised_too(tmp_path: Path)
     exact = np.array(golden("tiny-cls")["logits"], np.float32)
     with Reranker.load(tmp_path / "out", precision="int8") as reranker:
         assert correlation(reranker.score(PAIRS), exact) > CORRELATION
-
-
-@pytest.mark.skipif(int8_kernel() != "u8s8", reason="the fast kernel saturates on this processor")
-def test_both_kernels_give_the_same_scores(int8: Path) -> None:
-    """The kernel for processors without a dot product, run where there is one."""
-    artifact = Artifact.open(int8)
-    (graph,), rng = artifact.manifest.graphs, np.random.default_rng(0)
-    ids = [rng.integers(0, 500, 90)]
-    batch = assemble(plan([90], BatchPolicy()).batches[0], ids, 510)
-    logits = {}
-    for kernel in ("u8s8", "u8u8"):
-        backend = OnnxRuntimeCpuBackend(int8, graph, 1, CpuSettings(1, kernel=kernel), PROVIDERS["cpu"])
-        assert backend.info.kernel == kernel
-        logits[kernel] = backend.run(batch)
-    assert logits["u8s8"] == pytest.approx(logits["u8u8"], abs=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("flags", "machine", "kernel"),
-    [
-        ("fpu avx2 avx512f avx512_vnni", "x86_64", "u8s8"),
-        ("fpu avx2 avx_vnni", "x86_64", "u8s8"),
-        ("fpu avx2 avx512f", "x86_64", "u8u8"),
-        ("fpu avx2 avx512f", "aarch64", "u8s8"),
-    ],
-)
-def test_the_kernel_follows_the_processor(tmp_path: Path, flags: str, machine: str, kernel: str) -> None:
-    (tmp_path / "cpuinfo").write_text(f"processor : 0\nflags\t\t: {flags}\n")
-    assert int8_kernel(tmp_path / "cpuinfo", machine) == kernel
-    assert int8_kernel(tmp_path / "absent", "AMD64") == "u8u8"
 
 
 def test_linear_layers_are_int8_with_one_quantised_input_for_each(int8: Path) -> None:
@@ -139,15 +100,6 @@ def test_a_layer_of_zeros_is_no_trouble(broken_checkpoint: Path, tmp_path: Path)
     assert errors["model.layers.2.mlp.Wi"] == 0
     with Reranker.load(tmp_path / "out", precision="int8") as reranker:
         assert np.isfinite(reranker.score(PAIRS)).all()
-
-
-@given(st.integers(0, 2**32 - 1), st.integers(1, 20), st.integers(1, 20))
-def test_weights_are_within_half_a_step(seed: int, outputs: int, inputs: int) -> None:
-    weight = np.random.default_rng(seed).normal(size=(outputs, inputs)).astype(np.float32)
-    integers, scale = quantise_weight(weight)
-    assert integers.dtype == np.int8
-    assert integers.min() >= -127
-    assert (np.abs(integers * scale[:, None] - weight) <= scale[:, None] * 0.5001).all()
 
 
 @pytest.mark.parametrize("name", ["tiny", "tiny-cls"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from modernrank.errors import ClosedError, InputError, counted
 from modernrank.host import available_threads
 from modernrank.options import FLOAT_PRECISIONS, CpuOptions, LoadOptions
 
-from .int8_kernel import int8_kernel
+from .int8_kernel import EXACT_EVERYWHERE, int8_kernel
 from .loading import (
     Inputs,
     batch_error,
@@ -31,6 +32,8 @@ from .loading import (
     session_options,
 )
 
+logger = logging.getLogger(__name__)
+
 # Measured in int8: up to a fifth faster than one pair a batch below 64 tokens a pair, no difference above.
 TOKENS_PER_BATCH = 256
 # From this number of tokens on, the memory of a batch is returned when it ends. That costs too much for a short one.
@@ -39,14 +42,10 @@ LARGE_BATCH_TOKENS = 512
 
 @dataclass(frozen=True)
 class CpuSettings:
-    """The number of ``threads`` of a batch that runs alone, and of ``workers`` that run batches side by side.
-
-    kernel: kernel of int8 products, as in ``int8_kernel``; None for the fastest that is exact on this processor.
-    """
+    """The number of ``threads`` of a batch that runs alone, and of ``workers`` that run batches side by side."""
 
     threads: int
     workers: int = 1
-    kernel: str | None = None
 
     @staticmethod
     def of(options: CpuOptions) -> CpuSettings:
@@ -85,7 +84,7 @@ class OnnxRuntimeCpuBackend(Backend):
         folder: the artifact's folder.
         graph: which of its graphs.
         labels: the number of the model's labels, from the manifest.
-        settings: threads, workers and the int8 kernel.
+        settings: threads and workers.
         provider: what runs it, without options of its own.
 
     Raises:
@@ -104,7 +103,13 @@ class OnnxRuntimeCpuBackend(Backend):
         provider: Provider,
     ) -> None:
         ort = import_onnxruntime(provider)
-        kernel = "" if graph.precision in FLOAT_PRECISIONS else settings.kernel or int8_kernel()
+        kernel = "" if graph.precision in FLOAT_PRECISIONS else int8_kernel(graph.saturates)
+        if kernel == EXACT_EVERYWHERE:
+            logger.warning(
+                "%s was exported by an earlier version, whose int8 weights can saturate on this processor: a slower "
+                "kernel runs, with the right scores; export it again for the fastest one",
+                folder,
+            )
 
         def load(threads: int) -> Any:
             return load_session(ort, folder, graph, provider, {}, session_options(ort, threads, kernel))

@@ -10,9 +10,9 @@ from typing import ClassVar, Self
 from modernrank.artifact.manifest import Source
 from modernrank.export.checkpoint.weights import ExpectedTensors, Weights
 from modernrank.export.graph.options import GraphOptions
-from modernrank.export.models.architecture import Architecture, LinearLayer, ModelFacts, Published
+from modernrank.export.models.architecture import Architecture, Axes, LinearLayer, ModelFacts, Published
 
-from . import smoothing
+from . import smoothing, streams
 from .config import ModernBertConfig
 from .graph import places, write_graph
 from .published_logits import published_for
@@ -60,3 +60,6 @@ class ModernBert(Architecture):
 
     def absorbed_by(self, layer: str) -> tuple[str, int]:
         return smoothing.absorbed_by(layer)
+
+    def axes(self, tensor: str) -> Axes:
+        return streams.axes(self.config, tensor)

@@ -33,6 +33,7 @@ def _linear_layer(layer: int, kind: str) -> LinearLayer:
         f"model.layers.{layer}.{kind}",
         can_be_smoothed=(layer, kind) != (0, "attn.Wqkv"),
         adds_to_residual=kind.endswith(".Wo"),
+        input_is_product=kind == "mlp.Wo",
     )
 
 

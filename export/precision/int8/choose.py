@@ -5,7 +5,6 @@ Each choice is the one with the smallest error of the layer's own output on samp
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,8 +15,9 @@ from modernrank.export.checkpoint.weights import Weights
 from modernrank.export.models.architecture import LinearLayer
 from modernrank.export.precision.observe import Observation
 
+from .inputs import InputQuantisation, dequantised, input_quantisation, per_token_quantisation
 from .smooth import smoothing_scale
-from .weights import InputQuantisation, dequantised, input_quantisation, quantise_weight
+from .weights import quantise_weight
 
 STRENGTHS = (0.0, 0.3, 0.4, 0.5, 0.6, 0.7)  # 0 stands for no smoothing
 CLIPS = (1.0, 0.9, 0.8, 0.65, 0.5)  # share of the observed range that is kept
@@ -25,27 +25,45 @@ LARGE_INPUT = 4.0  # an input channel stays float32 where its largest value is t
 MAX_LARGE_INPUTS = 16
 LARGE_OUTPUT = 8.0  # an output channel stays float32 where its weights are this many times the median's norm
 MAX_LARGE_OUTPUTS = 16
+ROWS_JUDGED = 256  # outputs of a layer whose error is computed
 TINY = 1e-30  # for a layer of zeros, whose error is 0 and not 0 / 0
 FRAGILE = 0.05  # a layer stays float32 where its relative error is above this
 
 
 @dataclass(frozen=True)
 class LayerChoice:
-    """What was chosen for a layer, and its relative RMS error on the samples."""
+    """What was chosen for a layer, and its relative RMS error on the samples.
+
+    scale:      smoothing of its input, ``[inputs]``; None for no smoothing.
+    input:      how its input becomes integers.
+    moments:    mean of ``x_i * x_j`` of the smoothed input over tokens, ``[inputs, inputs]``.
+    outputs:    number of the layer's outputs.
+    """
 
     scale: FloatArray | None
     input: InputQuantisation
+    moments: FloatArray
+    outputs: int
     error: float
+
+    @property
+    def inputs(self) -> int:
+        """The number of the layer's inputs."""
+        return len(self.moments)
 
 
 @dataclass(frozen=True)
 class Quantisation:
-    """All choices by layer: ``inputs`` for the layers that become int8, ``scales`` for those that are smoothed."""
+    """All choices: ``layers`` for those that become int8, by name, and the names of ``float_layers``."""
 
-    inputs: dict[str, InputQuantisation]
-    scales: dict[str, FloatArray]
-    errors: dict[str, float]
+    layers: dict[str, LayerChoice]
     float_layers: tuple[str, ...]
+    errors: dict[str, float]
+
+    @property
+    def scales(self) -> dict[str, FloatArray]:
+        """The smoothing of each layer that is smoothed."""
+        return {name: choice.scale for name, choice in self.layers.items() if choice.scale is not None}
 
 
 def quantise(weights: Weights, layers: Sequence[LinearLayer], observations: dict[str, Observation]) -> Quantisation:
@@ -54,35 +72,69 @@ def quantise(weights: Weights, layers: Sequence[LinearLayer], observations: dict
         layer.name: choose(layer, weights.tensor(f"{layer.name}.weight"), observations[layer.name]) for layer in layers
     }
     fragile = tuple(layer for layer, choice in choices.items() if choice.error > FRAGILE)
-    kept = {layer: choice for layer, choice in choices.items() if layer not in fragile}
     return Quantisation(
-        inputs={layer: choice.input for layer, choice in kept.items()},
-        scales={layer: choice.scale for layer, choice in kept.items() if choice.scale is not None},
-        errors={layer: choice.error for layer, choice in choices.items()},
+        layers={layer: choice for layer, choice in choices.items() if layer not in fragile},
         float_layers=fragile,
+        errors={layer: choice.error for layer, choice in choices.items()},
     )
 
 
 def choose(layer: LinearLayer, weight: FloatArray, observation: Observation) -> LayerChoice:
-    """The strength and the clip with the smallest error."""
-    outputs = large_outputs(weight) if layer.adds_to_residual else ()
-    inputs = large_inputs(observation.largest)
-    observation = observation.without(inputs)  # these are float32, and so no part of the range
-    rest = np.delete(weight, outputs, axis=0)
-    rest[:, list(inputs)] = 0
-    samples = observation.samples
-    exact = samples @ rest.T
-    candidates = []
-    for strength, clip in itertools.product(STRENGTHS if layer.can_be_smoothed else (0.0,), CLIPS):
-        scale = smoothing_scale(observation.largest, rest, strength) if strength else None
-        divisor: FloatArray = np.ones(1, np.float32) if scale is None else scale
-        low, high = float((observation.lowest / divisor).min()), float((observation.highest / divisor).max())
-        quantisation = input_quantisation(low * clip, high * clip, inputs, outputs)
-        integers, scales = quantise_weight(rest * divisor)
-        result = dequantised(samples / divisor, quantisation) @ (integers * scales[:, None]).T
-        error = float(np.sqrt(np.mean((result - exact) ** 2) / max(np.mean(exact**2), TINY)))
-        candidates.append(LayerChoice(scale, quantisation, error))
-    return min(candidates, key=lambda choice: choice.error)
+    """The strength with the smallest error when nothing is clipped, then the best clip with that strength."""
+    candidates = _Candidates(layer, weight, observation)
+    strengths = STRENGTHS if layer.can_be_smoothed else STRENGTHS[:1]
+    tried = {strength: candidates.choice(strength, CLIPS[0]) for strength in strengths}
+    best = min(strengths, key=lambda strength: tried[strength].error)
+    clipped = [] if _has_scale_for_each_token(layer) else [candidates.choice(best, clip) for clip in CLIPS[1:]]
+    return min([tried[best], *clipped], key=lambda choice: choice.error)
+
+
+class _Candidates:
+    """Makes the choices that are compared for one layer."""
+
+    def __init__(self, layer: LinearLayer, weight: FloatArray, observation: Observation) -> None:
+        self._float_outputs = large_outputs(weight) if layer.adds_to_residual else ()
+        self._largest = observation.largest
+        self._float_inputs = large_inputs(self._largest)
+        self._observed = observation.without(self._float_inputs)  # these are float32, and so no part of the range
+        self._outputs = len(weight)
+        rows = np.delete(weight, self._float_outputs, axis=0)
+        self._weight = rows[:: -(-len(rows) // ROWS_JUDGED)].copy()
+        self._weight[:, list(self._float_inputs)] = 0
+        self._exact = self._observed.samples @ self._weight.T
+        self._scale_each_token = _has_scale_for_each_token(layer)
+
+    def choice(self, strength: float, clip: float) -> LayerChoice:
+        """The choice with this strength and clip, and its error."""
+        scale = self._smoothing(strength)
+        observed = self._observed if scale is None else self._observed.divided_by(scale)
+        weight = self._weight if scale is None else self._weight * scale
+        quantisation = self._input_quantisation(observed, clip)
+        integers = quantise_weight(weight, np.diag(observed.moments))
+        difference = dequantised(observed.samples, quantisation) @ integers.as_float().T - self._exact
+        error = float(np.sqrt(np.mean(difference**2) / max(np.mean(self._exact**2), TINY)))
+        return LayerChoice(scale, quantisation, observed.moments, self._outputs, error)
+
+    def _smoothing(self, strength: float) -> FloatArray | None:
+        scale = smoothing_scale(self._observed.largest, self._weight, strength) if strength else None
+        if self._scale_each_token and self._float_inputs:
+            # Their magnitude must not set a token's scale: they are divided until they are like the others.
+            scale = np.ones_like(self._largest) if scale is None else scale
+            channels = list(self._float_inputs)
+            others = np.delete(self._largest / scale, channels)
+            scale[channels] = self._largest[channels] / np.median(others)
+        return scale
+
+    def _input_quantisation(self, observed: Observation, clip: float) -> InputQuantisation:
+        if self._scale_each_token:
+            return per_token_quantisation(self._float_inputs, self._float_outputs)
+        low, high = float(observed.lowest.min()), float(observed.highest.max())
+        return input_quantisation(low * clip, high * clip, self._float_inputs, self._float_outputs)
+
+
+def _has_scale_for_each_token(layer: LinearLayer) -> bool:
+    """Products of activations have long tails: tokens with large values would make those of all others coarse."""
+    return layer.input_is_product and layer.can_be_smoothed
 
 
 def large_outputs(weight: FloatArray) -> tuple[int, ...]:

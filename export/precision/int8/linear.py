@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -10,51 +11,81 @@ from modernrank.arrays import FloatArray
 from modernrank.export.graph.builder import CONTRIB, GraphBuilder, Value
 from modernrank.export.graph.linear import FloatLinear
 
-from .weights import InputQuantisation, quantise_weight
+from .choose import LayerChoice
+from .error_feedback import feedback_factor, round_with_feedback
+from .inputs import TINY, TOKEN_MAX, InputQuantisation
+from .weights import IntegerWeights, quantise_weight
+
+
+@dataclass(frozen=True)
+class QuantisedInput:
+    """A uint8 activation, and what its product needs.
+
+    values:      uint8 ``[.., inputs]``.
+    scale, zero: scalars.
+    token_scale: float32 ``[.., 1]``: what each token's products are multiplied by; None for no factor of its own.
+    """
+
+    values: Value
+    scale: Value
+    zero: Value
+    token_scale: Value | None = None
 
 
 class Int8Linear(FloatLinear):
-    """Products of uint8 activations and int8 weights for the layers in ``inputs``, float32 for all others.
+    """Products of uint8 activations and int8 weights for the layers of ``choices``, float32 for all others.
 
         x ──QuantizeLinear──▶ uint8 ──┬─▶ MatMulIntegerToFloat ──▶ y        one QuantizeLinear for each input,
                                       └─▶ MatMulIntegerToFloat ──▶ ..       shared by Q, K and V, or up and gate
 
-    Processors multiply unsigned activations by signed weights fastest.
+    Processors multiply unsigned activations by signed weights fastest. Where each token has a scale of its own, Mul by
+    these scales follows the product.
     """
 
-    def __init__(self, inputs: Mapping[str, InputQuantisation]) -> None:
-        self._inputs = inputs
+    def __init__(self, choices: Mapping[str, LayerChoice]) -> None:
+        self._choices = choices
+        self._factors: dict[str, FloatArray] = {}
         self._gathered: dict[Value, Value] = {}
-        self._quantised: dict[Value, tuple[Value, Value, Value]] = {}
+        self._quantised: dict[Value, QuantisedInput] = {}
 
     def product(self, g: GraphBuilder, x: Value, layer: str, weight: FloatArray, bias: FloatArray | None) -> Value:
-        quantisation = self._inputs.get(layer)
-        if quantisation is None:
+        choice = self._choices.get(layer)
+        if choice is None:
             return super().product(g, x, layer, weight, bias)
-        rows, columns = list(quantisation.float_outputs), list(quantisation.float_inputs)
-        if rows and max(rows) >= len(weight):
+        rows, columns = list(choice.input.float_outputs), list(choice.input.float_inputs)
+        if rows and len(weight) != choice.outputs:
             raise ValueError(f"{layer} is split into parts; its float_outputs must be empty")
         others = weight.copy()
         others[rows] = 0
         dense = others.copy()
         dense[:, columns] = 0
-        integers, scales = quantise_weight(dense)
-        uint8, x_scale, x_zero = self._quantise_input(g, x, quantisation)
-        y = g.op(
-            "MatMulIntegerToFloat",
-            *(uint8, g.constant("weight", integers.T), x_scale, g.constant("scale", scales), x_zero, None),
-            None if bias is None else g.constant("bias", bias),
-            domain=CONTRIB,
-        )
+        y = self._int8_product(g, self._quantise_input(g, x, choice.input), self._quantise_weight(layer, dense), bias)
         if columns:
             y = self._add_float_inputs(g, x, y, others, columns)
         return self._add_float_outputs(g, x, y, weight, rows) if rows else y
 
-    def _quantise_input(self, g: GraphBuilder, x: Value, quantisation: InputQuantisation) -> tuple[Value, Value, Value]:
+    def _quantise_weight(self, layer: str, weight: FloatArray) -> IntegerWeights:
+        moments = self._choices[layer].moments
+        if layer not in self._factors:
+            self._factors = {layer: feedback_factor(moments)}  # one at a time: the parts of a layer follow each other
+        scales = quantise_weight(weight, np.diag(moments)).scales
+        return IntegerWeights(round_with_feedback(weight, scales, self._factors[layer]), scales)
+
+    @staticmethod
+    def _int8_product(g: GraphBuilder, x: QuantisedInput, weight: IntegerWeights, bias: FloatArray | None) -> Value:
+        integers, scales = g.constant("weight", weight.integers.T), g.constant("scale", weight.scales)
+        bias_value = None if bias is None else g.constant("bias", bias)
+        inside = bias_value if x.token_scale is None else None  # the product adds a bias before the token's factor
+        y = g.op("MatMulIntegerToFloat", x.values, integers, x.scale, scales, x.zero, None, inside, domain=CONTRIB)
+        if x.token_scale is None:
+            return y
+        y = g.op("Mul", y, x.token_scale)
+        return y if bias_value is None else g.op("Add", y, bias_value)
+
+    def _quantise_input(self, g: GraphBuilder, x: Value, quantisation: InputQuantisation) -> QuantisedInput:
         if x not in self._quantised:
-            scale = g.constant("input_scale", np.array(quantisation.scale, np.float32))
-            zero = g.constant("input_zero_point", np.array(quantisation.zero_point, np.uint8))
-            self._quantised[x] = g.op("QuantizeLinear", x, scale, zero), scale, zero
+            quantise = _quantise_tokens if quantisation.scale is None else _quantise
+            self._quantised[x] = quantise(g, x, quantisation)
         return self._quantised[x]
 
     def _add_float_inputs(self, g: GraphBuilder, x: Value, y: Value, weight: FloatArray, columns: list[int]) -> Value:
@@ -71,3 +102,25 @@ class Int8Linear(FloatLinear):
             places = np.eye(len(weight), dtype=np.float32)[chosen]  # [chosen, outputs]
             part = g.op("MatMul", x, g.constant("weight", weight[chosen].T))
             return g.op("Add", y, g.op("MatMul", part, g.constant("places", places)))
+
+
+def _quantise(g: GraphBuilder, x: Value, quantisation: InputQuantisation) -> QuantisedInput:
+    """All tokens with the scale that was fixed at export."""
+    scale = g.constant("input_scale", np.array(quantisation.scale, np.float32))
+    zero = g.constant("input_zero_point", np.array(quantisation.zero_point, np.uint8))
+    return QuantisedInput(g.op("QuantizeLinear", x, scale, zero), scale, zero)
+
+
+def _quantise_tokens(g: GraphBuilder, x: Value, quantisation: InputQuantisation) -> QuantisedInput:
+    """Each token with a scale of its own: a 127th of its largest magnitude."""
+    last, flat = g.ints(-1), g.ints(-1)
+    high = g.op("ReduceMax", x, last, keepdims=1)
+    low = g.op("ReduceMin", x, last, keepdims=1)
+    largest = g.op("Max", high, g.op("Neg", low), g.scalar(TINY))
+    scale = g.op("Mul", largest, g.scalar(1 / TOKEN_MAX))
+    scales = g.op("Reshape", scale, flat)
+    zero = g.constant("input_zero_point", np.array(quantisation.zero_point, np.uint8))
+    zeros = g.op("Expand", zero, g.op("Shape", scales))
+    rows = g.op("Flatten", x, axis=2)
+    values = g.op("QuantizeLinear", rows, scales, zeros, axis=0)
+    return QuantisedInput(g.op("Reshape", values, g.op("Shape", x)), g.scalar(1.0), zero, scale)

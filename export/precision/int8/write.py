@@ -1,4 +1,4 @@
-"""Write the int8 graph: observe, choose, smooth, write."""
+"""Write the int8 graph: observe, order channels, choose, smooth, write."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from modernrank.export.precision.calibration import Calibration, read_calibratio
 from modernrank.export.precision.job import GraphJob, WrittenGraph
 from modernrank.export.precision.observe import encode, observe
 
+from .channel_order import ChannelOrders, ReorderedWeights
 from .choose import Quantisation, quantise
 from .linear import Int8Linear
 from .smooth import SmoothedWeights
@@ -30,21 +31,33 @@ def write_int8(job: GraphJob) -> WrittenGraph:
     )
     observations = observe(source, ids)
     job.report("choosing scales")
-    chosen = quantise(source.weights, architecture.linear_layers(), observations)
+    orders = ChannelOrders.choose(source.weights, architecture, observations)
+    weights = ReorderedWeights(source.weights, orders)
+    for name, observed in observations.items():
+        observations[name] = observed.reordered(orders.numbers(f"{name}.weight", 1, len(observed.lowest)))
+    chosen = quantise(weights, architecture.linear_layers(), observations)
     job.report(f"writing the int8 graph of {architecture.facts.layers} layers")
-    smoothed = SmoothedWeights(source.weights, chosen.scales, architecture.absorbed_by)
-    options = GraphOptions(job.dialect, linear=Int8Linear(chosen.inputs), table_type=np.float16)
+    smoothed = SmoothedWeights(weights, chosen.scales, architecture.absorbed_by)
+    options = GraphOptions(job.dialect, linear=Int8Linear(chosen.layers), table_type=np.float16)
     architecture.write_graph(smoothed, job.path, options)
-    return job.written(options.spelling.opset, made=_record(calibration, chosen))
+    return job.written(options.spelling.opset, made=_record(calibration, chosen, orders))
 
 
-def _record(calibration: Calibration, chosen: Quantisation) -> dict[str, Any]:
-    inputs = {name: list(q.float_inputs) for name, q in chosen.inputs.items() if q.float_inputs}
-    outputs = {name: list(q.float_outputs) for name, q in chosen.inputs.items() if q.float_outputs}
+def _record(calibration: Calibration, chosen: Quantisation, orders: ChannelOrders) -> dict[str, Any]:
+    """What the manifest keeps; channels by their number in the checkpoint."""
+    inputs, outputs = {}, {}
+    for name, choice in chosen.layers.items():
+        weight = f"{name}.weight"
+        if choice.input.float_inputs:
+            numbers = orders.numbers(weight, 1, choice.inputs)
+            inputs[name] = sorted(int(numbers[place]) for place in choice.input.float_inputs)
+        if choice.input.float_outputs:
+            numbers = orders.numbers(weight, 0, choice.outputs)
+            outputs[name] = sorted(int(numbers[place]) for place in choice.input.float_outputs)
     worst = max(chosen.errors, key=lambda name: chosen.errors[name])
     return {
         "summary": (
-            f"{len(chosen.inputs)} of {len(chosen.errors)} linear layers; float32 for large channels at the input of "
+            f"{len(chosen.layers)} of {len(chosen.errors)} linear layers; float32 for large channels at the input of "
             f"{len(inputs)} and the output of {len(outputs)} of them; calibrated on "
             f"{counted(len(calibration.pairs), 'pair')} ({calibration.source}); "
             f"largest error of a layer {chosen.errors[worst]:.1%} ({worst})"

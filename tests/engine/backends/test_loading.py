@@ -123,12 +123,13 @@ def test_a_padded_graph_gets_a_mask() -> None:
         ("aarch64", "", FAST),
     ],
 )
-def test_the_int8_kernel_is_one_that_is_exact_on_the_processor(
+def test_weights_that_can_saturate_run_a_kernel_that_is_exact_on_the_processor(
     tmp_path: Path, machine: str, flags: str, kernel: str
 ) -> None:
     (tmp_path / "cpuinfo").write_text(f"processor : 0\nflags\t\t: {flags}\n")
-    assert int8_kernel(tmp_path / "cpuinfo", machine) == kernel
+    assert int8_kernel(True, tmp_path / "cpuinfo", machine) == kernel
+    assert int8_kernel(False, tmp_path / "cpuinfo", machine) == FAST
 
 
 def test_an_unknown_processor_gets_the_kernel_that_is_exact_everywhere(tmp_path: Path) -> None:
-    assert int8_kernel(tmp_path / "absent", "x86_64") == EXACT_EVERYWHERE
+    assert int8_kernel(True, tmp_path / "absent", "x86_64") == EXACT_EVERYWHERE
