@@ -117,7 +117,7 @@ def read_material(evaluation: Path | None) -> Material:
     import modernrank.evaluation.agreement  # noqa: F401 - if scipy is missing, fail before the work and not after it
 
     if evaluation is None:
-        return Material("the shipped calibration texts", held_out_pairs(step=8))
+        return Material("the shipped calibration texts", held_out_pairs(step=8, document_step=2))
     import ir_measures  # noqa: F401 - as above
 
     data = read_folder(evaluation)

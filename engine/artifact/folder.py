@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +18,8 @@ from .hashing import sha256_of
 from .manifest import Manifest, OnnxGraph, Tokenizer
 
 logger = logging.getLogger(__name__)
+
+LARGE_FILE = 8_000_000  # bytes; a larger one is hashed beside loading
 
 
 @dataclass(frozen=True)
@@ -118,6 +122,26 @@ class Artifact:
         megabytes = sum(self.manifest.files[name].size for name in names) / 1e6
         checked = "sizes and hashes" if hashes else "sizes"
         logger.info("checked %s of %.0f MB in %.2f s", checked, megabytes, time.perf_counter() - started)
+
+    @contextmanager
+    def checking(self, names: Sequence[str], hashes: bool = True) -> Iterator[None]:
+        """``check_files`` while the body runs, which may load the files.
+
+        Before the body, sizes are checked, and the hashes of small files; large ones are weights, which nothing parses.
+
+        Raises:
+            ArtifactError: as ``check_files``, instead of what the body raises.
+        """
+        large = [name for name in names if hashes and self.manifest.files[name].size > LARGE_FILE]
+        self.check_files(large, hashes=False)
+        self.check_files([name for name in names if name not in large], hashes)
+        with ThreadPoolExecutor(1) as pool:
+            check = pool.submit(self.check_files, large) if large else None
+            try:
+                yield
+            finally:
+                if check is not None:
+                    check.result()
 
     def files_of(self, graph: OnnxGraph) -> list[str]:
         """The files that scoring with ``graph`` reads."""

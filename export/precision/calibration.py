@@ -53,9 +53,12 @@ def read_calibration(file: Path | None) -> Calibration:
     return Calibration(pairs, "shipped" if file is None else path.name, digest)
 
 
-def held_out_pairs(step: int = 4) -> list[Pair]:
-    """Every ``step``-th query of the shipped set with every passage. Calibration saw only a few of these pairs."""
+def held_out_pairs(step: int = 4, document_step: int = 1) -> list[Pair]:
+    """Every ``step``-th query of the shipped set with every ``document_step``-th passage.
+
+    Calibration saw only a few of these pairs.
+    """
     texts = read_calibration(None).pairs
     queries = list(dict.fromkeys(query for query, _ in texts))[::step]
     passages = list(dict.fromkeys(document for _, document in texts))
-    return list(itertools.product(queries, passages))
+    return list(itertools.product(queries, passages[::document_step]))

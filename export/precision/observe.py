@@ -22,9 +22,9 @@ from modernrank.text.checks import Pair
 from .job import GraphSource
 
 LONGEST = 512  # tokens of a calibration pair; longer ones are cut
-SAMPLES = 32  # rows kept of each batch
-ROWS = 512  # rows of each batch whose products of channels are added up
-TOKENS_PER_RUN = 1024
+SAMPLES = 16  # rows kept of each batch
+ROWS = 256  # rows of each batch whose products of channels are added up
+TOKENS_PER_RUN = 512
 TINY = 1e-30  # for a token of zeros
 DIALECT = "ort-cpu"  # dialect of the graph that is observed
 
@@ -95,7 +95,7 @@ class Observation:
         np.maximum(self.highest, values.max(axis=0), out=self.highest)
         rows = values[rng.choice(len(values), min(ROWS, len(values)), replace=False)]
         self.rows.append(rows[:SAMPLES].copy())
-        rows /= np.maximum(np.sqrt(np.median(np.square(rows), axis=1, keepdims=True)), TINY)
+        rows /= np.maximum(np.median(np.abs(rows[:, ::8]), axis=1, keepdims=True), TINY)
         self.products += rows.T @ rows
         self.tokens += len(rows)
 
@@ -124,6 +124,7 @@ def observed_runs(
         names = source.architecture.write_graph(source.weights, path, GraphOptions(DIALECT, observe=observe))
         options = ort.SessionOptions()
         options.intra_op_num_threads = available_threads()
+        options.add_session_config_entry("session.disable_prepacking", "1")  # a second copy of the weights for few runs
         session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         for planned in plan([len(i) for i in ids], policy).batches:
             batch = assemble(planned, ids, source.architecture.facts.pad_token_id)

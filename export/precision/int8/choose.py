@@ -17,7 +17,7 @@ from modernrank.export.precision.observe import Observation
 
 from .inputs import InputQuantisation, dequantised, input_quantisation, per_token_quantisation
 from .smooth import smoothing_scale
-from .weights import quantise_weight
+from .weights import TYPICAL_SCALE, quantise_weight
 
 STRENGTHS = (0.0, 0.3, 0.4, 0.5, 0.6, 0.7)  # 0 stands for no smoothing
 CLIPS = (1.0, 0.9, 0.8, 0.65, 0.5)  # share of the observed range that is kept
@@ -67,9 +67,10 @@ class Quantisation:
 
 
 def quantise(weights: Weights, layers: Sequence[LinearLayer], observations: dict[str, Observation]) -> Quantisation:
-    """Make every choice for ``layers`` from the observed activations."""
+    """Make every choice for ``layers`` from the observed activations, which are removed as they are used."""
     choices = {
-        layer.name: choose(layer, weights.tensor(f"{layer.name}.weight"), observations[layer.name]) for layer in layers
+        layer.name: choose(layer, weights.tensor(f"{layer.name}.weight"), observations.pop(layer.name))
+        for layer in layers
     }
     fragile = tuple(layer for layer, choice in choices.items() if choice.error > FRAGILE)
     return Quantisation(
@@ -110,7 +111,7 @@ class _Candidates:
         observed = self._observed if scale is None else self._observed.divided_by(scale)
         weight = self._weight if scale is None else self._weight * scale
         quantisation = self._input_quantisation(observed, clip)
-        integers = quantise_weight(weight, np.diag(observed.moments))
+        integers = quantise_weight(weight, np.diag(observed.moments), TYPICAL_SCALE)
         difference = dequantised(observed.samples, quantisation) @ integers.as_float().T - self._exact
         error = float(np.sqrt(np.mean(difference**2) / max(np.mean(self._exact**2), TINY)))
         return LayerChoice(scale, quantisation, observed.moments, self._outputs, error)

@@ -8,6 +8,7 @@ others can take back (GPTQ, arXiv 2210.17323; optimal brain surgeon, Hassibi and
 from __future__ import annotations
 
 import numpy as np
+from scipy.linalg import solve_triangular
 
 from modernrank.arrays import FloatArray
 
@@ -19,14 +20,16 @@ BLOCK = 64  # channels that are rounded before the others learn of their errors;
 
 
 def feedback_factor(moments: FloatArray) -> FloatArray:
-    """The factor U of the inverse of ``moments``, upper triangular, ``U.T @ U``.
+    """The upper triangular factor U of the inverse of ``moments``, which is ``U.T @ U``.
 
     Args:
         moments: mean of ``x_i * x_j`` over tokens, ``[inputs, inputs]``.
     """
     damping = DAMPING * float(np.mean(np.diag(moments))) or 1.0
     damped = moments.astype(np.float64) + damping * np.eye(len(moments))
-    factor: FloatArray = np.linalg.cholesky(np.linalg.inv(damped)).T.astype(np.float32)
+    # With rows and columns in reverse order, Cholesky's factor is the inverse of U.
+    inverse = np.linalg.cholesky(damped[::-1, ::-1])[::-1, ::-1]
+    factor: FloatArray = solve_triangular(inverse, np.eye(len(moments)), check_finite=False).astype(np.float32)
     return factor
 
 
