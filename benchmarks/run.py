@@ -187,16 +187,18 @@ def run_versions(
     commits: Sequence[str],
     options: PeersOptions | None = None,
     *,
+    earlier_artifact: str | Path | None = None,
     folder: Path = PEER_FOLDER,
     report: Report = silent,
     **load_options: Any,
 ) -> Result:
-    """Measure this version of modernrank and earlier commits on one artifact, in turns.
+    """Measure this version of modernrank and earlier commits, in turns.
 
     Args:
         artifact: its folder.
         commits: names that git knows.
         options: what to measure; it has no peers.
+        earlier_artifact: what the commits run instead of ``artifact``: one that an earlier version exported.
         folder: keeps the sources of the commits.
         report: called with messages about the progress.
         load_options: arguments of ``Reranker.load``, which all versions must take.
@@ -210,7 +212,8 @@ def run_versions(
     precision = load_options.pop("precision", "auto")
     if precision == "auto":
         precision = opened.manifest.graphs[0].precision
-    contenders = versions(opened, precision, list(commits), folder, load_options)
+    earlier = None if earlier_artifact is None else Artifact.open(earlier_artifact)
+    contenders = versions(opened, precision, list(commits), folder, load_options, earlier)
     count_tokens = opened.encoder().count
     measurements: list[Measurement] = []
     for workload in make_workloads(options.workloads, count_tokens):

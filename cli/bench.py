@@ -95,6 +95,7 @@ def _versions(args: argparse.Namespace) -> int:
         args.artifact,
         args.commit,
         options,
+        earlier_artifact=args.earlier_artifact,
         folder=args.environments,
         report=note,
         precision=args.precision,
@@ -251,6 +252,9 @@ def _add_peers_options(parser: argparse.ArgumentParser) -> None:
 def _add_versions_options(parser: argparse.ArgumentParser) -> None:
     add_artifact(parser)
     parser.add_argument("--commit", action="append", required=True, help="an earlier commit; repeat it for several")
+    parser.add_argument(
+        "--earlier-artifact", metavar="FOLDER", help="what the commits run instead, as an earlier version exported it"
+    )
     _add_workload_options(parser)
     _add_rounds(parser)
     _add_environments(parser, "folder for the sources of the commits (default: %(default)s)")

@@ -24,7 +24,12 @@ runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
 
 
 def versions(
-    artifact: Artifact, precision: str, commits: list[str], folder: Path, load_options: Mapping[str, Any]
+    artifact: Artifact,
+    precision: str,
+    commits: list[str],
+    folder: Path,
+    load_options: Mapping[str, Any],
+    earlier: Artifact | None = None,
 ) -> list[Contender]:
     """The version that runs and earlier commits, each in a process of its own.
 
@@ -34,6 +39,7 @@ def versions(
         commits: names that git knows, such as ``"HEAD~3"``. They must have the module that runs contenders.
         folder: keeps the sources of the commits.
         load_options: further arguments of ``Reranker.load``, which all of them must take.
+        earlier: what the commits run instead of ``artifact``, as an earlier version exported it.
 
     Raises:
         InputError: this is not a checkout, or git does not know a commit.
@@ -43,7 +49,7 @@ def versions(
     for commit in commits:
         packages = _packages_of(commit, folder)
         start = (sys.executable, "-c", RUN_FROM, str(packages), own_process.__name__)
-        before = our_contender(artifact, precision, load_options, start)
+        before = our_contender(earlier or artifact, precision, load_options, start)
         contenders.append(replace(before, name=f"{before.name}, {packages.parent.name}"))
     return contenders
 

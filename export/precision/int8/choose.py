@@ -17,7 +17,7 @@ from modernrank.export.precision.observe import Observation
 
 from .inputs import InputQuantisation, dequantised, input_quantisation, per_token_quantisation
 from .smooth import smoothing_scale
-from .weights import TYPICAL_SCALE, quantise_weight
+from .weights import FEW_SCALES, quantise_weight
 
 STRENGTHS = (0.0, 0.3, 0.4, 0.5, 0.6, 0.7)  # 0 stands for no smoothing
 CLIPS = (1.0, 0.9, 0.8, 0.65, 0.5)  # share of the observed range that is kept
@@ -25,7 +25,7 @@ LARGE_INPUT = 4.0  # an input channel stays float32 where its largest value is t
 MAX_LARGE_INPUTS = 16
 LARGE_OUTPUT = 8.0  # an output channel stays float32 where its weights are this many times the median's norm
 MAX_LARGE_OUTPUTS = 16
-ROWS_JUDGED = 256  # outputs of a layer whose error is computed
+ROWS_JUDGED = 128  # outputs of a layer whose error is computed
 TINY = 1e-30  # for a layer of zeros, whose error is 0 and not 0 / 0
 FRAGILE = 0.05  # a layer stays float32 where its relative error is above this
 
@@ -111,7 +111,7 @@ class _Candidates:
         observed = self._observed if scale is None else self._observed.divided_by(scale)
         weight = self._weight if scale is None else self._weight * scale
         quantisation = self._input_quantisation(observed, clip)
-        integers = quantise_weight(weight, np.diag(observed.moments), TYPICAL_SCALE)
+        integers = quantise_weight(weight, np.diag(observed.moments), FEW_SCALES)
         difference = dequantised(observed.samples, quantisation) @ integers.as_float().T - self._exact
         error = float(np.sqrt(np.mean(difference**2) / max(np.mean(self._exact**2), TINY)))
         return LayerChoice(scale, quantisation, observed.moments, self._outputs, error)

@@ -8,7 +8,6 @@ others can take back (GPTQ, arXiv 2210.17323; optimal brain surgeon, Hassibi and
 from __future__ import annotations
 
 import numpy as np
-from scipy.linalg import solve_triangular
 
 from modernrank.arrays import FloatArray
 
@@ -25,6 +24,8 @@ def feedback_factor(moments: FloatArray) -> FloatArray:
     Args:
         moments: mean of ``x_i * x_j`` over tokens, ``[inputs, inputs]``.
     """
+    from scipy.linalg import solve_triangular  # which an exact export does not need
+
     damping = DAMPING * float(np.mean(np.diag(moments))) or 1.0
     damped = moments.astype(np.float64) + damping * np.eye(len(moments))
     # With rows and columns in reverse order, Cholesky's factor is the inverse of U.

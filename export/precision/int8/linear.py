@@ -44,6 +44,7 @@ class Int8Linear(FloatLinear):
 
     def __init__(self, choices: Mapping[str, LayerChoice]) -> None:
         self._choices = choices
+        self._zeros: tuple[Value, Value] | None = None
         self._factors: dict[str, FloatArray] = {}
         self._gathered: dict[Value, Value] = {}
         self._quantised: dict[Value, QuantisedInput] = {}
@@ -84,9 +85,22 @@ class Int8Linear(FloatLinear):
 
     def _quantise_input(self, g: GraphBuilder, x: Value, quantisation: InputQuantisation) -> QuantisedInput:
         if x not in self._quantised:
-            quantise = _quantise_tokens if quantisation.scale is None else _quantise
+            quantise = self._quantise_tokens if quantisation.scale is None else _quantise
             self._quantised[x] = quantise(g, x, quantisation)
         return self._quantised[x]
+
+    def _quantise_tokens(self, g: GraphBuilder, x: Value, quantisation: InputQuantisation) -> QuantisedInput:
+        """Each token with a scale of its own: a 127th of its largest magnitude."""
+        last = g.ints(-1)
+        low, high = (g.op(kind, x, last, keepdims=1) for kind in ("ReduceMin", "ReduceMax"))
+        scale = g.op("Mul", g.op("Max", high, g.op("Neg", low), g.scalar(TINY)), g.scalar(1 / TOKEN_MAX))
+        scales = g.op("Reshape", scale, last)
+        zero = g.constant("input_zero_point", np.array(quantisation.zero_point, np.uint8))
+        if self._zeros is None:  # of equal shape in all layers
+            self._zeros = g.op("Expand", zero, g.op("Shape", scales)), g.op("Shape", x)
+        zeros, shape = self._zeros
+        values = g.op("QuantizeLinear", g.op("Flatten", x, axis=2), scales, zeros, axis=0)
+        return QuantisedInput(g.op("Reshape", values, shape), g.scalar(1.0), zero, scale)
 
     def _add_float_inputs(self, g: GraphBuilder, x: Value, y: Value, weight: FloatArray, columns: list[int]) -> Value:
         """Add the products of the chosen input channels, in float32, to every output."""
@@ -109,18 +123,3 @@ def _quantise(g: GraphBuilder, x: Value, quantisation: InputQuantisation) -> Qua
     scale = g.constant("input_scale", np.array(quantisation.scale, np.float32))
     zero = g.constant("input_zero_point", np.array(quantisation.zero_point, np.uint8))
     return QuantisedInput(g.op("QuantizeLinear", x, scale, zero), scale, zero)
-
-
-def _quantise_tokens(g: GraphBuilder, x: Value, quantisation: InputQuantisation) -> QuantisedInput:
-    """Each token with a scale of its own: a 127th of its largest magnitude."""
-    last, flat = g.ints(-1), g.ints(-1)
-    high = g.op("ReduceMax", x, last, keepdims=1)
-    low = g.op("ReduceMin", x, last, keepdims=1)
-    largest = g.op("Max", high, g.op("Neg", low), g.scalar(TINY))
-    scale = g.op("Mul", largest, g.scalar(1 / TOKEN_MAX))
-    scales = g.op("Reshape", scale, flat)
-    zero = g.constant("input_zero_point", np.array(quantisation.zero_point, np.uint8))
-    zeros = g.op("Expand", zero, g.op("Shape", scales))
-    rows = g.op("Flatten", x, axis=2)
-    values = g.op("QuantizeLinear", rows, scales, zeros, axis=0)
-    return QuantisedInput(g.op("Reshape", values, g.op("Shape", x)), g.scalar(1.0), zero, scale)

@@ -23,7 +23,7 @@ NEIGHBOURS_MAX = 128  # 255 * 128 = 32,640 fits into a signed 16-bit integer
 # Scales that are tried, as a share of the one at which nothing is clipped. Clipping a few weights by a little costs
 # less than rounding all weights more coarsely.
 SCALES = (1.0, 0.9, 0.78)
-TYPICAL_SCALE = (0.9,)  # what most outputs choose
+FEW_SCALES = SCALES[:2]  # to compare choices with
 ROWS_AT_ONCE = 64  # so that what is computed with stays in a core's cache
 
 
