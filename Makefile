@@ -11,7 +11,7 @@ MODEL ?= Alibaba-NLP/gte-reranker-modernbert-base
 OUT ?= artifacts/gte-reranker-modernbert-base
 
 .PHONY: setup demo train-demo train-check export test test-python test-slow soak coverage lint typecheck check parity \
-	reference packaging peers-check engines-check placement-check gpu-check gpu-bundle golden clean
+	reference packaging peers-check engines-check placement-check avx2-check arm-check gpu-check gpu-bundle golden clean
 
 setup: .venv/ready
 
@@ -146,6 +146,27 @@ engines-check: .venv-engines/ready
 placement-check: .venv-placement/ready
 	.venv-placement/bin/python -m pytest -m placement tests/placement
 
+# int8 on a processor without a dot-product instruction, whose fastest product saturates: qemu emulates AVX2. Requires
+# qemu-user-static. Scores must be equal to the last bit.
+AVX2 = qemu-x86_64-static -cpu Haswell
+avx2-check: setup
+	$(AVX2) .venv/bin/python -m pytest -m "avx2 or not avx2" tests/emulated/test_int8_kernels.py 2> /dev/null
+	.venv/bin/modernrank export tests/data/tiny --out artifacts/tiny-int8 --precision int8 --force
+	.venv/bin/python tests/emulated/print_scores.py artifacts/tiny-int8 > artifacts/scores.txt
+	$(AVX2) .venv/bin/python tests/emulated/print_scores.py artifacts/tiny-int8 2> /dev/null | \
+		diff artifacts/scores.txt -
+
+# Graphs, scores, int8 and encoding on aarch64, under qemu, with Debian's Python and the registry's wheels; about five
+# minutes. What starts further processes cannot run there. Requires apt-get and qemu-user-static.
+ARM = .emulated/aarch64
+arm-check: setup
+	tests/emulated/arm_environment.sh $(ARM)
+	.venv/bin/python tests/support/link_tree.py build/types
+	PYTHONPATH=$(ARM)/site:build/types PYTHONDONTWRITEBYTECODE=1 qemu-aarch64-static -L $(ARM)/root \
+		$(ARM)/root/usr/bin/python3.11 -m pytest -p no:cacheprovider tests/engine/test_golden.py tests/emulated \
+		tests/export/test_int8_weights.py tests/export/test_graph.py tests/engine/text/test_encoder.py \
+		--deselect tests/export/test_graph.py::test_a_long_pair_holds_no_tokens_by_tokens_matrix
+
 # Where a GPU is: accuracy and speed, step by step, into one file; it goes on where it was stopped. PYTHON must have
 # modernrank[verify], a CUDA build of torch and what PROVIDER needs; LIKE is a folder with the target's config.json and
 # tokenizer. GPU_CHECK takes further options: GPU_CHECK=--plan prints the steps.
@@ -169,5 +190,5 @@ golden: .venv-parity/ready
 	.venv-parity/bin/python tests/make_test_data.py
 
 clean:
-	rm -rf .venv .venv-* .train .train-check .peers .gpu .gpu-check build dist artifacts *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-* .train .train-check .peers .gpu .gpu-check .emulated build dist artifacts *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
