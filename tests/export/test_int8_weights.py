@@ -14,10 +14,13 @@ from modernrank.artifact.folder import Artifact
 from modernrank.export import export_checkpoint
 from modernrank.export.checkpoint.weights import Checkpoint
 from modernrank.export.graph.options import GraphOptions
+from modernrank.export.models.architecture import LinearLayer
 from modernrank.export.models.registry import read_architecture
 from modernrank.export.precision.int8.channel_order import ChannelOrders, ReorderedWeights
+from modernrank.export.precision.int8.choose import choose
 from modernrank.export.precision.int8.error_feedback import feedback_factor, round_with_feedback
 from modernrank.export.precision.int8.weights import quantise_weight
+from modernrank.export.precision.observe import Observation
 from support.checkpoints import checkpoint, golden
 
 LARGEST_16_BITS = 2**15 - 1
@@ -113,6 +116,37 @@ def test_feedback_lowers_the_error_of_correlated_inputs() -> None:
         return float(np.mean(((weights - weight) @ x.T) ** 2))
 
     assert error(integers * quantised.scales[:, None]) < 0.5 * error(quantised.as_float())
+
+
+def observed(rows: np.ndarray) -> Observation:
+    observation = Observation.of_nothing(rows.shape[1])
+    observation.add(rows.astype(np.float32), np.random.default_rng(0))
+    return observation
+
+
+@pytest.mark.parametrize(("spread", "each_token"), [(0.0, False), (1.5, True)])
+def test_tokens_have_scales_of_their_own_where_they_differ(spread: float, each_token: bool) -> None:
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(256, 64)) * np.exp(spread * rng.normal(size=(256, 1)))
+    weight = rng.normal(size=(32, 64)).astype(np.float32)
+    choice = choose(LinearLayer("mlp.Wo", input_is_product=True), weight, observed(rows))
+    assert (choice.input.scale is None) == each_token
+    assert choose(LinearLayer("attn.Wo"), weight, observed(rows)).input.scale is not None
+
+
+def test_scores_with_a_scale_for_each_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They follow the exact ones, and do not depend on what shares a batch."""
+    monkeypatch.setattr("modernrank.export.precision.int8.choose.TOKEN_SCALES_PAY", float("inf"))
+    export_checkpoint(checkpoint("tiny-cls"), tmp_path / "out", precision="int8")
+    made = Artifact.open(tmp_path / "out").manifest.quantisation["int8"]
+    assert [name.rpartition(".mlp.")[2] for name in made["token_scales"]] == ["Wo"] * 6
+    pairs = [tuple(pair) for pair in golden("tiny-cls")["pairs"]]
+    exact = np.array(golden("tiny-cls")["logits"], np.float32)
+    with Reranker.load(tmp_path / "out", precision="int8") as reranker:
+        scores = reranker.score(pairs)
+        assert np.corrcoef(scores.ravel(), exact.ravel())[0, 1] > 0.9
+        alone = np.concatenate([reranker.score([pair]) for pair in pairs])
+    assert (scores == alone).all()
 
 
 @pytest.mark.parametrize("name", ["tiny", "tiny-cls"])

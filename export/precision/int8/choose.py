@@ -21,6 +21,10 @@ from .weights import FEW_SCALES, quantise_weight
 
 STRENGTHS = (0.0, 0.3, 0.4, 0.5, 0.6, 0.7)  # 0 stands for no smoothing
 CLIPS = (1.0, 0.9, 0.8, 0.65, 0.5)  # share of the observed range that is kept
+SCALE_EACH_TOKEN = None  # instead of a clip
+# A scale for each token is chosen where the error is at most this share of that with a fixed one: it takes time. It is
+# tried for products of activations, which have long tails: tokens with large values make those of all others coarse.
+TOKEN_SCALES_PAY = 0.75
 LARGE_INPUT = 4.0  # an input channel stays float32 where its largest value is this many times the median's
 MAX_LARGE_INPUTS = 16
 LARGE_OUTPUT = 8.0  # an output channel stays float32 where its weights are this many times the median's norm
@@ -81,13 +85,20 @@ def quantise(weights: Weights, layers: Sequence[LinearLayer], observations: dict
 
 
 def choose(layer: LinearLayer, weight: FloatArray, observation: Observation) -> LayerChoice:
-    """The strength with the smallest error when nothing is clipped, then the best clip with that strength."""
+    """The strength and the clip of the input's range with the smallest error; a scale for each token where it pays."""
     candidates = _Candidates(layer, weight, observation)
     strengths = STRENGTHS if layer.can_be_smoothed else STRENGTHS[:1]
-    tried = {strength: candidates.choice(strength, CLIPS[0]) for strength in strengths}
-    best = min(strengths, key=lambda strength: tried[strength].error)
-    clipped = [] if _has_scale_for_each_token(layer) else [candidates.choice(best, clip) for clip in CLIPS[1:]]
-    return min([tried[best], *clipped], key=lambda choice: choice.error)
+    whole = {strength: candidates.choice(strength, CLIPS[0]) for strength in strengths}
+    strength = min(strengths, key=lambda each: whole[each].error)
+    fixed = _best([whole[strength], *(candidates.choice(strength, clip) for clip in CLIPS[1:])])
+    if not (layer.input_is_product and layer.can_be_smoothed):
+        return fixed
+    by_token = _best([candidates.choice(strength, SCALE_EACH_TOKEN) for strength in strengths])
+    return by_token if by_token.error <= TOKEN_SCALES_PAY * fixed.error else fixed
+
+
+def _best(choices: Sequence[LayerChoice]) -> LayerChoice:
+    return min(choices, key=lambda choice: choice.error)
 
 
 class _Candidates:
@@ -103,11 +114,10 @@ class _Candidates:
         self._weight = rows[:: -(-len(rows) // ROWS_JUDGED)].copy()
         self._weight[:, list(self._float_inputs)] = 0
         self._exact = self._observed.samples @ self._weight.T
-        self._scale_each_token = _has_scale_for_each_token(layer)
 
-    def choice(self, strength: float, clip: float) -> LayerChoice:
-        """The choice with this strength and clip, and its error."""
-        scale = self._smoothing(strength)
+    def choice(self, strength: float, clip: float | None) -> LayerChoice:
+        """The choice with this strength and clip, or with SCALE_EACH_TOKEN, and its error."""
+        scale = self._smoothing(strength, clip is SCALE_EACH_TOKEN)
         observed = self._observed if scale is None else self._observed.divided_by(scale)
         weight = self._weight if scale is None else self._weight * scale
         quantisation = self._input_quantisation(observed, clip)
@@ -116,9 +126,9 @@ class _Candidates:
         error = float(np.sqrt(np.mean(difference**2) / max(np.mean(self._exact**2), TINY)))
         return LayerChoice(scale, quantisation, observed.moments, self._outputs, error)
 
-    def _smoothing(self, strength: float) -> FloatArray | None:
+    def _smoothing(self, strength: float, scale_each_token: bool) -> FloatArray | None:
         scale = smoothing_scale(self._observed.largest, self._weight, strength) if strength else None
-        if self._scale_each_token and self._float_inputs:
+        if scale_each_token and self._float_inputs:
             # Their magnitude must not set a token's scale: they are divided until they are like the others.
             scale = np.ones_like(self._largest) if scale is None else scale
             channels = list(self._float_inputs)
@@ -126,16 +136,11 @@ class _Candidates:
             scale[channels] = self._largest[channels] / np.median(others)
         return scale
 
-    def _input_quantisation(self, observed: Observation, clip: float) -> InputQuantisation:
-        if self._scale_each_token:
+    def _input_quantisation(self, observed: Observation, clip: float | None) -> InputQuantisation:
+        if clip is SCALE_EACH_TOKEN:
             return per_token_quantisation(self._float_inputs, self._float_outputs)
         low, high = float(observed.lowest.min()), float(observed.highest.max())
         return input_quantisation(low * clip, high * clip, self._float_inputs, self._float_outputs)
-
-
-def _has_scale_for_each_token(layer: LinearLayer) -> bool:
-    """Products of activations have long tails: tokens with large values would make those of all others coarse."""
-    return layer.input_is_product and layer.can_be_smoothed
 
 
 def large_outputs(weight: FloatArray) -> tuple[int, ...]:

@@ -66,6 +66,7 @@ def _record(calibration: Calibration, chosen: Quantisation, orders: ChannelOrder
         "float_layers": list(chosen.float_layers),
         "float_inputs": inputs,
         "float_outputs": outputs,
+        "token_scales": [name for name, choice in chosen.layers.items() if choice.input.scale is None],
         "smoothed_layers": sorted(chosen.scales),
         "layer_errors": chosen.errors,
     }
