@@ -46,6 +46,7 @@ PLOTS = {
     "query-int8-zen3-2cores": set(),
     "server-zen3-2cores": {"load"},
     "server-zen5-2cores": {"load"},
+    "versions-int8-limits-zen5-2cores": {"throughput", "length"},
     "versions-list-zen5-2cores": {"throughput"},
     "versions-pairs-zen5-2cores": {"throughput", "length"},
     "versions-query-zen5-2cores": {"throughput"},
