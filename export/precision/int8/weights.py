@@ -63,8 +63,12 @@ def quantise_weight(
         rows = slice(start, start + ROWS_AT_ONCE)
         integers[rows], scales[rows] = _best_scales(weight[rows], importance, shares)
 
-    with ThreadPoolExecutor(available_threads()) as threads:
-        list(threads.map(convert, range(0, len(weight), ROWS_AT_ONCE)))
+    starts = range(0, len(weight), ROWS_AT_ONCE)
+    if len(starts) == 1:  # starting threads would take longer
+        convert(0)
+    else:
+        with ThreadPoolExecutor(available_threads()) as threads:
+            list(threads.map(convert, starts))
     return IntegerWeights(integers, scales)
 
 
