@@ -19,8 +19,6 @@ from .manifest import Manifest, OnnxGraph, Tokenizer
 
 logger = logging.getLogger(__name__)
 
-LARGE_FILE = 8_000_000  # bytes; a larger one is hashed beside loading
-
 
 @dataclass(frozen=True)
 class Artifact:
@@ -127,21 +125,24 @@ class Artifact:
     def checking(self, names: Sequence[str], hashes: bool = True) -> Iterator[None]:
         """``check_files`` while the body runs, which may load the files.
 
-        Before the body, sizes are checked, and the hashes of small files; large ones are weights, which nothing parses.
+        Before the body, all sizes are checked, and all hashes but those of weights, which nothing parses.
 
         Raises:
             ArtifactError: as ``check_files``, instead of what the body raises.
         """
-        large = [name for name in names if hashes and self.manifest.files[name].size > LARGE_FILE]
-        self.check_files(large, hashes=False)
-        self.check_files([name for name in names if name not in large], hashes)
+        data = {graph.data for graph in self.manifest.graphs}
+        weights = [name for name in names if name in data]
+        self.check_files([name for name in names if name not in data], hashes)
+        self.check_files(weights, hashes=False)
+        if not hashes:
+            yield
+            return
         with ThreadPoolExecutor(1) as pool:
-            check = pool.submit(self.check_files, large) if large else None
+            check = pool.submit(self.check_files, weights)
             try:
                 yield
             finally:
-                if check is not None:
-                    check.result()
+                check.result()
 
     def files_of(self, graph: OnnxGraph) -> list[str]:
         """The files that scoring with ``graph`` reads."""

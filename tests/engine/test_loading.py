@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -158,3 +159,14 @@ def test_the_model_is_closed_where_the_tokenizer_cannot_be_used(artifact: Path) 
         Reranker.load(artifact, max_length=2)
     assert caught.value.details["minimum"] == 3
     assert (artifact / MANIFEST).is_file()
+
+
+def test_a_loaded_model_needs_its_folder_no_longer(artifacts: Path, tmp_path: Path) -> None:
+    """Also for what it has not done yet: after an export into the same folder, its files are those of another model."""
+    pairs = [("query", "document " * length) for length in range(1, 30)]
+    shutil.copytree(artifacts / "tiny-int8", tmp_path / "live")
+    with Reranker.load(tmp_path / "live", precision="int8", threads=2) as reranker:
+        shutil.rmtree(tmp_path / "live")
+        scores = reranker.score(pairs)
+    with Reranker.load(artifacts / "tiny-int8", precision="int8", threads=2) as expected:
+        assert (scores == expected.score(pairs)).all()

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-import threading
-from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,8 +78,7 @@ def open_cpu(artifact: Artifact, provider: Provider, options: LoadOptions) -> Ba
 class OnnxRuntimeCpuBackend(Backend):
     """Runs one graph of an artifact on the processor. Several threads may call ``run`` at once.
 
-    With several workers the weights are held twice once batches have run side by side, because ONNX Runtime binds a
-    loaded graph to its number of threads.
+    With several workers the weights are held twice: ONNX Runtime binds a loaded graph to its number of threads.
 
     Args:
         folder: the artifact's folder.
@@ -116,10 +114,13 @@ class OnnxRuntimeCpuBackend(Backend):
         def load(threads: int) -> Any:
             return load_session(ort, folder, graph, provider, {}, session_options(ort, threads, kernel))
 
-        self._sessions: _Sessions | None = _Sessions(load, settings)
-        first = self._sessions.get(side_by_side=False)
-        check_labels(first, labels, folder / graph.file)
-        self._inputs = Inputs(first, graph.layout)
+        # Both now: later the folder may hold another artifact, or none.
+        counts = sorted({settings.threads, settings.threads // settings.workers}, reverse=True)
+        with ThreadPoolExecutor(len(counts)) as pool:  # both at the same time, or one if the counts agree
+            sessions = list(pool.map(load, counts))
+        self._sessions: tuple[Any, Any] | None = (sessions[0], sessions[-1])
+        check_labels(sessions[0], labels, folder / graph.file)
+        self._inputs = Inputs(sessions[0], graph.layout)
         self._errors = runtime_errors(ort)
         self._large_batch_options = _shrink_after_run(ort)
         # Rows of one length, one pair each: nothing is padded, and a score does not depend on other pairs.
@@ -151,32 +152,13 @@ class OnnxRuntimeCpuBackend(Backend):
         rows, tokens = batch.input_ids.shape
         options = self._large_batch_options if rows * tokens > LARGE_BATCH_TOKENS else None
         try:
-            (logits,) = sessions.get(side_by_side).run(None, self._inputs.of(batch), options)
+            (logits,) = sessions[side_by_side].run(None, self._inputs.of(batch), options)
         except self._errors as error:
             raise batch_error(batch, error) from error
         return np.asarray(logits, np.float32).reshape(rows, batch.slots, -1)
 
     def close(self) -> None:
         self._sessions = None
-
-
-class _Sessions:
-    """The session of batches that run alone, and that of batches side by side, each loaded when it is first needed."""
-
-    def __init__(self, load: Callable[[int], Any], settings: CpuSettings) -> None:
-        self._load = load
-        self._threads = (settings.threads, settings.threads // settings.workers)
-        self._loaded: dict[int, Any] = {}
-        self._lock = threading.Lock()
-
-    def get(self, side_by_side: bool) -> Any:
-        """The session for a batch that runs beside others or alone."""
-        threads = self._threads[side_by_side]
-        if threads not in self._loaded:
-            with self._lock:  # other batches wait for it; those of the other session do not
-                if threads not in self._loaded:
-                    self._loaded[threads] = self._load(threads)
-        return self._loaded[threads]
 
 
 def _shrink_after_run(ort: Any) -> Any:
