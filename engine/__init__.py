@@ -10,7 +10,8 @@ from .artifact.manifest import Manifest
 from .async_reranker import AsyncReranker
 from .backends.base import BackendInfo
 from .batching.packing import Plan
-from .calls.requests import RankedDocument
+from .calls.event_loop import CallReport
+from .calls.requests import DocumentPart, RankedDocument
 from .errors import (
     ArtifactError,
     BackendError,
@@ -31,6 +32,7 @@ from .options import (
     LongDocuments,
     PrecisionChoice,
     ProviderChoice,
+    TextLimits,
     TruncationChoice,
 )
 from .queue.metrics import Metrics
@@ -49,9 +51,11 @@ __all__ = [
     "AsyncReranker",
     "BackendError",
     "BackendInfo",
+    "CallReport",
     "ClosedError",
     "CpuOptions",
     "DeadlineError",
+    "DocumentPart",
     "EncodedPair",
     "GpuOptions",
     "InputError",
@@ -72,6 +76,7 @@ __all__ = [
     "Reranker",
     "Scorer",
     "StageTimes",
+    "TextLimits",
     "Truncation",
     "TruncationChoice",
     "TruncationWarning",

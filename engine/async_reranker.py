@@ -18,12 +18,12 @@ import numpy as np
 
 from .arrays import FloatArray
 from .backends.base import BackendInfo
-from .calls.event_loop import WINDOW, AsyncCall, CallsInProgress
+from .calls.event_loop import WINDOW, AsyncCall, CallReport, CallsInProgress
 from .calls.ordered_threads import OrderedThreads
 from .calls.requests import RankedDocument
 from .calls.windows import OnTruncate
 from .errors import ClosedError, InputError
-from .options import ActivationChoice, LongDocuments, TruncationChoice, positive
+from .options import ActivationChoice, LongDocuments, TextLimits, TruncationChoice, positive
 from .queue.metrics import Metrics
 from .queue.urgency import Urgency
 from .reranker import Reranker
@@ -127,18 +127,25 @@ class AsyncReranker:
         activation: ActivationChoice = "logit",
         max_length: int | None = None,
         truncation: TruncationChoice | None = None,
+        limits: TextLimits | None = None,
         on_truncate: OnTruncate | None = None,
         priority: int = 0,
         timeout: float | None = None,
+        report: CallReport | None = None,
     ) -> FloatArray:
         """Score each (query, document) pair. ``Reranker.score`` has the arguments, the result and the errors.
 
-        If the task is cancelled, nothing more is computed for it.
+        If the task is cancelled, nothing more is computed for it. ``report`` is filled in with what the call took.
         """
         urgency = Urgency.of(priority, timeout)
-        async with self._call(urgency) as call:
+        async with self._call(urgency, report) as call:
             request = self.reranker.score_request(
-                pairs, activation=activation, max_length=max_length, truncation=truncation, on_truncate=on_truncate
+                pairs,
+                activation=activation,
+                max_length=max_length,
+                truncation=truncation,
+                limits=limits,
+                on_truncate=on_truncate,
             )
             return request.scores(*await call.results(request.steps))
 
@@ -149,6 +156,7 @@ class AsyncReranker:
         activation: ActivationChoice = "logit",
         max_length: int | None = None,
         truncation: TruncationChoice | None = None,
+        limits: TextLimits | None = None,
         on_truncate: OnTruncate | None = None,
         window: int = WINDOW,
         priority: int = 0,
@@ -160,6 +168,7 @@ class AsyncReranker:
             activation: as in ``Reranker.score``.
             max_length: as in ``Reranker.score``.
             truncation: as in ``Reranker.score``.
+            limits: as in ``Reranker.score``.
             on_truncate: as in ``Reranker.score``.
             window: number of pairs that are read ahead and scored together. Larger windows pad less, smaller ones
                 answer sooner.
@@ -179,6 +188,7 @@ class AsyncReranker:
                 activation=activation,
                 max_length=max_length,
                 truncation=truncation,
+                limits=limits,
                 on_truncate=on_truncate,
             )
             scored = call.windows(request.steps, size) if source is None else call.stream(request.steps, source, size)
@@ -196,17 +206,21 @@ class AsyncReranker:
         activation: ActivationChoice = "logit",
         max_length: int | None = None,
         truncation: TruncationChoice | None = None,
+        limits: TextLimits | None = None,
         long_documents: LongDocuments = "truncate",
         max_parts: int | None = None,
+        part_tokens: int | None = None,
+        with_parts: bool = False,
         priority: int = 0,
         timeout: float | None = None,
+        report: CallReport | None = None,
     ) -> list[RankedDocument]:
         """Sort ``documents`` by their score for ``query``. ``Reranker.rank`` has the arguments, result and errors.
 
-        If the task is cancelled, nothing more is computed for it.
+        If the task is cancelled, nothing more is computed for it. ``report`` is filled in with what the call took.
         """
         urgency = Urgency.of(priority, timeout)
-        async with self._call(urgency) as call:
+        async with self._call(urgency, report) as call:
             listed = documents if isinstance(documents, Sequence) else _listed(documents)
             make = partial(
                 self.reranker.rank_request,
@@ -216,8 +230,11 @@ class AsyncReranker:
                 activation=activation,
                 max_length=max_length,
                 truncation=truncation,
+                limits=limits,
                 long_documents=long_documents,
                 max_parts=max_parts,
+                part_tokens=part_tokens,
+                with_parts=with_parts,
             )
             request = await call.outside_the_loop(make)
             results = await call.results(request.steps)
@@ -265,12 +282,12 @@ class AsyncReranker:
                 loaded.close()
 
     @asynccontextmanager
-    async def _call(self, urgency: Urgency) -> AsyncIterator[AsyncCall]:
+    async def _call(self, urgency: Urgency, report: CallReport | None = None) -> AsyncIterator[AsyncCall]:
         """A call in progress, which ends at its deadline."""
         _check_asyncio()
         scorer = self.reranker.scorer
         scorer.check_room()
-        call = AsyncCall(scorer, self._tokenising, urgency)
+        call = AsyncCall(scorer, self._tokenising, urgency, report)
         with self._calls.holding(call):
             if urgency.timeout is None:
                 yield call

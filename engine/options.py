@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -33,6 +33,7 @@ MAX_THREADS = 4096
 
 TruncationChoice = Literal["longest_first", "document", "error"]
 ActivationChoice = Literal["logit", "sigmoid", "softmax", "model"]
+SideChoice = Literal["right", "left"]
 LongDocuments = Literal["truncate", "chunk"]
 
 
@@ -93,6 +94,49 @@ def checked_length(max_length: Any, limit: int, owner: str) -> int:
             limit=limit,
         )
     return length
+
+
+@dataclass(frozen=True)
+class TextLimits:
+    """What a call keeps of its texts; None leaves it to the model.
+
+    max_length:          maximum number of tokens in a pair, special tokens included.
+    truncation:          what happens to a longer pair.
+    truncation_side:     which end of a text is cut: ``"right"``, the end, or ``"left"``, the beginning.
+    max_query_tokens:    maximum number of the query's tokens; more are cut before the pair is made.
+    max_document_tokens: the same for the document.
+    max_call_tokens:     maximum number of tokens of all pairs of a call; a larger call is refused.
+
+    >>> TextLimits(max_length=512) | TextLimits(max_document_tokens=100)
+    TextLimits(max_length=512, max_document_tokens=100)
+    """
+
+    max_length: int | None = None
+    truncation: TruncationChoice | None = None
+    truncation_side: SideChoice | None = None
+    max_query_tokens: int | None = None
+    max_document_tokens: int | None = None
+    max_call_tokens: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("max_length", "max_query_tokens", "max_document_tokens", "max_call_tokens"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, positive(name, getattr(self, name)))
+        if self.truncation is not None:
+            check_choice("truncation", self.truncation, TruncationChoice)
+        if self.truncation_side is not None:
+            check_choice("truncation_side", self.truncation_side, SideChoice)
+
+    def given(self) -> dict[str, Any]:
+        """Those that are not None, by name."""
+        return {name: value for name, value in vars(self).items() if value is not None}
+
+    def __or__(self, others: TextLimits) -> TextLimits:
+        """These limits, and those of ``others`` where it has any."""
+        return replace(self, **others.given())
+
+    def __repr__(self) -> str:
+        return f"TextLimits({', '.join(f'{name}={value!r}' for name, value in self.given().items())})"
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from .artifact.manifest import Manifest
 from .backends.base import BackendInfo
 from .batching.packing import Plan
 from .calls.requests import RankedDocument, RankRequest, ScoreRequest
-from .calls.windows import DocumentLogit, OnTruncate, score_windows
+from .calls.windows import DocumentLogit, OnTruncate, PartOptions, score_windows
 from .errors import ArtifactError, InputError
 from .options import (
     ActivationChoice,
@@ -29,6 +29,7 @@ from .options import (
     LongDocuments,
     PrecisionChoice,
     ProviderChoice,
+    TextLimits,
     TruncationChoice,
     checked_length,
     positive,
@@ -234,6 +235,7 @@ class Reranker:
         activation: ActivationChoice = "logit",
         max_length: int | None = None,
         truncation: TruncationChoice | None = None,
+        limits: TextLimits | None = None,
         on_truncate: OnTruncate | None = None,
         show_progress: bool = False,
         priority: int = 0,
@@ -249,6 +251,7 @@ class Reranker:
                 are computed in float32.
             max_length: a lower maximum for this call.
             truncation: another policy for this call.
+            limits: further limits for this call, such as one for the tokens of each document.
             on_truncate: called with a ``Truncation`` for each pair that was cut. Without it, a ``TruncationWarning``
                 counts them before the work; of more than 4,096 pairs, a second one at the end has the total.
             show_progress: draw a progress bar on standard error.
@@ -266,7 +269,12 @@ class Reranker:
         """
         urgency = Urgency.of(priority, timeout)
         request = self.score_request(
-            pairs, activation=activation, max_length=max_length, truncation=truncation, on_truncate=on_truncate
+            pairs,
+            activation=activation,
+            max_length=max_length,
+            truncation=truncation,
+            limits=limits,
+            on_truncate=on_truncate,
         )
         size = PROGRESS_WINDOW if show_progress else WINDOW
         scored: Iterator[FloatArray] = score_windows(self.scorer, request.steps, size, urgency)
@@ -279,6 +287,7 @@ class Reranker:
         activation: ActivationChoice = "logit",
         max_length: int | None = None,
         truncation: TruncationChoice | None = None,
+        limits: TextLimits | None = None,
         on_truncate: OnTruncate | None = None,
         window: int = WINDOW,
         priority: int = 0,
@@ -290,6 +299,7 @@ class Reranker:
             activation: as in ``score``.
             max_length: as in ``score``.
             truncation: as in ``score``.
+            limits: as in ``score``.
             on_truncate: as in ``score``.
             window: number of pairs that are read ahead, planned and scored together. Larger windows pad less, smaller
                 ones answer sooner.
@@ -300,7 +310,12 @@ class Reranker:
         """
         urgency = Urgency.of(priority)
         request = self.score_request(
-            pairs, activation=activation, max_length=max_length, truncation=truncation, on_truncate=on_truncate
+            pairs,
+            activation=activation,
+            max_length=max_length,
+            truncation=truncation,
+            limits=limits,
+            on_truncate=on_truncate,
         )
         scored = score_windows(self.scorer, request.steps, positive("window", window), urgency)
         return _one_by_one(request, scored)
@@ -314,8 +329,11 @@ class Reranker:
         activation: ActivationChoice = "logit",
         max_length: int | None = None,
         truncation: TruncationChoice | None = None,
+        limits: TextLimits | None = None,
         long_documents: LongDocuments = "truncate",
         max_parts: int | None = None,
+        part_tokens: int | None = None,
+        with_parts: bool = False,
         show_progress: bool = False,
         priority: int = 0,
         timeout: float | None = None,
@@ -330,12 +348,16 @@ class Reranker:
             activation: as in ``score``. The order is that of the logits, also where an activation saturates.
             max_length: as in ``score``.
             truncation: as in ``score``.
+            limits: as in ``score``.
             long_documents: what happens to a document whose pair exceeds ``max_length``: ``"truncate"`` cuts it as
                 ``truncation`` says; ``"chunk"`` scores it in overlapping parts, each with the whole query, and takes
                 the highest score, as hosted rerankers do. A small ``max_length``, such as 512, then makes the parts
                 short. The time grows with the document: 1 million characters are about 700 parts of 512 tokens.
             max_parts: maximum number of parts of a document, from its beginning; by default all. Tokens beyond the last
                 part count in ``tokens_cut``.
+            part_tokens: maximum number of a document's tokens in a part; by default what ``max_length`` leaves. Shorter
+                parts say more exactly which passage matched.
+            with_parts: whether the result has the score of each part and its characters.
             show_progress: as in ``score``.
             priority: as in ``score``.
             timeout: as in ``score``.
@@ -352,8 +374,11 @@ class Reranker:
             activation=activation,
             max_length=max_length,
             truncation=truncation,
+            limits=limits,
             long_documents=long_documents,
             max_parts=max_parts,
+            part_tokens=part_tokens,
+            with_parts=with_parts,
         )
         size = PROGRESS_WINDOW if show_progress or request.in_parts else WINDOW
         scored: Iterator[list[DocumentLogit]] = score_windows(self.scorer, request.steps, size, urgency)
@@ -366,10 +391,11 @@ class Reranker:
         activation: ActivationChoice = "logit",
         max_length: int | None = None,
         truncation: TruncationChoice | None = None,
+        limits: TextLimits | None = None,
         on_truncate: OnTruncate | None = None,
     ) -> ScoreRequest:
         """Check the arguments of ``score``, and return what is left to be done. Nothing is read from ``pairs``."""
-        encoder = self._encoder_for(max_length, truncation)
+        encoder = self._encoder_for(max_length, truncation, limits)
         return ScoreRequest(self.manifest, encoder, pairs, activation, on_truncate)
 
     def rank_request(
@@ -381,12 +407,16 @@ class Reranker:
         activation: ActivationChoice = "logit",
         max_length: int | None = None,
         truncation: TruncationChoice | None = None,
+        limits: TextLimits | None = None,
         long_documents: LongDocuments = "truncate",
         max_parts: int | None = None,
+        part_tokens: int | None = None,
+        with_parts: bool = False,
     ) -> RankRequest:
         """Check the arguments of ``rank``, documents included, and return what is left to be done."""
-        encoder = self._encoder_for(max_length, truncation)
-        return RankRequest(self.manifest, encoder, query, documents, top_k, activation, long_documents, max_parts)
+        encoder = self._encoder_for(max_length, truncation, limits)
+        parts = PartOptions(max_parts, part_tokens, with_parts)
+        return RankRequest(self.manifest, encoder, query, documents, top_k, activation, long_documents, parts)
 
     def plan(
         self, pairs: Iterable[Pair], *, max_length: int | None = None, truncation: TruncationChoice | None = None
@@ -428,10 +458,13 @@ class Reranker:
     def __reduce__(self) -> str | tuple[object, ...]:
         raise TypeError(f"a {type(self).__name__} cannot be copied or pickled; load the artifact in each process")
 
-    def _encoder_for(self, max_length: int | None, truncation: TruncationChoice | None) -> PairEncoder:
+    def _encoder_for(
+        self, max_length: int | None, truncation: TruncationChoice | None, limits: TextLimits | None = None
+    ) -> PairEncoder:
         """The encoder with the limits of one call."""
-        length = checked_length(max_length, self.max_length, f"this {type(self).__name__}")
-        return self.encoder.with_limits(length, self.encoder.truncation if truncation is None else truncation)
+        chosen = (limits or TextLimits()) | TextLimits(max_length, truncation)
+        checked_length(chosen.max_length, self.max_length, f"this {type(self).__name__}")
+        return self.encoder.with_limits(chosen)
 
 
 def _one_by_one(request: ScoreRequest, scored: Generator[FloatArray, None, None]) -> Iterator[np.float32 | FloatArray]:

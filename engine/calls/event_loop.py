@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterator
 from contextlib import aclosing, closing, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import Generic, TypeVar
 
@@ -37,13 +39,34 @@ FIRST_WINDOW = 32
 WINDOW = 256
 
 
+@dataclass
+class CallReport:
+    """What a call took. It is filled in while the call goes on, and stays correct if the call fails or is cancelled.
+
+    pairs:            pairs or parts that were tokenised; equal documents of a ranking count once.
+    tokens:           their tokens, special tokens included.
+    tokenise_seconds: of tokenising them and planning the batches.
+    wait_seconds:     that batches waited for the first worker, summed over windows.
+    run_seconds:      from the first run of each window to its end, summed over windows.
+    """
+
+    pairs: int = 0
+    tokens: int = 0
+    tokenise_seconds: float = 0.0
+    wait_seconds: float = 0.0
+    run_seconds: float = 0.0
+
+
 class AsyncCall:
     """Carries out one call: at most one window of it is tokenised, and one is scored, at a time."""
 
-    def __init__(self, scorer: Scorer, tokenising: OrderedThreads, urgency: Urgency) -> None:
+    def __init__(
+        self, scorer: Scorer, tokenising: OrderedThreads, urgency: Urgency, report: CallReport | None = None
+    ) -> None:
         self._scorer = scorer
         self._tokenising = tokenising
         self._urgency = urgency
+        self._report = report or CallReport()
         self._jobs = 0
         self._scoring: Scoring | None = None
         self._aborted: BaseException | None = None
@@ -129,9 +152,13 @@ class AsyncCall:
 
     def _encode(self, steps: Steps[T, E, R], window: Window[T]) -> asyncio.Future[tuple[E, Scoring]]:
         def encode() -> tuple[E, Scoring]:
+            begun = time.monotonic()
             with self._scorer.timer.stage("tokenise"):
                 encoded = steps.encode(window)
-            return encoded, self._scorer.begin(steps.token_ids(encoded), self._urgency)
+            scoring = self._scorer.begin(steps.token_ids(encoded), self._urgency)
+            self._report.tokenise_seconds += time.monotonic() - begun
+            self._report.pairs, self._report.tokens = steps.size.pairs, steps.size.tokens
+            return encoded, scoring
 
         return self._start(encode)
 
@@ -150,10 +177,17 @@ class AsyncCall:
                 await ended
         finally:
             self._scoring = None
+            self._count_time(scoring)
             if not ended.done() or ended.cancelled():  # the task is cancelled, or out of time
                 gone = self._urgency.error() if self._urgency.passed() else CallCancelledError()
                 self._scorer.withdraw(scoring, gone)
         return scoring.logits()
+
+    def _count_time(self, scoring: Scoring) -> None:
+        now, call = time.monotonic(), scoring.call
+        begun = now if call.first_run is None else call.first_run
+        self._report.wait_seconds += begun - call.submitted
+        self._report.run_seconds += now - begun
 
 
 class _Ahead(Generic[T, E]):

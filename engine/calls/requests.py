@@ -19,20 +19,39 @@ from modernrank.options import ActivationChoice, LongDocuments, check_choice, po
 from modernrank.text.checks import check_pairs, check_text, check_texts
 from modernrank.text.encoder import PairEncoder
 
-from .windows import DocumentLogit, DocumentPartSteps, OnTruncate, PairSteps, Steps, WholeDocumentSteps
+from .windows import (
+    DocumentLogit,
+    DocumentPartSteps,
+    OnTruncate,
+    PairSteps,
+    PartOptions,
+    Steps,
+    WholeDocumentSteps,
+)
+
+
+@dataclass(frozen=True)
+class DocumentPart:
+    """A part of a document, ``document[start:end]``, and its score."""
+
+    start: int
+    end: int
+    score: float
 
 
 @dataclass(frozen=True)
 class RankedDocument:
     """A document in the result of ``Reranker.rank``: its index in the input, its score and its text.
 
-    ``tokens_cut`` counts the tokens that its pair lost to ``max_length``, of the query and of the document.
+    ``tokens_cut`` counts the tokens that its pair lost to the limits, of the query and of the document. ``parts`` are
+    those that were scored, in their order, where ``rank`` was asked for them.
     """
 
     index: int
     score: float
     document: str
     tokens_cut: int
+    parts: tuple[DocumentPart, ...] = ()
 
 
 class ScoreRequest:
@@ -79,7 +98,7 @@ class RankRequest:
         top_k: as in ``Reranker.rank``.
         activation: as in ``Reranker.rank``.
         long_documents: as in ``Reranker.rank``.
-        max_parts: as in ``Reranker.rank``.
+        parts: how long documents are cut.
 
     Raises:
         InputError: the model has several labels, or an argument is out of its range.
@@ -94,35 +113,44 @@ class RankRequest:
         top_k: int | None,
         activation: ActivationChoice,
         long_documents: LongDocuments,
-        max_parts: int | None,
+        parts: PartOptions,
     ) -> None:
         _check_one_label(manifest)
         self._top_k = None if top_k is None else positive("top_k", top_k)
-        max_parts = None if max_parts is None else positive("max_parts", max_parts)
         check_choice("long_documents", long_documents, LongDocuments)
         self.in_parts = long_documents == "chunk"
-        if max_parts is not None and not self.in_parts:
-            raise InputError("max_parts requires long_documents='chunk'", argument="max_parts")
+        if parts.given and not self.in_parts:
+            raise InputError(f"{parts.given} requires long_documents='chunk'", argument=parts.given)
         self._activation = resolve_activation(activation, manifest.model)
         check_text(query, "the query")
         self._documents = check_texts(documents, "document")
         self._distinct = _first_indices(self._documents)
         self.steps: Steps[tuple[str, int], Any, list[DocumentLogit]]
         if self.in_parts:
-            self.steps = DocumentPartSteps(encoder, query, self._distinct, max_parts)
+            self.steps = DocumentPartSteps(encoder, query, self._distinct, parts)
         else:
             self.steps = WholeDocumentSteps(encoder, query, self._distinct)
 
     def ranking(self, windows: Iterable[Sequence[DocumentLogit]]) -> list[RankedDocument]:
         """The documents, best first, from the results of all windows."""
-        results = [result for window in windows for result in window]
-        logit_of = {text: logit for text, (logit, _) in zip(self._distinct, results, strict=True)}
-        cut_of = {text: cut for text, (_, cut) in zip(self._distinct, results, strict=True)}
+        results = (result for window in windows for result in window)
+        result_of = dict(zip(self._distinct, results, strict=True))
         texts = self._documents
-        order = sorted(range(len(texts)), key=lambda i: (-logit_of[texts[i]], i))[: self._top_k]
-        logits = np.array([[logit_of[texts[i]]] for i in order], np.float32).reshape(-1, 1)
-        scores = activate(self._activation, logits)[:, 0].tolist()
-        return [RankedDocument(i, score, texts[i], cut_of[texts[i]]) for i, score in zip(order, scores, strict=True)]
+        order = sorted(range(len(texts)), key=lambda i: (-result_of[texts[i]].logit, i))[: self._top_k]
+        ranked = [result_of[texts[i]] for i in order]
+        scores = self._scores([result.logit for result in ranked])
+        return [
+            RankedDocument(i, score, texts[i], result.tokens_cut, self._parts(result))
+            for i, score, result in zip(order, scores, ranked, strict=True)
+        ]
+
+    def _parts(self, result: DocumentLogit) -> tuple[DocumentPart, ...]:
+        scores = self._scores([part.logit for part in result.parts])
+        return tuple(DocumentPart(*part.characters, score) for part, score in zip(result.parts, scores, strict=True))
+
+    def _scores(self, logits: list[float]) -> list[float]:
+        scores: list[float] = activate(self._activation, np.array(logits, np.float32).reshape(-1, 1))[:, 0].tolist()
+        return scores
 
 
 def _check_one_label(manifest: Manifest) -> None:

@@ -8,13 +8,16 @@ takes the same steps in an event loop.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
 from modernrank.arrays import FloatArray, IntArray
 from modernrank.batching.prefetch import Window, growing_windows, prefetch, windows
+from modernrank.errors import InputError, counted
+from modernrank.options import positive
 from modernrank.queue.urgency import Urgency
 from modernrank.scorer import Scorer
 from modernrank.text.encoder import EncodedPair, PairEncoder
@@ -25,12 +28,29 @@ E = TypeVar("E")
 R = TypeVar("R", covariant=True)
 
 OnTruncate = Callable[[Truncation], None]
-# A document's logit, and the number of tokens that its pair lost.
-DocumentLogit = tuple[float, int]
+
+
+@dataclass(frozen=True)
+class PartLogit:
+    """The logit of a part of a document, and its characters: ``(start, end)`` in code points."""
+
+    characters: tuple[int, int]
+    logit: float
+
+
+@dataclass(frozen=True)
+class DocumentLogit:
+    """The logit of a document, the tokens that its pair lost, and its parts where the call asked for them."""
+
+    logit: float
+    tokens_cut: int
+    parts: tuple[PartLogit, ...] = ()
 
 
 class Steps(Protocol[T, E, R]):
     """The steps of a call: items of type T, which become E when they are encoded, and R when they are scored."""
+
+    size: CallSize
 
     @property
     def items(self) -> Iterable[T]:
@@ -86,6 +106,31 @@ def _encoded(scorer: Scorer, steps: Steps[T, E, R], size: int) -> Iterator[E]:
     return prefetch(encode, growing_windows(steps.items, policy.first_pairs, min(size, policy.prefetch_pairs)))
 
 
+class CallSize:
+    """Counts the pairs and tokens of a call while it is encoded, and refuses a call that becomes too large."""
+
+    def __init__(self, max_tokens: int | None) -> None:
+        self._max_tokens = max_tokens
+        self.pairs = self.tokens = 0
+
+    def add(self, encoded: Sequence[EncodedPair]) -> None:
+        """Count the pairs of a window.
+
+        Raises:
+            InputError: the call has more than ``max_call_tokens`` so far.
+        """
+        self.pairs += len(encoded)
+        self.tokens += sum(len(pair.ids) for pair in encoded)
+        if self._max_tokens is not None and self.tokens > self._max_tokens:
+            raise InputError(
+                f"the first {counted(self.pairs, 'pair')} of this call have {self.tokens:,} tokens, and its maximum is "
+                f"{self._max_tokens:,}; send fewer or shorter documents",
+                argument="max_call_tokens",
+                value=self.tokens,
+                limit=self._max_tokens,
+            )
+
+
 class PairSteps:
     """Scores pairs: the results of a window are its logits ``[pairs, labels]``.
 
@@ -95,6 +140,7 @@ class PairSteps:
 
     def __init__(self, encoder: PairEncoder, pairs: Iterable[object], on_truncate: OnTruncate | None) -> None:
         self.items = pairs
+        self.size = CallSize(encoder.limits.max_call_tokens)
         self._encoder = encoder
         self._summary = TruncationSummary(encoder.max_length)
         self._notify: OnTruncate = self._summary if on_truncate is None else on_truncate
@@ -102,7 +148,9 @@ class PairSteps:
 
     def encode(self, window: Window[object]) -> list[EncodedPair]:
         """Encode the pairs of a window."""
-        return self._encoder.encode(window.items, window.indices)
+        encoded = self._encoder.encode(window.items, window.indices)
+        self.size.add(encoded)
+        return encoded
 
     def announce(self, encoded: list[EncodedPair]) -> None:
         """Report each pair that was cut."""
@@ -131,6 +179,7 @@ class _DocumentSteps(Generic[E]):
 
     def __init__(self, encoder: PairEncoder, query: str, documents: Mapping[str, int]) -> None:
         self.items = documents.items()
+        self.size = CallSize(encoder.limits.max_call_tokens)
         self._encoder = encoder
         self._query = query
 
@@ -153,7 +202,9 @@ class WholeDocumentSteps(_DocumentSteps[list[EncodedPair]]):
     def encode(self, window: Window[tuple[str, int]]) -> list[EncodedPair]:
         """Encode each document with the query."""
         pairs = [(self._query, document) for document, _ in window.items]
-        return self._encoder.encode(pairs, [index for _, index in window.items])
+        encoded = self._encoder.encode(pairs, [index for _, index in window.items])
+        self.size.add(encoded)
+        return encoded
 
     def token_ids(self, encoded: list[EncodedPair]) -> list[IntArray]:
         """Of each document."""
@@ -161,7 +212,37 @@ class WholeDocumentSteps(_DocumentSteps[list[EncodedPair]]):
 
     def results(self, encoded: list[EncodedPair], logits: FloatArray) -> list[DocumentLogit]:
         """Of each document."""
-        return [(logit, pair.tokens_cut) for logit, pair in zip(logits[:, 0].tolist(), encoded, strict=True)]
+        return [
+            DocumentLogit(logit, pair.tokens_cut) for logit, pair in zip(logits[:, 0].tolist(), encoded, strict=True)
+        ]
+
+
+@dataclass(frozen=True)
+class PartOptions:
+    """How long documents are cut into parts.
+
+    max_parts: maximum number of parts of a document; None for no limit.
+    tokens:    maximum number of a document's tokens in a part; None for what the pair's limit leaves.
+    report:    whether the result says what each part scored.
+
+    Raises:
+        InputError: a number is not at least 1.
+    """
+
+    max_parts: int | None = None
+    tokens: int | None = None
+    report: bool = False
+
+    def __post_init__(self) -> None:
+        for name, value in (("max_parts", self.max_parts), ("part_tokens", self.tokens)):
+            if value is not None:
+                positive(name, value)
+
+    @property
+    def given(self) -> str:
+        """The name of an option that is set, as ``Reranker.rank`` takes it; empty if none is."""
+        options = {"max_parts": self.max_parts, "part_tokens": self.tokens, "with_parts": self.report}
+        return next((name for name, value in options.items() if value), "")
 
 
 class DocumentPartSteps(_DocumentSteps[list[list[EncodedPair]]]):
@@ -171,17 +252,22 @@ class DocumentPartSteps(_DocumentSteps[list[list[EncodedPair]]]):
         encoder: with the limits of the call.
         query: a string.
         documents: each distinct document, and its first index in the caller's input.
-        max_parts: maximum number of parts of a document; None for no limit.
+        options: of the parts.
     """
 
-    def __init__(self, encoder: PairEncoder, query: str, documents: Mapping[str, int], max_parts: int | None) -> None:
+    def __init__(self, encoder: PairEncoder, query: str, documents: Mapping[str, int], options: PartOptions) -> None:
         super().__init__(encoder, query, documents)
-        self._max_parts = max_parts
+        self._options = options
 
     def encode(self, window: Window[tuple[str, int]]) -> list[list[EncodedPair]]:
         """Encode the parts of each document with the query."""
         texts, indices = zip(*window.items, strict=True)
-        return self._encoder.encode_parts(self._query, texts, indices, self._max_parts)
+        options = self._options
+        encoded = self._encoder.encode_parts(
+            self._query, texts, indices, options.max_parts, options.tokens, options.report
+        )
+        self.size.add([part for parts in encoded for part in parts])
+        return encoded
 
     def token_ids(self, encoded: list[list[EncodedPair]]) -> list[IntArray]:
         """Of each part."""
@@ -189,5 +275,18 @@ class DocumentPartSteps(_DocumentSteps[list[list[EncodedPair]]]):
 
     def results(self, encoded: list[list[EncodedPair]], logits: FloatArray) -> list[DocumentLogit]:
         """The logit of the best part of each document, and the number of tokens beyond its last part."""
-        best = np.maximum.reduceat(logits[:, 0], np.cumsum([0, *map(len, encoded[:-1])]))
-        return [(logit, parts[-1].tokens_cut) for logit, parts in zip(best.tolist(), encoded, strict=True)]
+        starts = np.cumsum([0, *map(len, encoded[:-1])])
+        best = np.maximum.reduceat(logits[:, 0], starts)
+        return [
+            DocumentLogit(logit, parts[-1].tokens_cut, _part_logits(parts, logits[start : start + len(parts), 0]))
+            for logit, parts, start in zip(best.tolist(), encoded, starts.tolist(), strict=True)
+        ]
+
+
+def _part_logits(parts: list[EncodedPair], logits: FloatArray) -> tuple[PartLogit, ...]:
+    """Of those parts that hold text and know which."""
+    return tuple(
+        PartLogit(part.characters, logit)
+        for part, logit in zip(parts, logits.tolist(), strict=True)
+        if part.characters is not None
+    )

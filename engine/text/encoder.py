@@ -9,21 +9,22 @@ off here, once. The tokenizer never changes afterwards, so several threads may e
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 
 from modernrank.arrays import IntArray
 from modernrank.errors import ArtifactError, InputError, counted
 from modernrank.host import available_threads, sharing_interpreter
-from modernrank.options import TruncationChoice, check_choice, positive
+from modernrank.options import SideChoice, TextLimits, TruncationChoice
 
 from .checks import Pair, as_pair
 from .long_documents import MINIMUM_PART, overlapping_spans
-from .truncation import POLICIES, SIDES, TooLong, cut
+from .truncation import POLICIES, TooLong, cut
 
 # The texts that the tokenizer receives at once, for each of its threads: some milliseconds of work.
 CHARACTERS_PER_THREAD = 16_384
@@ -32,11 +33,16 @@ FEW_CHARACTERS = 2_048
 
 @dataclass(frozen=True)
 class EncodedPair:
-    """Token ids of one pair, int64 ``[tokens]``, and how many tokens each part lost to ``max_length``."""
+    """Token ids of one pair, int64 ``[tokens]``, and how many tokens its query and its document lost to the limits.
+
+    ``characters`` is the part of the document that is in the pair, as ``(start, end)`` in code points, where
+    ``encode_parts`` was asked for it.
+    """
 
     ids: IntArray
     query_tokens_cut: int = 0
     document_tokens_cut: int = 0
+    characters: tuple[int, int] | None = None
 
     @property
     def tokens_cut(self) -> int:
@@ -82,38 +88,39 @@ class PairEncoder:
     ) -> None:
         self._tokenizer = load_tokenizer(tokenizer_file, vocabulary)
         self._template = _find_template(self._tokenizer, tokenizer_file)
-        if truncation_side not in SIDES:
-            raise InputError(
-                f"truncation side {truncation_side!r} is unknown; choose one of {', '.join(SIDES)}",
-                argument="truncation_side",
-                value=truncation_side,
-                choices=SIDES,
-            )
-        self._side = truncation_side
         self._characters_at_once = CHARACTERS_PER_THREAD * available_threads()
-        self._set_limits(max_length, truncation)
+        self._set_limits(TextLimits(max_length, truncation, cast(SideChoice, truncation_side)))
 
-    def with_limits(self, max_length: int, truncation: TruncationChoice) -> PairEncoder:
+    @property
+    def max_length(self) -> int:
+        """The maximum number of tokens in a pair, special tokens included."""
+        return self.limits.max_length or 0
+
+    @property
+    def truncation(self) -> TruncationChoice:
+        """What happens to a longer pair."""
+        return self.limits.truncation or "longest_first"
+
+    def with_limits(self, limits: TextLimits) -> PairEncoder:
         """The same encoder with other limits. It shares the tokenizer and costs almost nothing."""
-        if (max_length, truncation) == (self.max_length, self.truncation):
+        combined = self.limits | limits
+        if combined == self.limits:
             return self
         other = copy.copy(self)
-        other._set_limits(max_length, truncation)
+        other._set_limits(combined)
         return other
 
-    def _set_limits(self, max_length: int, truncation: TruncationChoice) -> None:
-        check_choice("truncation", truncation, TruncationChoice)
-        max_length = positive("max_length", max_length)
-        if max_length < len(self._template):
+    def _set_limits(self, limits: TextLimits) -> None:
+        if (limits.max_length or 0) < len(self._template):
             raise InputError(
-                f"max_length {max_length} leaves no room for the {len(self._template)} special tokens of a pair; "
-                "raise it",
+                f"max_length {limits.max_length} leaves no room for the {len(self._template)} special tokens of a "
+                "pair; raise it",
                 argument="max_length",
-                value=max_length,
+                value=limits.max_length,
                 minimum=len(self._template),
             )
-        self.max_length = max_length
-        self.truncation: TruncationChoice = truncation
+        self.limits = limits
+        self._side = limits.truncation_side or "right"
 
     def count(self, pair: Pair) -> int:
         """The number of tokens of a pair, special tokens included, cut as ``encode`` cuts it."""
@@ -133,7 +140,7 @@ class PairEncoder:
         numbered = sharing_interpreter(zip(indices, pairs, strict=True))
         checked = [as_pair(pair, f"pair {index}", index=index) for index, pair in numbered]
         texts = list(dict.fromkeys(text for pair in checked for text in pair))
-        ids = dict(zip(texts, self._tokenise(texts), strict=True))
+        ids = dict(zip(texts, self._token_ids(texts), strict=True))
         return [
             self._join(ids[query], ids[document], index)
             for index, (query, document) in sharing_interpreter(zip(indices, checked, strict=True))
@@ -145,6 +152,8 @@ class PairEncoder:
         documents: Sequence[str],
         indices: Sequence[int] | None = None,
         max_parts: int | None = None,
+        part_tokens: int | None = None,
+        with_characters: bool = False,
     ) -> list[list[EncodedPair]]:
         """Encode each document in as many overlapping parts as it needs, each with the whole query.
 
@@ -154,50 +163,87 @@ class PairEncoder:
             indices: index of each document in the caller's input, for errors; by default 0, 1, ..
             max_parts: maximum number of parts of a document; the last part then records how much of the document's end
                 is left out.
+            part_tokens: maximum number of a document's tokens in a part; by default what ``max_length`` leaves.
+            with_characters: whether each part says which characters it holds, which takes somewhat longer.
 
         Raises:
             InputError: the query leaves no room for MINIMUM_PART tokens of a document that needs parts.
         """
-        query_ids, *ids_of_documents = self._tokenise([query, *documents])
-        room = self.max_length - len(self._template) - len(query_ids)
+        all_query_ids = self._token_ids([query])[0]
+        query_ids = cut(*self._own_limit(all_query_ids, self.limits.max_query_tokens), self._side)
+        left = self.max_length - len(self._template) - len(query_ids)
+        room = left if part_tokens is None else min(left, part_tokens)
+        tokenise = self._encoded if with_characters else self._fast_encoded
         indices = range(len(documents)) if indices is None else indices
         parts = []
-        for index, ids in sharing_interpreter(zip(indices, ids_of_documents, strict=True)):
-            if len(ids) > room and room < MINIMUM_PART:
-                raise InputError(
-                    f"document {index} needs parts, but with the query's {len(query_ids)} tokens max_length "
-                    f"{self.max_length} leaves {max(0, room)} per part, and the minimum is {MINIMUM_PART}; shorten the "
-                    "query or raise max_length",
-                    index=index,
-                    room=max(0, room),
-                    minimum=MINIMUM_PART,
-                )
+        for index, document, encoding in sharing_interpreter(zip(indices, documents, tokenise(documents), strict=True)):
+            all_ids = encoding.ids
+            ids = cut(*self._own_limit(all_ids, self.limits.max_document_tokens), self._side)
+            if len(ids) > room:
+                self._check_room(room, len(query_ids), index)
             spans = overlapping_spans(len(ids), room)[:max_parts]
-            if spans[-1][1] < len(ids) and self.truncation == "error":
-                raise InputError(
-                    f"document {index} has tokens beyond {counted(len(spans), 'part')}, and truncation is 'error'; "
-                    "raise max_parts, or choose another truncation",
-                    argument="max_parts",
-                    index=index,
-                )
-            joined = [self._join(query_ids, ids[start:end], index) for start, end in spans]
-            joined[-1] = EncodedPair(joined[-1].ids, document_tokens_cut=len(ids) - spans[-1][1])
+            self._check_complete(spans, len(ids), index)
+            before = len(all_ids) - len(ids) if self._side == "left" else 0
+            offsets = encoding.offsets[before : before + len(ids)] if with_characters else []
+            joined = [
+                replace(self._join(query_ids, ids[start:end], index), characters=_extent(document, offsets[start:end]))
+                for start, end in spans
+            ]
+            joined[-1] = replace(
+                joined[-1],
+                query_tokens_cut=len(all_query_ids) - len(query_ids),
+                document_tokens_cut=len(all_ids) - spans[-1][1],
+            )
             parts.append(joined)
         return parts
 
-    def _tokenise(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of each text, a few at a time: what another caller gives the tokenizer waits only for these."""
-        ids: list[list[int]] = []
+    def _check_complete(self, spans: list[tuple[int, int]], tokens: int, index: int) -> None:
+        if spans[-1][1] < tokens and self.truncation == "error":
+            raise InputError(
+                f"document {index} has tokens beyond {counted(len(spans), 'part')}, and truncation is 'error'; "
+                "raise max_parts, or choose another truncation",
+                argument="max_parts",
+                index=index,
+            )
+
+    def _check_room(self, room: int, query_tokens: int, index: int) -> None:
+        if room < MINIMUM_PART:
+            raise InputError(
+                f"document {index} needs parts, but with the query's {query_tokens} tokens max_length "
+                f"{self.max_length} leaves {max(0, room)} per part, and the minimum is {MINIMUM_PART}; shorten the "
+                "query or raise max_length",
+                index=index,
+                room=max(0, room),
+                minimum=MINIMUM_PART,
+            )
+
+    def _token_ids(self, texts: Sequence[str]) -> list[list[int]]:
+        return [encoding.ids for encoding in self._fast_encoded(texts)]
+
+    def _fast_encoded(self, texts: Sequence[str]) -> Iterator[Encoding]:
+        """Each text, without the positions of its tokens in it."""
+        return self._in_slices(self._tokenizer.encode_batch_fast, texts)
+
+    def _encoded(self, texts: Sequence[str]) -> Iterator[Encoding]:
+        """Each text, with the positions of its tokens in it."""
+        return self._in_slices(self._tokenizer.encode_batch, texts)
+
+    def _in_slices(self, encode: Callable[..., list[Encoding]], texts: Sequence[str]) -> Iterator[Encoding]:
+        """Encode a few texts at a time: what another caller gives the tokenizer waits only for these."""
         sizes = [len(text) for text in texts]
         # A few short texts take less time than the tokenizer's threads take to start on them.
         for start, end in _slices(sizes, 0 if sum(sizes) <= FEW_CHARACTERS else self._characters_at_once):
-            encodings = self._tokenizer.encode_batch_fast(texts[start:end], add_special_tokens=False)
-            ids += [encoding.ids for encoding in encodings]
-        return ids
+            yield from encode(texts[start:end], add_special_tokens=False)
+
+    @staticmethod
+    def _own_limit(ids: list[int], maximum: int | None) -> tuple[list[int], int]:
+        """The token ids of a text, and how many of them its own limit keeps."""
+        return ids, len(ids) if maximum is None else min(maximum, len(ids))
 
     def _join(self, query: list[int], document: list[int], index: int) -> EncodedPair:
         room = self.max_length - len(self._template)
-        query_length, document_length = len(query), len(document)
+        _, query_length = self._own_limit(query, self.limits.max_query_tokens)
+        _, document_length = self._own_limit(document, self.limits.max_document_tokens)
         if query_length + document_length > room:
             tokens = query_length + document_length + len(self._template)
             name = f"pair {index} has {tokens} tokens, but max_length is {self.max_length}"
@@ -207,6 +253,19 @@ class PairEncoder:
         kept_query, kept_document = cut(query, query_length, self._side), cut(document, document_length, self._side)
         ids = [*template.before, *kept_query, *template.between, *kept_document, *template.after]
         return EncodedPair(np.array(ids, np.int64), len(query) - query_length, len(document) - document_length)
+
+
+def _extent(text: str, offsets: Sequence[tuple[int, int]]) -> tuple[int, int] | None:
+    """The characters of tokens at ``offsets``, without the white space at their ends; None for no tokens.
+
+    >>> _extent("one two", [(3, 5), (5, 7)])
+    (4, 7)
+    """
+    if not offsets:
+        return None
+    start, end = offsets[0][0], offsets[-1][1]
+    kept = text[start:end]
+    return (start + len(kept) - len(kept.lstrip()), start + len(kept.rstrip())) if kept.strip() else (start, end)
 
 
 def _slices(sizes: Sequence[int], budget: int) -> Iterator[tuple[int, int]]:

@@ -17,6 +17,7 @@ import pytest
 
 from modernrank import (
     AsyncReranker,
+    CallReport,
     ClosedError,
     DeadlineError,
     InputError,
@@ -366,6 +367,20 @@ def test_closing_does_not_wait_for_streams_that_cannot_go_on(reranker: Reranker)
         with pytest.raises(ClosedError):
             await _all(suspended)
         other.cancel()
+
+    asyncio.run(main())
+
+
+def test_a_report_says_what_a_call_took(reranker: Reranker) -> None:
+    async def main() -> None:
+        shared, scored, ranked = AsyncReranker(reranker), CallReport(), CallReport()
+        await shared.score(PAIRS, report=scored)
+        await shared.rank(QUERY, DOCUMENTS + DOCUMENTS[:5], report=ranked)
+        await shared.close()
+        assert scored.pairs == len(PAIRS)
+        assert scored.tokens == reranker.plan(PAIRS).pair_tokens
+        assert (ranked.pairs, ranked.tokens) == (scored.pairs, scored.tokens)  # equal documents count once
+        assert min(scored.tokenise_seconds, scored.wait_seconds, scored.run_seconds) > 0
 
     asyncio.run(main())
 

@@ -29,11 +29,13 @@ def test_the_public_names_are_these() -> None:
             "AsyncReranker",
             "BackendError",
             "BackendInfo",
+            "CallReport",
             "ClosedError",
             "CpuOptions",
         ),
         *(
             "DeadlineError",
+            "DocumentPart",
             "EncodedPair",
             "GpuOptions",
             "InputError",
@@ -53,7 +55,7 @@ def test_the_public_names_are_these() -> None:
             "ProviderChoice",
             "ProviderError",
         ),
-        *("RankedDocument", "Reranker", "Scorer", "StageTimes", "Truncation", "TruncationChoice"),
+        *("RankedDocument", "Reranker", "Scorer", "StageTimes", "TextLimits", "Truncation", "TruncationChoice"),
         *("TruncationWarning", "__version__"),
     ]
 

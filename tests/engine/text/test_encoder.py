@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from modernrank import ArtifactError, InputError
+from modernrank import ArtifactError, InputError, TextLimits
 from modernrank.text.encoder import PairEncoder
 from support.checkpoints import checkpoint, golden
 
@@ -127,7 +127,7 @@ def test_arguments_out_of_range_are_refused(arguments: tuple[Any, ...], argument
 
 def test_other_limits_leave_the_first_encoder_as_it_is() -> None:
     encoder = PairEncoder(FILE, 100)
-    other = encoder.with_limits(10, "document")
+    other = encoder.with_limits(TextLimits(10, "document"))
     assert (other.max_length, other.truncation) == (10, "document")
     assert (encoder.max_length, encoder.truncation) == (100, "longest_first")
     pair = ("a", "b " * 40)
@@ -148,3 +148,24 @@ def test_a_file_that_is_no_tokenizer_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError) as caught:
         PairEncoder(file, 100)
     assert caught.value.details["path"] == file
+
+
+@pytest.mark.parametrize(("side", "kept"), [("right", slice(0, 3)), ("left", slice(-3, None))])
+def test_a_text_has_a_limit_of_its_own(side: str, kept: slice) -> None:
+    """Before the pair is made: the document's ids are those of its first, or last, three tokens."""
+    encoder = PairEncoder(FILE, 100, truncation_side=side)
+    query, document = "the terms of the license", "word notice contract terms license of the"
+    ids = reference().encode(document, add_special_tokens=False).ids
+    (pair,) = encoder.with_limits(TextLimits(max_document_tokens=3)).encode([(query, document)])
+    assert pair.ids.tolist()[-4:-1] == ids[kept]
+    assert (pair.query_tokens_cut, pair.document_tokens_cut) == (0, len(ids) - 3)
+    (pair,) = encoder.with_limits(TextLimits(max_query_tokens=2)).encode([(query, document)])
+    assert pair.query_tokens_cut == len(reference().encode(query, add_special_tokens=False).ids) - 2
+    assert pair.document_tokens_cut == 0
+
+
+def test_the_side_that_is_cut_can_be_chosen_for_a_call() -> None:
+    pair = ("a", "b " * 40 + "end")
+    left = PairEncoder(FILE, 10, truncation_side="left").encode([pair])
+    chosen = PairEncoder(FILE, 10).with_limits(TextLimits(truncation_side="left")).encode([pair])
+    assert chosen[0].ids.tolist() == left[0].ids.tolist()

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modernrank import InputError, LoadOptions, Reranker, Scorer
+from modernrank import InputError, LoadOptions, Reranker, Scorer, TextLimits
 from modernrank.artifact.folder import Artifact
 from modernrank.backends.open import open_backend
 from modernrank.text.encoder import PairEncoder
@@ -158,3 +158,55 @@ def test_another_treatment_is_refused_with_the_known_ones(short: Reranker) -> No
 
 def test_no_documents_need_no_parts(short: Reranker) -> None:
     assert short.rank(QUERY, [], long_documents="chunk") == []
+
+
+@given(st.lists(TEXT, max_size=3), st.integers(MINIMUM_PART, 40))
+def test_parts_say_which_characters_they_hold(documents: list[str], part_tokens: int) -> None:
+    """Tokenised alone, from the start of a part to its end: the part's own text, without white space at its ends."""
+    encoder = PairEncoder(FILE, 8192)
+    texts = [document * 8 for document in documents]
+    plain = encoder.encode_parts(QUERY, texts, part_tokens=part_tokens)
+    for text, parts, without in zip(
+        texts, encoder.encode_parts(QUERY, texts, part_tokens=part_tokens, with_characters=True), plain, strict=True
+    ):
+        assert [part.ids.tolist() for part in parts] == [part.ids.tolist() for part in without]
+        spans = [part.characters for part in parts if part.characters is not None]
+        assert all(0 <= start <= end <= len(text) for start, end in spans)
+        assert spans == sorted(spans)
+        if spans and text.strip():
+            covered = {at for start, end in spans for at in range(start, end)}
+            assert not text.strip() or text[min(covered) : max(covered) + 1].strip() == text.strip()
+
+
+def test_the_best_part_of_a_ranking_is_the_document_s_score(artifacts: Path) -> None:
+    text = "word " * 60 + "the terms of the license " + "notice " * 60
+    with Reranker.load(artifacts / "tiny") as reranker:
+        (whole,) = reranker.rank(QUERY, [text], long_documents="chunk", part_tokens=20, with_parts=True)
+        assert len(whole.parts) > 4
+        assert whole.score == max(part.score for part in whole.parts)
+        for part in whole.parts:
+            expected = reranker.rank(QUERY, [text[part.start : part.end]])[0].score
+            if part.start == 0:  # later parts begin with a token that has its space
+                assert part.score == pytest.approx(expected, abs=1e-5)
+        (again,) = reranker.rank(QUERY, [text], long_documents="chunk", part_tokens=20)
+        assert again.parts == ()
+        assert again.score == whole.score
+        with pytest.raises(InputError):
+            reranker.rank(QUERY, [text], with_parts=True)
+
+
+def test_limits_of_a_ranking(artifacts: Path) -> None:
+    with Reranker.load(artifacts / "tiny") as reranker:
+        tokens = reranker.encoder.count((QUERY, "word word")) - reranker.encoder.count((QUERY, ""))
+        limited = reranker.rank(QUERY, [LONG], limits=TextLimits(max_document_tokens=tokens))
+        assert limited[0].score == reranker.rank(QUERY, ["word word"])[0].score
+        assert limited[0].tokens_cut > 0
+        for documents, parts in ((["a", "b"], "truncate"), ([LONG], "chunk")):
+            with pytest.raises(InputError) as caught:
+                reranker.rank(
+                    QUERY, documents, limits=TextLimits(max_call_tokens=9), long_documents=parts, max_length=64
+                )
+            assert caught.value.details["argument"] == "max_call_tokens"
+            assert caught.value.details["limit"] == 9
+        with pytest.raises(InputError):
+            reranker.score([("a", "b")] * 3, limits=TextLimits(max_call_tokens=9))
