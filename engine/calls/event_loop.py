@@ -56,6 +56,11 @@ class CallReport:
     wait_seconds: float = 0.0
     run_seconds: float = 0.0
 
+    def add(self, other: CallReport) -> None:
+        """Count what another call took towards this one."""
+        for name, value in vars(other).items():
+            setattr(self, name, getattr(self, name) + value)
+
 
 class AsyncCall:
     """Carries out one call: at most one window of it is tokenised, and one is scored, at a time."""

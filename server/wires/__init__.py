@@ -1,0 +1,1 @@
+"""The wires: one module for each form of request and answer."""
