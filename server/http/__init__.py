@@ -1,0 +1,1 @@
+"""From a connection to a call and back: bodies, keys, limits, refusals."""

@@ -1,0 +1,162 @@
+"""Reads the body of a request: within its limit while it streams in, unpacked, and parsed as JSON.
+
+A small body can be large once it is parsed: gzip, nesting, millions of empty objects. Each is refused before it costs
+memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import zlib
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ..units import mebibytes
+from .problems import RequestError
+
+Receive = Callable[[], Awaitable[Any]]
+
+# A text, up to the end where its second quote is missing. Possessive: the time is linear in the body.
+STRINGS = re.compile(rb'"(?:[^"\\]++|\\.?)*+"?', re.DOTALL)
+JSON_TYPES = ("application/json", "text/json")
+
+
+@dataclass(frozen=True)
+class BodyLimits:
+    """max_bytes: of a body, packed and unpacked. max_values: JSON values in it. seconds: that it may take to arrive."""
+
+    max_bytes: int
+    max_values: int
+    seconds: float
+
+
+class ClientLeftError(Exception):
+    """The client closed the connection: nobody reads an answer."""
+
+
+async def read_body(headers: dict[bytes, bytes], receive: Receive, limits: BodyLimits) -> bytes:
+    """The whole body, unpacked.
+
+    Raises:
+        RequestError: 400 for a damaged one, 408 for a slow one, 413 for one that is too large, 415 for an encoding that
+            is not gzip or deflate.
+        ClientLeftError: the client left before its end.
+    """
+    unpack = _unpacker(headers.get(b"content-encoding", b"identity").decode("latin-1").strip().lower(), limits)
+    declared = headers.get(b"content-length", b"")
+    if declared.isdigit() and int(declared) > limits.max_bytes:
+        raise _too_large(limits)
+    parts: list[bytes] = []
+    size = packed = 0
+    try:
+        async with asyncio.timeout(limits.seconds):
+            async for chunk in _chunks(receive):
+                packed += len(chunk)
+                part = unpack(chunk, size)
+                size += len(part)
+                if size > limits.max_bytes or packed > limits.max_bytes:
+                    raise _too_large(limits)
+                parts.append(part)
+    except TimeoutError as error:
+        raise RequestError(
+            408, f"the body did not arrive within {limits.seconds:g} s (body_timeout); send it faster", close=True
+        ) from error
+    parts.append(unpack(b"", size))
+    return b"".join(parts)
+
+
+def parse_json(body: bytes, limits: BodyLimits) -> Any:
+    """The value of a JSON text in UTF-8.
+
+    Raises:
+        RequestError: 400 for what is not JSON, has a name twice in an object or is nested too deeply; 413 for a body of
+            too many values.
+    """
+    _check_values(body, limits.max_values)
+    try:
+        return json.loads(body.decode("utf-8-sig"), object_pairs_hook=_unique, parse_constant=_refuse_constant)
+    except UnicodeDecodeError as error:
+        raise RequestError(400, f"the body is not UTF-8 at byte {error.start}; encode it as UTF-8") from error
+    except RecursionError as error:
+        raise RequestError(400, "the body is nested too deeply; send lists and objects as the wire has them") from error
+    except ValueError as error:  # JSONDecodeError, and numbers of thousands of digits
+        reason = str(error) if isinstance(error, json.JSONDecodeError) else "a number has too many digits"
+        raise RequestError(400, f"the body is not valid JSON: {reason}") from error
+
+
+def check_content_type(headers: dict[bytes, bytes]) -> None:
+    """Refuse what says that it is something other than JSON.
+
+    Raises:
+        RequestError: 415.
+    """
+    given = headers.get(b"content-type", b"").decode("latin-1").partition(";")[0].strip().lower()
+    if given and given not in JSON_TYPES and not (given.startswith("application/") and given.endswith("+json")):
+        raise RequestError(415, f"the content type is {given!r}; send application/json")
+
+
+async def _chunks(receive: Receive) -> AsyncIterator[bytes]:
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientLeftError
+        yield message.get("body", b"")
+        if not message.get("more_body", False):
+            return
+
+
+def _unpacker(encoding: str, limits: BodyLimits) -> Callable[[bytes, int], bytes]:
+    """A function of a chunk and the size so far, which gives the unpacked chunk; of an empty chunk, what is left."""
+    if encoding in ("", "identity"):
+        return lambda chunk, size: chunk
+    if encoding not in ("gzip", "x-gzip", "deflate"):
+        raise RequestError(415, f"the content encoding is {encoding!r}; send gzip, deflate or none")
+    stream = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)  # of gzip and zlib, whichever the header says
+
+    def unpack(chunk: bytes, size: int) -> bytes:
+        try:
+            part = stream.decompress(chunk, limits.max_bytes - size + 1) if chunk else stream.flush()
+        except zlib.error as error:
+            raise RequestError(400, f"the body is not valid {encoding}", close=True) from error
+        if not chunk and (not stream.eof or stream.unused_data):
+            raise RequestError(400, f"the {encoding} body ends too early, or goes on after its end")
+        return part
+
+    return unpack
+
+
+def _too_large(limits: BodyLimits) -> RequestError:
+    return RequestError(
+        413,
+        f"the body is larger than {mebibytes(limits.max_bytes)} (max_body_bytes); send fewer or shorter documents",
+        close=True,
+    )
+
+
+def _check_values(body: bytes, maximum: int) -> None:
+    """Count the values of a JSON text by its commas and brackets; those within texts count only if there are many."""
+    if _marks(body) > maximum and (count := _marks(STRINGS.sub(b"", body))) > maximum:
+        raise RequestError(
+            413, f"the body has {count:,} JSON values, and the limit max_json_values is {maximum:,}; send fewer"
+        )
+
+
+def _marks(text: bytes) -> int:
+    return text.count(b",") + text.count(b"[") + text.count(b"{")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object, if no name occurs twice in it: readers disagree about which one counts."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        twice = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
+        raise RequestError(400, f"the name {twice[:100]!r} occurs twice in an object of the body; send it once")
+    return found
+
+
+def _refuse_constant(name: str) -> Any:
+    raise RequestError(400, f"the body is not valid JSON: {name} is not a number")
