@@ -1,4 +1,4 @@
-"""The command line: ``modernrank export | verify | build-engine | info | score | rank | plan | eval | bench``.
+"""The command line: ``modernrank export | verify | build-engine | info | score | rank | plan | serve | eval | bench``.
 
 Exit codes: 0; 1 for a refused input or a failed verification, with one line on standard error; 2 for wrong usage; 130
 for Ctrl-C and 141 for a closed pipe.
@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 
 from modernrank import ModernRankError, __version__
 
-from . import artifacts, bench, evaluate, info, scoring
+from . import artifacts, bench, evaluate, info, scoring, serve
 from .base import Command, fail
 
 COMMANDS = (
@@ -31,6 +31,7 @@ COMMANDS = (
     scoring.SCORE,
     scoring.RANK,
     scoring.PLAN,
+    serve.SERVE,
     evaluate.EVAL,
     bench.BENCH,
 )

@@ -11,8 +11,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "engine": set(),
     "evaluation": {"engine"},
     "export": {"engine", "evaluation"},
+    "server": {"engine"},
     "benchmarks": {"engine", "evaluation", "export"},
-    "cli": {"engine", "evaluation", "export", "benchmarks"},
+    "cli": {"engine", "evaluation", "export", "server", "benchmarks"},
 }
 # What only a call imports: `Reranker.from_checkpoint` exports a checkpoint.
 MAY_IMPORT_WHEN_CALLED = {"engine": {"export"}}
