@@ -135,6 +135,11 @@ class Scorer:
         """What waits at this moment, and what has been done since ``load``."""
         return self._queue.metrics(self.times)
 
+    @property
+    def estimated_wait(self) -> float | None:
+        """Seconds until what waits at this moment is done, as in ``metrics``, which costs more."""
+        return self._queue.estimated_wait()
+
     def score(self, token_ids: Sequence[IntArray], *, priority: int = 0, timeout: float | None = None) -> FloatArray:
         """Score pairs that are encoded already. Equal ones are scored once.
 

@@ -49,10 +49,15 @@ async def carry_out(call: Call, name: str, model: AsyncReranker, rules: Rules, r
     _check_size(call, rules)
     deadline = Urgency.of(call.priority, rules.seconds)
     report = CallReport()
-    if isinstance(call, PairCall):
-        return await _score(call, name, model, rules, request_id, deadline, report)
-    documents = await _rank(call, model, rules, deadline, report)
-    spans = await _spans(call, documents, model, rules, deadline, report)
+    try:
+        if isinstance(call, PairCall):
+            return await _score(call, name, model, rules, request_id, deadline, report)
+        documents = await _rank(call, model, rules, deadline, report)
+        spans = await _spans(call, documents, model, rules, deadline, report)
+    except InputError as error:
+        if error.details.get("argument") == "max_call_tokens":
+            raise _too_many_tokens(rules) from error
+        raise
     truncated = sum(place.tokens_cut > 0 for place in documents)
     facts = Facts(name, request_id, int(time.time()), report, truncated)
     return Ranking(documents, facts, spans)
@@ -78,6 +83,16 @@ def _check_size(call: Call, rules: Rules) -> None:
             value=characters,
             limit=rules.max_characters,
         )
+
+
+def _too_many_tokens(rules: Rules) -> InputError:
+    """By the name that the limit has here."""
+    return InputError(
+        f"the texts of the request have more than {rules.max_tokens:,} tokens, which is the limit max_tokens; send "
+        "fewer or shorter documents",
+        argument="max_tokens",
+        limit=rules.max_tokens,
+    )
 
 
 async def _score(

@@ -110,6 +110,9 @@ def _open_inference(service: Service) -> list[Operation]:
             "GET", "/v2/models/{model:path}/ready", "A model is ready?", about.model_ready, (), True, (404, 503), dict
         ),
         Operation(
+            "POST", "/v2/models/{model:path}/versions/{version}/infer", "The same", about.infer, (OPEN_INFERENCE,)
+        ),
+        Operation(
             "POST",
             "/v2/models/{model:path}/infer",
             "Score pairs: Open Inference Protocol",

@@ -87,7 +87,7 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
 def _checked(values: Mapping[str, Any], origin: Mapping[str, str]) -> Settings:
     for name, value in values.items():
         try:
-            msgspec.convert({name: value}, Settings, strict=False)
+            _convert({name: value})
         except msgspec.ValidationError as error:
             if isinstance(error.__cause__, InputError):
                 raise error.__cause__ from error
@@ -95,7 +95,17 @@ def _checked(values: Mapping[str, Any], origin: Mapping[str, str]) -> Settings:
             raise InputError(
                 f"{name} = {value!r} ({origin[name]}): {reason}", argument=name, value=value, source=origin[name]
             ) from error
-    return msgspec.convert(dict(values), Settings, strict=False)
+    return _convert(values)
+
+
+def _convert(values: Mapping[str, Any]) -> Settings:
+    return msgspec.convert(dict(values), Settings, strict=False, dec_hook=_path)
+
+
+def _path(kind: type, value: Any) -> Any:
+    if kind is Path and isinstance(value, str):
+        return Path(value)
+    raise TypeError(f"expected a path, and not {value!r}")
 
 
 def _toml(value: Any) -> str:

@@ -238,6 +238,11 @@ class RunQueue:
                 **counts,
             )
 
+    def estimated_wait(self) -> float | None:
+        """Seconds until what waits is done, as an estimate; None before the first run."""
+        with self._changed:
+            return self._estimated_wait()
+
     def _next_run(self, useless: list[Call]) -> Run | None:
         """Take the next run, or find a call that is overdue or whose caller is gone; neither if none may run now."""
         schedule = self._policy.schedule

@@ -37,7 +37,7 @@ KINDS = {
     503: "unavailable",
 }
 # Arguments whose limit is one of size.
-SIZES = {"max_documents", "max_characters", "max_call_tokens"}
+SIZES = {"max_documents", "max_characters", "max_tokens"}
 
 
 def status_of(error: ModernRankError) -> int:

@@ -105,7 +105,7 @@ class Service:
         Raises:
             RequestError: 503.
         """
-        wait, limit = model.reranker.metrics.estimated_wait, self.settings.max_queue_seconds
+        wait, limit = model.reranker.reranker.scorer.estimated_wait, self.settings.max_queue_seconds
         if wait is not None and wait > limit:
             raise RequestError(
                 503,
