@@ -11,6 +11,7 @@ SCENARIOS: tuple[ScenarioName, ...] = ("query", "single")
 SECONDS = 10.0  # minimum duration of a measurement
 SAMPLES = 10  # minimum number of calls in a measurement
 CALLERS = 32  # of the callers scenario
+CLIENTS = 16  # of a saturated server
 PEAK_SECONDS = 1.0  # long enough for the peak rate of matrix products on a machine with some noise
 
 # The same torch in all environments of peers, so that they differ in their runtimes alone. Another build is, say, a CPU

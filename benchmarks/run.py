@@ -86,7 +86,7 @@ def run_scenarios(
         subject = Subject(Artifact.open(artifact), reranker, load_options)
         _check_lengths(options.workloads.lengths, subject.artifact)
         workloads = make_workloads(options.workloads, subject.artifact.encoder().count)
-        environment = _environment([subject.artifact], options.workloads.seed)
+        environment = describe_run([subject.artifact], options.workloads.seed)
         environment["peak"] = _cpu_peaks(options.peak_seconds, report) if reranker.info.provider == CPU else {}
         measurements: list[Measurement] = []
         for workload in workloads:
@@ -174,7 +174,7 @@ def run_peers(
     for_ours = {**load_options, "threads": setup.threads}
     contenders = [contender for artifact in opened for contender in our_contenders(artifact, for_ours)]
     contenders += [peer_contender(name, setup, report) for name in options.peers or peer_names(setup.device)]
-    environment = _environment(opened, options.workloads.seed)
+    environment = describe_run(opened, options.workloads.seed)
     environment["peak"] = _peaks(setup.device, options.peak_seconds, report)
     measurements: list[Measurement] = []
     for workload in workloads:
@@ -218,7 +218,7 @@ def run_versions(
     measurements: list[Measurement] = []
     for workload in make_workloads(options.workloads, count_tokens):
         measurements += take_turns(contenders, workload, count_tokens, options.rounds, report)
-    return Result(_environment([opened], options.workloads.seed), measurements)
+    return Result(describe_run([opened], options.workloads.seed), measurements)
 
 
 def _check_lengths(lengths: Sequence[int], artifact: Artifact) -> None:
@@ -245,7 +245,7 @@ def _cpu_peaks(seconds: float, report: Report) -> dict[str, float]:
     return machine_peak.cpu_peaks(seconds)
 
 
-def _environment(artifacts: Sequence[Artifact], seed: int) -> dict[str, Any]:
+def describe_run(artifacts: Sequence[Artifact], seed: int) -> dict[str, Any]:
     """The environment of this process, and the artifacts with the hashes of their files."""
     return describe(seed) | {
         "artifacts": [

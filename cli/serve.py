@@ -28,7 +28,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
             parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=None, help=text)
         else:
             shown = "" if entry.default is None else f" (default: {entry.default})"
-            parser.add_argument(flag, metavar="VALUE", help=f"{text}{shown}")
+            parser.add_argument(flag, metavar=entry.metadata["unit"], help=f"{text}{shown}")
 
 
 def _run(args: argparse.Namespace) -> int:

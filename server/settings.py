@@ -20,8 +20,8 @@ from .http.body import BodyLimits
 from .units import MEBIBYTE
 
 
-def _setting(default: Any, text: str, at_least: float | None = None) -> Any:
-    return field(default=default, metadata={"help": text, "at least": at_least})
+def _setting(default: Any, text: str, at_least: float | None = None, unit: str = "VALUE") -> Any:
+    return field(default=default, metadata={"help": text, "at least": at_least, "unit": unit})
 
 
 @dataclass(frozen=True)
@@ -34,41 +34,51 @@ class Settings:
 
     artifacts: tuple[str, ...] = _setting((), "folders that `modernrank export` wrote, or NAME=FOLDER")
 
-    host: str = _setting("127.0.0.1", "address to listen on; 0.0.0.0 for all")
-    port: int = _setting(8080, "port to listen on; 0 for any that is free", 0)
-    uds: Path | None = _setting(None, "listen on this Unix socket instead")
-    metrics_port: int | None = _setting(None, "serve health and metrics on this port, and nowhere else", 0)
-    api_key_file: Path | None = _setting(None, "file of keys, one on each line; MODERNRANK_API_KEYS holds keys too")
+    host: str = _setting("127.0.0.1", "address to listen on; 0.0.0.0 for all", unit="ADDRESS")
+    port: int = _setting(8080, "port to listen on; 0 for any that is free", 0, unit="N")
+    uds: Path | None = _setting(None, "listen on this Unix socket instead", unit="PATH")
+    metrics_port: int | None = _setting(None, "serve health and metrics on this port, and nowhere else", 0, unit="N")
+    api_key_file: Path | None = _setting(
+        None, "file of keys, one on each line; MODERNRANK_API_KEYS holds keys too", unit="FILE"
+    )
     page: bool = _setting(True, "serve the page at /")
 
     provider: ProviderChoice = _setting("auto", "provider that runs the models")
     precision: PrecisionChoice = _setting("auto", "precision of the graphs")
-    threads: int | None = _setting(None, "threads of each model; by default the cores that are granted", 1)
-    workers: int | None = _setting(None, "batches side by side on these threads; by default one for each", 1)
-    max_length: int | None = _setting(None, "maximum number of tokens in a pair; by default the artifact's limit", 1)
+    threads: int | None = _setting(None, "threads of each model; by default the cores that are granted", 1, unit="N")
+    workers: int | None = _setting(None, "batches side by side on these threads; by default one for each", 1, unit="N")
+    max_length: int | None = _setting(
+        None, "maximum number of tokens in a pair; by default the artifact's limit", 1, unit="TOKENS"
+    )
     strict_models: bool = _setting(False, "refuse names of models that are not served; otherwise the first one answers")
     long_documents: LongDocuments = _setting(
         "chunk", "a document beyond max_length: chunk scores its parts and takes the best, truncate cuts it"
     )
-    span_tokens: int = _setting(128, "tokens of the parts that relevant_spans shows", 16)
+    span_tokens: int = _setting(128, "tokens of the parts that relevant_spans shows", 16, unit="TOKENS")
 
-    max_body_bytes: int = _setting(16 * MEBIBYTE, "bytes of a body, packed and unpacked", 1024)
-    max_json_values: int = _setting(100_000, "JSON values in a body", 16)
-    max_documents: int = _setting(1000, "documents, or pairs, of a request", 1)
-    max_characters: int = _setting(10_000_000, "characters of all texts of a request", 1)
-    max_tokens: int = _setting(2_000_000, "tokens of all pairs of a request", 1)
-    max_requests: int = _setting(512, "requests in progress", 1)
-    max_connections: int = _setting(2000, "open connections", 1)
-    max_waiting_tokens: int = _setting(4_000_000, "tokens that wait for a worker; at least max_length", 1)
-    max_queue_seconds: float = _setting(60.0, "estimated wait from which on requests are refused", 0)
+    max_body_bytes: int = _setting(16 * MEBIBYTE, "bytes of a body, packed and unpacked", 1024, unit="BYTES")
+    max_json_values: int = _setting(100_000, "JSON values in a body", 16, unit="N")
+    max_documents: int = _setting(1000, "documents, or pairs, of a request", 1, unit="N")
+    max_characters: int = _setting(10_000_000, "characters of all texts of a request", 1, unit="N")
+    max_tokens: int = _setting(2_000_000, "tokens of all pairs of a request", 1, unit="TOKENS")
+    max_requests: int = _setting(512, "requests in progress", 1, unit="N")
+    max_connections: int = _setting(2000, "open connections", 1, unit="N")
+    max_waiting_tokens: int = _setting(
+        4_000_000, "tokens that wait for a worker; at least max_length", 1, unit="TOKENS"
+    )
+    max_queue_seconds: float = _setting(60.0, "estimated wait from which on requests are refused", 0, unit="SECONDS")
 
-    header_timeout: float = _setting(10.0, "seconds until the headers of a request have arrived", 0.01)
-    body_timeout: float = _setting(30.0, "seconds until a body has arrived", 0.01)
-    request_timeout: float = _setting(300.0, "seconds until a request is given up", 0.01)
-    write_timeout: float = _setting(30.0, "seconds that a client may take to receive what is buffered", 0.01)
-    keep_alive: float = _setting(75.0, "seconds that an idle connection stays open", 0.01)
-    shutdown_delay: float = _setting(0.0, "seconds not ready, but serving, before draining: for balancers to notice", 0)
-    shutdown_timeout: float = _setting(25.0, "seconds to drain; what still runs is then cancelled", 0)
+    header_timeout: float = _setting(10.0, "seconds until the headers of a request have arrived", 0.01, unit="SECONDS")
+    body_timeout: float = _setting(30.0, "seconds until a body has arrived", 0.01, unit="SECONDS")
+    request_timeout: float = _setting(300.0, "seconds until a request is given up", 0.01, unit="SECONDS")
+    write_timeout: float = _setting(
+        30.0, "seconds that a client may take to receive what is buffered", 0.01, unit="SECONDS"
+    )
+    keep_alive: float = _setting(75.0, "seconds that an idle connection stays open", 0.01, unit="SECONDS")
+    shutdown_delay: float = _setting(
+        0.0, "seconds not ready, but serving, before draining: for balancers to notice", 0, unit="SECONDS"
+    )
+    shutdown_timeout: float = _setting(25.0, "seconds to drain; what still runs is then cancelled", 0, unit="SECONDS")
 
     log_format: Literal["json", "text"] = _setting("json", "json lines, or text for people")
     log_level: Literal["debug", "info", "warning", "error"] = _setting("info", "what is logged")

@@ -24,7 +24,7 @@ PERCENTILES = (50.0, 90.0, 99.0, 99.9)
 NOISY_SPREAD = 0.1
 
 # Scenarios in which calls overlap, so that latencies vary because calls wait for each other.
-OVERLAPPING = ("server", "mixed", "callers")
+OVERLAPPING = ("server", "mixed", "callers", "serve")
 
 Parameters = dict[str, float | int | str]
 
