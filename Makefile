@@ -2,6 +2,7 @@
 #   .venv            the package (editable), its tests, lint and types
 #   .venv-parity     the same with torch and transformers; it trains the demo model too
 #   .venv-reference  optimum's exporter, which needs an older transformers
+#   .venv-openapi    Schemathesis, which tries the server
 #   .venv-engines    TensorRT-RTX, whose builder needs no GPU
 #   .venv-placement  ONNX Runtime's GPU build, in each version that is checked
 PYTHON ?= python3
@@ -11,7 +12,7 @@ MODEL ?= Alibaba-NLP/gte-reranker-modernbert-base
 OUT ?= artifacts/gte-reranker-modernbert-base
 
 .PHONY: setup demo train-demo train-check export test test-python test-slow soak coverage lint typecheck check parity \
-	reference packaging peers-check engines-check placement-check avx2-check arm-check gpu-check gpu-bundle golden clean
+	reference packaging peers-check engines-check openapi-check server-soak placement-check avx2-check arm-check gpu-check gpu-bundle golden clean
 
 setup: .venv/ready
 
@@ -43,6 +44,12 @@ setup: .venv/ready
 	$(PYTHON) -m venv .venv-engines
 	.venv-engines/bin/python -m pip install --quiet --upgrade pip
 	.venv-engines/bin/python -m pip install --quiet --editable '.[dev,tensorrt-rtx]'
+	touch $@
+
+.venv-openapi/ready:
+	$(PYTHON) -m venv .venv-openapi
+	.venv-openapi/bin/python -m pip install --quiet --upgrade pip
+	.venv-openapi/bin/python -m pip install --quiet 'schemathesis>=4.32'
 	touch $@
 
 # The versions lie beside each other, and each is 250 MB to download; the processor's build exports the graphs.
@@ -103,6 +110,14 @@ test-slow: setup
 # Ten minutes of random calls from loops and threads, with cancellations, time-outs and errors.
 soak: setup
 	SOAK_SECONDS=600 .venv/bin/python -m pytest -m slow tests/engine/test_soak.py --capture=no
+
+# Twenty minutes of mixed load on a server, with malformed bodies, and slow and vanishing clients between.
+server-soak: setup
+	SOAK_SECONDS=1200 .venv/bin/python -m pytest -m slow tests/server/test_soak.py --capture=no --timeout=1800
+
+# The server's OpenAPI document, tried by Schemathesis.
+openapi-check: setup .venv-openapi/ready
+	SCHEMATHESIS=.venv-openapi/bin/schemathesis .venv/bin/python -m pytest -m openapi tests/server
 
 # The default suite's coverage, with what its child processes run.
 coverage: setup

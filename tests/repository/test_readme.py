@@ -30,6 +30,10 @@ MAXIMUM_README_WORDS = 700
 MEASURED = ROOT / "benchmarks" / "results" / "peers-passages-zen4-2cores.json"
 HUB_MODEL = "Alibaba-NLP/gte-reranker-modernbert-base"
 PROFILES = "--profile short=1x64:16x512:64x512 --profile long=1x576:2x2048:4x8192"
+CURL = (
+    "curl http://127.0.0.1:8080/rerank -H 'content-type: application/json' "
+    '-d \'{"query": "capital of China", "documents": ["Beijing", "Paris"], "top_n": 1}\''
+)
 # Commands that need the hub, torch, a GPU or another environment, and the step of CI or the test that runs their like.
 ELSEWHERE = {
     "make check": "make typecheck",
@@ -43,6 +47,12 @@ ELSEWHERE = {
     f"modernrank verify artifacts/gte-fp16 --against {HUB_MODEL}": "make parity",
     f"modernrank build-engine artifacts/gte-fp16 {PROFILES}": "make engines-check",
     "make gpu-check LIKE=CHECKPOINT": "make parity",
+    "pip install '.[cpu,export,serve]'": "make packaging",
+    "modernrank serve artifacts/gte": "tests/server/test_lifecycle.py",
+    "modernrank serve artifacts/demo": "tests/server/test_lifecycle.py",
+    "modernrank serve artifacts/gte small=artifacts/demo": "tests/server/test_lifecycle.py",
+    "modernrank serve --help": "tests/cli/test_artifacts.py",
+    CURL: "tests/server/test_wires.py",
     "make gpu-bundle GPU_CC=9.0 GPU_PYTHON=3.12 BUNDLE=.gpu": "tests/benchmarks/test_gpu_bundle.py",
     "modernrank bench peers CHECKPOINT artifacts/gte --pairs pairs.jsonl --out peers.json": "make peers-check",
 }
@@ -154,7 +164,7 @@ def anchors(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page != "CHANGELOG.md"])
 def test_files_that_a_page_names_exist(page: str) -> None:
-    folders = "engine|evaluation|export|cli|benchmarks|tests|docs|demo"
+    folders = "engine|evaluation|export|server|cli|benchmarks|tests|docs|demo"
     for name in re.findall(rf"`((?:{folders})/[\w./-]*)`", text_of(page)):
         assert (ROOT / name).exists(), name
 
