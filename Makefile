@@ -4,6 +4,7 @@
 #   .venv-reference  optimum's exporter, which needs an older transformers
 #   .venv-engines    TensorRT-RTX, whose builder needs no GPU
 #   .venv-placement  ONNX Runtime's GPU build, in each version that is checked
+#   .venv-page       the package with Selenium, which drives Chromium
 PYTHON ?= python3
 # On Linux, plain `torch` from PyPI brings gigabytes of CUDA; TORCH="torch --index-url .../whl/cpu" takes the CPU build.
 TORCH ?= torch==2.13.0
@@ -11,7 +12,8 @@ MODEL ?= Alibaba-NLP/gte-reranker-modernbert-base
 OUT ?= artifacts/gte-reranker-modernbert-base
 
 .PHONY: setup demo train-demo train-check export test test-python test-slow soak coverage lint typecheck check parity \
-	reference packaging peers-check engines-check placement-check avx2-check arm-check gpu-check gpu-bundle golden clean
+	reference packaging peers-check engines-check placement-check page-check avx2-check arm-check \
+	gpu-check gpu-bundle golden clean
 
 setup: .venv/ready
 
@@ -54,6 +56,12 @@ setup: .venv/ready
 		test -d .venv-placement/onnxruntime-$$version || .venv-placement/bin/python -m pip install --quiet --no-deps \
 			--target .venv-placement/onnxruntime-$$version onnxruntime-gpu==$$version || exit 1; \
 	done
+	touch $@
+
+.venv-page/ready: pyproject.toml
+	$(PYTHON) -m venv .venv-page
+	.venv-page/bin/python -m pip install --quiet --upgrade pip
+	.venv-page/bin/python -m pip install --quiet --editable '.[dev]' selenium
 	touch $@
 
 # The trained demo model: exported, its int8 judged on held-out queries, and asked to rank.
@@ -145,6 +153,10 @@ engines-check: .venv-engines/ready
 # CUDA graphs are accepted. Nothing is computed. Requires a C compiler and binutils.
 placement-check: .venv-placement/ready
 	.venv-placement/bin/python -m pytest -m placement tests/placement
+
+# The server's page in headless Chromium. Requires apt-get's chromium and chromium-driver.
+page-check: .venv-page/ready
+	.venv-page/bin/python -m pytest -m page tests/server/test_page.py
 
 # int8 on a processor without a dot-product instruction, whose fastest product saturates: qemu emulates AVX2. Requires
 # qemu-user-static. Scores must be equal to the last bit.
