@@ -12,7 +12,7 @@ MODEL ?= Alibaba-NLP/gte-reranker-modernbert-base
 OUT ?= artifacts/gte-reranker-modernbert-base
 
 .PHONY: setup demo train-demo train-check export test test-python test-slow soak coverage lint typecheck check parity \
-	reference packaging peers-check engines-check placement-check page-check avx2-check arm-check \
+	reference packaging peers-check engines-check placement-check page-check page-screenshot avx2-check arm-check \
 	gpu-check gpu-bundle golden clean
 
 setup: .venv/ready
@@ -157,6 +157,12 @@ placement-check: .venv-placement/ready
 # The server's page in headless Chromium. Requires apt-get's chromium and chromium-driver.
 page-check: .venv-page/ready
 	.venv-page/bin/python -m pytest -m page tests/server/test_page.py
+
+# The picture of the page in docs/, with the example ranked, in the fonts of this machine. Requires the same, optipng, and
+# artifacts/demo (make demo).
+page-screenshot: .venv-page/ready
+	.venv-page/bin/python tests/support/page_screenshot.py artifacts/demo docs/serve-page.png
+	optipng -quiet -o5 docs/serve-page.png
 
 # int8 on a processor without a dot-product instruction, whose fastest product saturates: qemu emulates AVX2. Requires
 # qemu-user-static. Scores must be equal to the last bit.
