@@ -5,6 +5,7 @@
 #   .venv-openapi    Schemathesis, which tries the server
 #   .venv-engines    TensorRT-RTX, whose builder needs no GPU
 #   .venv-placement  ONNX Runtime's GPU build, in each version that is checked
+#   .venv-page       the package with Selenium, which drives Chromium
 PYTHON ?= python3
 # On Linux, plain `torch` from PyPI brings gigabytes of CUDA; TORCH="torch --index-url .../whl/cpu" takes the CPU build.
 TORCH ?= torch==2.13.0
@@ -12,7 +13,8 @@ MODEL ?= Alibaba-NLP/gte-reranker-modernbert-base
 OUT ?= artifacts/gte-reranker-modernbert-base
 
 .PHONY: setup demo train-demo train-check export test test-python test-slow soak coverage lint typecheck check parity \
-	reference packaging peers-check engines-check openapi-check server-soak placement-check avx2-check arm-check gpu-check gpu-bundle golden clean
+	reference packaging peers-check engines-check placement-check openapi-check page-check page-screenshot server-soak \
+	avx2-check arm-check gpu-check gpu-bundle golden clean
 
 setup: .venv/ready
 
@@ -61,6 +63,12 @@ setup: .venv/ready
 		test -d .venv-placement/onnxruntime-$$version || .venv-placement/bin/python -m pip install --quiet --no-deps \
 			--target .venv-placement/onnxruntime-$$version onnxruntime-gpu==$$version || exit 1; \
 	done
+	touch $@
+
+.venv-page/ready: pyproject.toml
+	$(PYTHON) -m venv .venv-page
+	.venv-page/bin/python -m pip install --quiet --upgrade pip
+	.venv-page/bin/python -m pip install --quiet --editable '.[dev]' selenium
 	touch $@
 
 # The trained demo model: exported, its int8 judged on held-out queries, and asked to rank.
@@ -160,6 +168,16 @@ engines-check: .venv-engines/ready
 # CUDA graphs are accepted. Nothing is computed. Requires a C compiler and binutils.
 placement-check: .venv-placement/ready
 	.venv-placement/bin/python -m pytest -m placement tests/placement
+
+# The server's page in headless Chromium. Requires apt-get's chromium and chromium-driver.
+page-check: .venv-page/ready
+	.venv-page/bin/python -m pytest -m page tests/server/test_page.py
+
+# The picture of the page in docs/, with the example ranked, in the fonts of this machine. Requires the same, optipng, and
+# artifacts/demo (make demo).
+page-screenshot: .venv-page/ready
+	.venv-page/bin/python tests/support/page_screenshot.py artifacts/demo docs/serve-page.png
+	optipng -quiet -o5 docs/serve-page.png
 
 # int8 on a processor without a dot-product instruction, whose fastest product saturates: qemu emulates AVX2. Requires
 # qemu-user-static. Scores must be equal to the last bit.

@@ -23,7 +23,7 @@ from .http.scoring import json_response
 from .http.service import Service
 from .models import Models, sources_of
 from .openapi import document
-from .page import PAGE, SCRIPT, STYLE
+from .page import ICON, PAGE, SCRIPT, STYLE
 from .routes import Operation, health, operations
 from .settings import Settings
 from .wires.base import Problem, detail_error
@@ -70,7 +70,7 @@ def application(service: Service) -> Starlette:
 
     routes = [*_routes(table), Route("/openapi.json", openapi)]
     if service.settings.page:
-        routes += [_file("/", PAGE), _file("/page.js", SCRIPT), _file("/page.css", STYLE)]
+        routes += [_file("/", PAGE), _file("/page.js", SCRIPT), _file("/page.css", STYLE), _file("/page.svg", ICON)]
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:

@@ -12,3 +12,4 @@ def _read(name: str, media_type: str) -> tuple[bytes, str]:
 PAGE = _read("page.html", "text/html")
 SCRIPT = _read("page.js", "text/javascript")
 STYLE = _read("page.css", "text/css")
+ICON = _read("page.svg", "image/svg+xml")

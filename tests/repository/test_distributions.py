@@ -66,6 +66,7 @@ def test_the_wheel_holds_exactly_the_packages(dist: Path) -> None:
         "modernrank/py.typed",
         "modernrank/export/precision/calibration.jsonl",
         "modernrank/benchmarks/unpack_gpu_bundle.sh",
+        *(f"modernrank/server/page/page.{kind}" for kind in ("css", "html", "js", "svg")),
     }
     assert any(name.endswith("licenses/LICENSE") for name in names)
 
