@@ -20,7 +20,7 @@ from tokenizers import Encoding, Tokenizer
 from modernrank.arrays import IntArray
 from modernrank.errors import ArtifactError, InputError, counted
 from modernrank.host import available_threads, sharing_interpreter
-from modernrank.options import SideChoice, TextLimits, TruncationChoice
+from modernrank.options import SideChoice, TextLimits, TruncationChoice, check_choice
 
 from .checks import Pair, as_pair
 from .long_documents import MINIMUM_PART, overlapping_spans
@@ -88,6 +88,7 @@ class PairEncoder:
     ) -> None:
         self._tokenizer = load_tokenizer(tokenizer_file, vocabulary)
         self._template = _find_template(self._tokenizer, tokenizer_file)
+        check_choice("truncation_side", truncation_side, SideChoice)
         self._characters_at_once = CHARACTERS_PER_THREAD * available_threads()
         self._set_limits(TextLimits(max_length, truncation, cast(SideChoice, truncation_side)))
 

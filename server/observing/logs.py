@@ -100,7 +100,9 @@ def log_request(record: Record) -> None:
             "run_ms": round(report.run_seconds * 1000, 2),
         }
     message = "client left" if record.status == CLIENT_LEFT else "request"
-    logger.info(message, extra={"fields": fields})
+    # Those who watch a server ask it every second.
+    level = logging.INFO if record.is_scoring or record.status >= 400 else logging.DEBUG
+    logger.log(level, message, extra={"fields": fields})
 
 
 def frames(trace: TracebackType | None) -> list[str]:
