@@ -72,7 +72,7 @@ class Server:
 
 
 @dataclass
-class _Samples:
+class Samples:
     """Seconds of each request, the requests themselves, and the time of all."""
 
     seconds: list[float] = field(default_factory=list)
@@ -85,14 +85,14 @@ class _Samples:
 
 
 @dataclass
-class _Tested:
+class Target:
     """A server, its requests, and its samples by load."""
 
     server: Server
     requests: list[bytes]
-    alone: _Samples = field(default_factory=_Samples)
-    saturated: _Samples = field(default_factory=_Samples)
-    open: dict[float, _Samples] = field(default_factory=dict)
+    alone: Samples = field(default_factory=Samples)
+    saturated: Samples = field(default_factory=Samples)
+    open: dict[float, Samples] = field(default_factory=dict)
     fidelity: dict[str, float] = field(default_factory=dict)
 
 
@@ -100,11 +100,11 @@ def measure_servers(
     subject: Subject, workload: Workload, servers: Sequence[Server], options: ServingOptions, report: Report
 ) -> list[Measurement]:
     """Measure servers that serve the same model, and the model itself in this process, in turns."""
-    tested = [_Tested(server, [request(server.address, query) for query in workload.queries]) for server in servers]
+    tested = [Target(server, [request(server.address, query) for query in workload.queries]) for server in servers]
     reference = subject.reranker.score(workload.pairs, activation="sigmoid")
     for item in tested:
         item.fidelity = {"largest_difference": float(np.abs(asyncio.run(_scores(item)) - reference).max())}
-    calls, lists = _Samples(), _Samples()
+    calls, lists = Samples(), Samples()
     for number in range(1, options.rounds + 1):
         report(f"round {number} of {options.rounds}: the model alone")
         _call(subject, workload, options.seconds, calls)
@@ -122,7 +122,7 @@ def measure_servers(
     return found
 
 
-async def _round(item: _Tested, options: ServingOptions, report: Report, number: int) -> None:
+async def _round(item: Target, options: ServingOptions, report: Report, number: int) -> None:
     name = item.server.name
     report(f"round {number} of {options.rounds}: {name}, alone")
     await _closed_loop(item, 1, options.seconds, item.alone)
@@ -132,16 +132,16 @@ async def _round(item: _Tested, options: ServingOptions, report: Report, number:
         rate = load * item.saturated.rate()
         report(f"round {number} of {options.rounds}: {name}, {rate:.1f} requests per second")
         arrivals = Arrivals((rate,), options.seed + number)
-        await _open_loop(item, arrivals, options.seconds, item.open.setdefault(load, _Samples()))
+        await open_loop(item, arrivals, options.seconds, item.open.setdefault(load, Samples()))
 
 
-async def _scores(item: _Tested) -> FloatArray:
+async def _scores(item: Target) -> FloatArray:
     async with Connection(item.server.address) as connection:
         found = [score for message in item.requests for score in scores(await connection.send(message))]
     return np.array(found, np.float32)
 
 
-async def _closed_loop(item: _Tested, clients: int, seconds: float, samples: _Samples) -> None:
+async def _closed_loop(item: Target, clients: int, seconds: float, samples: Samples) -> None:
     numbers = itertools.cycle(range(len(item.requests)))
     begun = time.perf_counter()
 
@@ -157,7 +157,8 @@ async def _closed_loop(item: _Tested, clients: int, seconds: float, samples: _Sa
     samples.elapsed += time.perf_counter() - begun
 
 
-async def _open_loop(item: _Tested, arrivals: Arrivals, seconds: float, samples: _Samples) -> None:
+async def open_loop(item: Target, arrivals: Arrivals, seconds: float, samples: Samples) -> None:
+    """Send requests when they are due, whether or not earlier ones are answered, and add their latencies."""
     (rate,) = arrivals.rates
     queries = arrivals.queries(rate, max(1, math.ceil(rate * seconds)), len(item.requests))
     idle: asyncio.LifoQueue[Connection | None] = asyncio.LifoQueue()
@@ -185,7 +186,7 @@ async def _open_loop(item: _Tested, arrivals: Arrivals, seconds: float, samples:
         await connection.__aexit__()
 
 
-def _call(subject: Subject, workload: Workload, seconds: float, samples: _Samples) -> None:
+def _call(subject: Subject, workload: Workload, seconds: float, samples: Samples) -> None:
     begun = time.perf_counter()
     for query in itertools.cycle(range(len(workload.queries))):
         start = time.perf_counter()
@@ -198,7 +199,7 @@ def _call(subject: Subject, workload: Workload, seconds: float, samples: _Sample
     samples.elapsed += time.perf_counter() - begun
 
 
-def _call_with_all(subject: Subject, workload: Workload, seconds: float, samples: _Samples) -> None:
+def _call_with_all(subject: Subject, workload: Workload, seconds: float, samples: Samples) -> None:
     begun = time.perf_counter()
     while (start := time.perf_counter()) < begun + seconds:
         subject.reranker.score(workload.pairs)
@@ -207,13 +208,13 @@ def _call_with_all(subject: Subject, workload: Workload, seconds: float, samples
     samples.elapsed += time.perf_counter() - begun
 
 
-def _of_model(subject: Subject, workload: Workload, load: str, samples: _Samples) -> Measurement:
+def _of_model(subject: Subject, workload: Workload, load: str, samples: Samples) -> Measurement:
     return subject.measurement(
         "serve", workload, parameters=_parameters(workload, load), **_figures(workload, subject, samples)
     )
 
 
-def _of_server(subject: Subject, workload: Workload, item: _Tested, load: str, samples: _Samples) -> Measurement:
+def _of_server(subject: Subject, workload: Workload, item: Target, load: str, samples: Samples) -> Measurement:
     median = statistics.median(item.alone.seconds)
     return Measurement(
         item.server.name,
@@ -232,7 +233,7 @@ def _parameters(workload: Workload, load: str) -> Parameters:
     return {"documents": max(map(len, workload.queries)), "load": load}
 
 
-def _figures(workload: Workload, subject: Subject, samples: _Samples) -> dict[str, Any]:
+def _figures(workload: Workload, subject: Subject, samples: Samples) -> dict[str, Any]:
     tokens = [subject.reranker.plan(query).pair_tokens for query in workload.queries]
     return {
         "pairs": sum(len(workload.queries[query]) for query in samples.queries),
