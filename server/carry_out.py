@@ -4,32 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from modernrank import AsyncReranker, CallReport, RankedDocument, TextLimits, Truncation
 from modernrank.errors import InputError
-from modernrank.options import LongDocuments
 from modernrank.queue.urgency import Urgency
 
+from .limits import Rules
 from .wires.base import Call, Facts, Outcome, PairCall, PairScores, RankCall, RankedPart, Ranking
-
-
-@dataclass(frozen=True)
-class Rules:
-    """What the server allows and adds to each call.
-
-    max_documents, max_characters, max_tokens: of one request.
-    seconds:        until a call is given up.
-    long_documents: where the wire leaves the choice.
-    span_tokens:    the tokens of a part that an answer shows.
-    """
-
-    max_documents: int
-    max_characters: int
-    max_tokens: int
-    seconds: float
-    long_documents: LongDocuments
-    span_tokens: int
 
 
 async def carry_out(call: Call, name: str, model: AsyncReranker, rules: Rules, request_id: str) -> Outcome:

@@ -11,13 +11,10 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from modernrank import PrecisionChoice, ProviderChoice
+from modernrank import LongDocuments, PrecisionChoice, ProviderChoice
 from modernrank.errors import InputError
-from modernrank.options import LongDocuments
 
-from .carry_out import Rules
-from .http.body import BodyLimits
-from .units import MEBIBYTE
+from .limits import MEBIBYTE, BodyLimits, Rules
 
 
 def _setting(default: Any, text: str, at_least: float | None = None, unit: str = "VALUE") -> Any:

@@ -12,10 +12,9 @@ import re
 import zlib
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
 from typing import Any
 
-from ..units import mebibytes
+from ..limits import BodyLimits, mebibytes
 from .problems import RequestError
 
 Receive = Callable[[], Awaitable[Any]]
@@ -23,15 +22,6 @@ Receive = Callable[[], Awaitable[Any]]
 # A text, up to the end where its second quote is missing. Possessive: the time is linear in the body.
 STRINGS = re.compile(rb'"(?:[^"\\]++|\\.?)*+"?', re.DOTALL)
 JSON_TYPES = ("application/json", "text/json")
-
-
-@dataclass(frozen=True)
-class BodyLimits:
-    """max_bytes: of a body, packed and unpacked. max_values: JSON values in it. seconds: that it may take to arrive."""
-
-    max_bytes: int
-    max_values: int
-    seconds: float
 
 
 class ClientLeftError(Exception):

@@ -37,6 +37,23 @@ ENGINE_MAY_IMPORT: dict[str, set[str]] = {
     "reranker": BASICS | {"artifact", "backends", "batching", "calls", "queue", "scorer", "text", "timing"},
     "async_reranker": BASICS | {"backends", "calls", "queue", "reranker", "text"},
 }
+# And for those of the server: a wire knows no HTTP, and what carries a call out knows no wire's form.
+SERVER_MAY_IMPORT: dict[str, set[str]] = {
+    "wires": set(),
+    "page": set(),
+    "limits": set(),
+    "models": set(),
+    "settings": {"limits"},
+    "settings_sources": {"settings"},
+    "carry_out": {"limits", "wires"},
+    "observing": {"models", "settings"},
+    "http": {"carry_out", "limits", "models", "observing", "settings", "settings_sources", "wires"},
+    "open_inference": {"carry_out", "http", "models", "observing", "wires"},
+    "routes": {"http", "open_inference", "wires"},
+    "openapi": {"routes", "wires"},
+    "app": {"http", "models", "openapi", "page", "routes", "settings", "wires"},
+    "run": {"app", "http", "observing", "settings"},
+}
 
 
 def all_imports(folder: str) -> list[Import]:
@@ -72,6 +89,18 @@ def test_rooms_of_the_engine_import_only_those_below_them() -> None:
 def test_every_room_of_the_engine_has_a_place_in_the_direction() -> None:
     rooms = {room_of(name_of(path)) for path in modules("engine")} - {"", "_version"}
     assert rooms == set(ENGINE_MAY_IMPORT)
+
+
+def test_rooms_of_the_server_import_only_those_below_them() -> None:
+    rooms = set()
+    for found in all_imports("server"):
+        room, target = (
+            name.split(".")[2] if name.count(".") > 1 else "" for name in (name_of(found.path), found.module)
+        )
+        rooms.add(room)
+        if room and target not in (room, "") and folder_of(found.module) == "server":
+            assert target in SERVER_MAY_IMPORT[room], found
+    assert rooms - {""} <= set(SERVER_MAY_IMPORT)
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
