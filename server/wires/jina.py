@@ -6,7 +6,7 @@ string: ``INFINITY`` does that.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -80,10 +80,10 @@ class Meta(msgspec.Struct):
 
 
 class RerankResponse(msgspec.Struct):
-    """The documents, best first."""
+    """The documents, best first. ``object`` is what Infinity's client demands; no other client reads it."""
 
     id: str
-    object: str
+    object: Literal["rerank"]
     created: int
     model: str
     usage: Usage
@@ -134,7 +134,7 @@ def _response(request: RerankRequest, ranking: Ranking, documents_as_text: bool)
     facts = ranking.facts
     usage = Usage(facts.report.tokens, facts.report.tokens)
     meta = meta_of(ranking, "1")
-    return RerankResponse(facts.request_id, "list", facts.created, facts.model, usage, results, meta)
+    return RerankResponse(facts.request_id, "rerank", facts.created, facts.model, usage, results, meta)
 
 
 JINA = Wire("jina", RerankRequest, RerankResponse, read, answer, detail_error, DetailError)

@@ -28,6 +28,7 @@ KEY = {"authorization": "Bearer key", **JSON}
 GO = {"user-agent": "Go-http-client/1.1", "accept-encoding": "gzip"}  # without a content type
 COUNT = len(DOCUMENTS)
 OBJECTS = [{"text": text} for text in DOCUMENTS]
+INFINITY = {"return_documents": False, "raw_scores": False, "top_n": COUNT}
 XINFERENCE = {"max_chunks_per_doc": None, "return_documents": True, "return_len": None, "kwargs": "{}"}
 NIM = {"model": "m", "query": {"text": QUERY}, "passages": OBJECTS}
 TENSORS = [
@@ -132,6 +133,7 @@ DATABASES = [
 ]
 OTHERS = [
     Recorded("Open WebUI 0.12", "/v1/rerank", jina(top_n=COUNT), reads.sorted_back, KEY),
+    Recorded("Infinity's client 0.0.78", "/rerank", jina(**INFINITY), reads.infinity, JSON, plain_json),
     Recorded("KServe, vLLM's wire", "/v1/rerank", jina(), reads.in_order, JSON),
     Recorded("KServe, open inference", "/v2/models/tiny/infer", {"id": "7", "inputs": TENSORS}, reads.tensor, JSON),
     Recorded("SageMaker, TEI's wire", "/invocations", tei(), reads.tei, JSON),

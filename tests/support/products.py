@@ -83,6 +83,12 @@ def ragflow(answer: Any) -> Places:
     return by_index(answer)
 
 
+def infinity(answer: Any) -> Places:
+    """Refuse an answer of another kind; Agno then leaves the documents in their old order, without an error."""
+    assert answer["object"] == "rerank"
+    return in_order(answer)
+
+
 def rankings(answer: Any) -> Places:
     return in_order(answer, "rankings", "logit")
 
