@@ -44,10 +44,11 @@ class Result(msgspec.Struct, omit_defaults=True):
 
 
 class Usage(msgspec.Struct):
-    """Tokens of all pairs that were scored, special tokens included."""
+    """Tokens of all pairs that were scored, special tokens included; clients for Together AI require the third."""
 
     prompt_tokens: int
     total_tokens: int
+    completion_tokens: int = 0
 
 
 class Version(msgspec.Struct):

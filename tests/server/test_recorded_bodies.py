@@ -134,6 +134,15 @@ DATABASES = [
 OTHERS = [
     Recorded("Open WebUI 0.12", "/v1/rerank", jina(top_n=COUNT), reads.sorted_back, KEY),
     Recorded("Infinity's client 0.0.78", "/rerank", jina(**INFINITY), reads.infinity, JSON, plain_json),
+    Recorded(
+        "AI SDK 7, Together AI",
+        "/v1/rerank",
+        jina(top_n=2, return_documents=False),
+        reads.together,
+        KEY,
+        plain_json,
+        top_n=2,
+    ),
     Recorded("KServe, vLLM's wire", "/v1/rerank", jina(), reads.in_order, JSON),
     Recorded("KServe, open inference", "/v2/models/tiny/infer", {"id": "7", "inputs": TENSORS}, reads.tensor, JSON),
     Recorded("SageMaker, TEI's wire", "/invocations", tei(), reads.tei, JSON),

@@ -89,6 +89,12 @@ def infinity(answer: Any) -> Places:
     return in_order(answer)
 
 
+def together(answer: Any) -> Places:
+    """Refuse an answer without all three numbers of tokens."""
+    assert {"prompt_tokens", "completion_tokens", "total_tokens"} <= answer["usage"].keys()
+    return in_order(answer)
+
+
 def rankings(answer: Any) -> Places:
     return in_order(answer, "rankings", "logit")
 
