@@ -26,14 +26,14 @@ class Information:
 
     async def live(self, request: Request) -> Response:
         """The process answers."""
-        return _health(200, "live")
+        return _health(200, "live", live=True)
 
     async def ready(self, request: Request) -> Response:
         """The models are loaded and warm, and the server does not end."""
         if self._service.is_ready:
-            return _health(200, "ready")
+            return _health(200, "ready", ready=True)
         reason = "the server is shutting down" if self._service.is_draining else "the models are being loaded"
-        return _health(503, reason)
+        return _health(503, reason, ready=False)
 
     async def weaviate_ready(self, request: Request) -> Response:
         """Weaviate asks for a status without a body."""
@@ -118,9 +118,11 @@ def _refused(error: ModernRankError) -> Response:
     return json_response(detail_error(problem_of(error)), headers, status_of(error))
 
 
-def _health(status: int, message: str) -> Response:
+def _health(status: int, message: str, **flags: bool) -> Response:
+    """What NIM answers, and the flag that the Open Inference Protocol has: KServe's client reads it, not the status."""
     headers = {"retry-after": "1"} if status == 503 else None
-    content = {"object": "health.response", "message": message, "status": "ok" if status == 200 else "unavailable"}
+    state = "ok" if status == 200 else "unavailable"
+    content = {"object": "health.response", "message": message, "status": state, **flags}
     return json_response(content, headers, status)
 
 

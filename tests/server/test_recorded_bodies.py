@@ -258,3 +258,8 @@ def test_weaviate_sees_that_the_server_is_ready(port: int) -> None:
 @pytest.mark.parametrize("path", ["/ping", "/health", "/v1/health/ready", "/v1/health/live", "/v2/health/live"])
 def test_probes_of_platforms_see_a_healthy_server(path: str, port: int) -> None:
     assert ask(port, "GET", path)[0] == 200
+
+
+def test_kserve_reads_flags_of_health(port: int) -> None:
+    assert ask(port, "GET", "/v2/health/ready")[1]["ready"] is True
+    assert ask(port, "GET", "/v2/health/live")[1]["live"] is True
