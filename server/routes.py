@@ -104,17 +104,12 @@ def _information(service: Service) -> list[Operation]:
 
 def _open_inference(service: Service) -> list[Operation]:
     about = OpenInference(service)
-    return [
-        Operation("GET", "/v2", "The server: Open Inference Protocol", about.server, (), True, (), dict),
-        Operation(
-            "GET", "/v2/models/{model:path}/ready", "A model is ready?", about.model_ready, (), True, (404, 503), dict
-        ),
-        Operation(
-            "POST",
-            "/v2/models/{model:path}/infer",
-            "Score pairs: Open Inference Protocol",
-            about.infer,
-            (OPEN_INFERENCE,),
-        ),
-        Operation("GET", "/v2/models/{model:path}", "A model", about.model, (), True, (404, 503), dict),
-    ]
+    table = [Operation("GET", "/v2", "The server: Open Inference Protocol", about.server, (), True, (), dict)]
+    # A name may contain slashes, so that the longer paths stand before those that would take them for a name.
+    for path in ("/v2/models/{model:path}/versions/{version}", "/v2/models/{model:path}"):
+        table += [
+            Operation("GET", f"{path}/ready", "A model is ready?", about.model_ready, (), True, (404, 503), dict),
+            Operation("POST", f"{path}/infer", "Score pairs: Open Inference Protocol", about.infer, (OPEN_INFERENCE,)),
+            Operation("GET", path, "A model", about.model, (), True, (404, 503), dict),
+        ]
+    return table

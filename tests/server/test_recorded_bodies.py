@@ -145,6 +145,7 @@ OTHERS = [
     ),
     Recorded("KServe, vLLM's wire", "/v1/rerank", jina(), reads.in_order, JSON),
     Recorded("KServe, open inference", "/v2/models/tiny/infer", {"id": "7", "inputs": TENSORS}, reads.tensor, JSON),
+    Recorded("Triton's client", "/v2/models/tiny/versions/1/infer", {"inputs": TENSORS}, reads.tensor, JSON),
     Recorded("SageMaker, TEI's wire", "/invocations", tei(), reads.tei, JSON),
     Recorded("SageMaker, vLLM's wire", "/invocations", jina(), reads.in_order, JSON),
     Recorded("NIM", "/v1/ranking", {**NIM, "truncate": "END"}, reads.rankings, KEY, logits=True),
@@ -263,3 +264,11 @@ def test_probes_of_platforms_see_a_healthy_server(path: str, port: int) -> None:
 def test_kserve_reads_flags_of_health(port: int) -> None:
     assert ask(port, "GET", "/v2/health/ready")[1]["ready"] is True
     assert ask(port, "GET", "/v2/health/live")[1]["live"] is True
+
+
+@pytest.mark.parametrize(("version", "status"), [("1", 200), ("2", 404)])
+def test_tritons_client_may_name_the_version(version: str, status: int, port: int) -> None:
+    path = f"/v2/models/tiny/versions/{version}"
+    assert ask(port, "GET", path)[0] == status
+    assert ask(port, "GET", f"{path}/ready")[0] == status
+    assert ask(port, "POST", f"{path}/infer", python_json({"inputs": TENSORS}), JSON)[0] == status
