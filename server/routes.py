@@ -93,6 +93,8 @@ def _information(service: Service) -> list[Operation]:
             "GET", "/info", "The default model, as TEI describes it", about.tei_info, (), False, (401, 503), dict
         ),
         Operation("GET", "/v1/models", "The models", about.models, (), False, (401,), dict),
+        Operation("GET", "/v1/models/{model:path}", "A model", about.model, (), False, (401, 404, 503), dict),
+        _open("/v1/cluster/auth", "Are keys demanded? (Xinference)", about.xinference_auth, (), dict),
         Operation("GET", "/meta", "The models, for Weaviate", about.weaviate_meta, (), False, (401,), dict),
         Operation("GET", "/status", "What waits and runs", about.status, (), False, (401,), dict),
         Operation(

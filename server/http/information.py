@@ -47,6 +47,20 @@ class Information:
         """The models, as OpenAI's clients list them."""
         return self._guarded(request, {"object": "list", "data": [_card(m) for m in self._service.models.loaded]})
 
+    async def model(self, request: Request) -> Response:
+        """One of the models, by its name."""
+        if not self._service.models.ready:
+            return _health(503, "the models are being loaded")
+        try:
+            self._service.keys.check(dict(request.scope["headers"]))
+            return json_response(_card(self._service.models.named(request.path_params["model"])))
+        except ModernRankError as error:
+            return _refused(error)
+
+    async def xinference_auth(self, request: Request) -> Response:
+        """Whether keys are demanded: Xinference's client sends its own only then."""
+        return json_response({"auth": bool(self._service.keys)})
+
     async def tei_info(self, request: Request) -> Response:
         """The default model, as text-embeddings-inference describes it."""
         settings = self._service.settings
@@ -132,6 +146,7 @@ def _card(model: LoadedModel) -> dict[str, Any]:
         "object": "model",
         "created": int(model.loaded_at),
         "owned_by": "modernrank",
+        "model_type": "rerank",  # as Xinference says it
         "root": model.manifest.source.model_id or model.name,
         "max_model_len": model.reranker.max_length,
         "precision": model.reranker.info.precision,

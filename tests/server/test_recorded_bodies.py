@@ -250,6 +250,14 @@ def test_clients_of_tei_find_a_reranker_and_its_limits(port: int) -> None:
     assert isinstance(info["model_id"], str)
 
 
+def test_dify_finds_a_reranker_as_of_xinference(port: int) -> None:
+    assert ask(port, "GET", "/v1/cluster/auth") == (200, {"auth": False})
+    status, model = ask(port, "GET", "/v1/models/tiny")
+    assert status == 200
+    assert (model["id"], model["object"], model["model_type"]) == ("tiny", "model", "rerank")
+    assert ask(port, "GET", "/v1/models/other")[0] == 404
+
+
 def test_weaviate_sees_that_the_server_is_ready(port: int) -> None:
     assert ask(port, "GET", "/.well-known/ready", headers=GO) == (204, None)
     status, meta = ask(port, "GET", "/meta", headers=GO)
