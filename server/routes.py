@@ -51,6 +51,7 @@ def _scoring(service: Service) -> list[Operation]:
     rerank = ScoringEndpoint(service, choose.RERANK, choose.of_rerank)
     second = ScoringEndpoint(service, choose.COHERE, choose.of_second_rerank)
     infinity = ScoringEndpoint(service, (jina.INFINITY,))
+    ranking = ScoringEndpoint(service, (nim.NIM,))
     score = ScoringEndpoint(service, (vllm_score.SCORE,))
     text = "Rank documents for a query"
     table: list[tuple[str, str, ScoringEndpoint]] = [
@@ -59,7 +60,8 @@ def _scoring(service: Service) -> list[Operation]:
         ("/v2/rerank", f"{text}: Cohere v2, with relevant_spans", second),
         ("/infinity/rerank", f"{text}: for clients of Infinity, which get documents back as strings", infinity),
         ("/voyage/v1/rerank", f"{text}: Voyage", ScoringEndpoint(service, (voyage.VOYAGE,))),
-        ("/v1/ranking", f"{text}: NVIDIA NIM; logits", ScoringEndpoint(service, (nim.NIM,))),
+        ("/v1/ranking", f"{text}: NVIDIA NIM; logits", ranking),
+        ("/v1/retrieval/{model:path}/reranking", f"{text}: NVIDIA's catalogue; logits", ranking),
         ("/score", "Score pairs: vLLM", score),
         ("/v1/score", "Score pairs: vLLM", score),
         ("/predict", "Score pairs, all labels: TEI", ScoringEndpoint(service, (tei.PREDICT,))),

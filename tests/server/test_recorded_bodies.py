@@ -31,6 +31,7 @@ OBJECTS = [{"text": text} for text in DOCUMENTS]
 INFINITY = {"return_documents": False, "raw_scores": False, "top_n": COUNT}
 XINFERENCE = {"max_chunks_per_doc": None, "return_documents": True, "return_len": None, "kwargs": "{}"}
 NIM = {"model": "m", "query": {"text": QUERY}, "passages": OBJECTS}
+CATALOGUE = "/v1/retrieval/nvidia/reranking"
 TENSORS = [
     {"name": "query", "shape": [1], "datatype": "BYTES", "data": [QUERY]},
     {"name": "documents", "shape": [COUNT], "datatype": "BYTES", "data": DOCUMENTS},
@@ -148,6 +149,26 @@ OTHERS = [
     Recorded("Triton's client", "/v2/models/tiny/versions/1/infer", {"inputs": TENSORS}, reads.tensor, JSON),
     Recorded("SageMaker, TEI's wire", "/invocations", tei(), reads.tei, JSON),
     Recorded("SageMaker, vLLM's wire", "/invocations", jina(), reads.in_order, JSON),
+    Recorded("Weaviate 1.40 nvidia", CATALOGUE, NIM, reads.rankings, KEY, go_json, logits=True),
+    Recorded(
+        "RAGFlow 0.27 NVIDIA",
+        CATALOGUE,
+        {**NIM, "truncate": "END", "top_n": 3},
+        reads.rankings,
+        KEY,
+        top_n=3,
+        logits=True,
+    ),
+    Recorded(
+        "LiteLLM 1.110 nvidia_nim",
+        CATALOGUE,
+        {**NIM, "top_k": 2},
+        reads.rankings,
+        KEY,
+        plain_json,
+        top_n=2,
+        logits=True,
+    ),
     Recorded("NIM", "/v1/ranking", {**NIM, "truncate": "END"}, reads.rankings, KEY, logits=True),
     Recorded(
         "LibreChat, agents 3.6",
