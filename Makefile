@@ -4,6 +4,7 @@
 #   .venv-reference  optimum's exporter, which needs an older transformers
 #   .venv-engines    TensorRT-RTX, whose builder needs no GPU
 #   .venv-placement  ONNX Runtime's GPU build, in each version that is checked
+#   .venv-clients    clients of rerankers
 PYTHON ?= python3
 # On Linux, plain `torch` from PyPI brings gigabytes of CUDA; TORCH="torch --index-url .../whl/cpu" takes the CPU build.
 TORCH ?= torch==2.13.0
@@ -11,7 +12,7 @@ MODEL ?= Alibaba-NLP/gte-reranker-modernbert-base
 OUT ?= artifacts/gte-reranker-modernbert-base
 
 .PHONY: setup demo train-demo train-check export test test-python test-slow soak coverage lint typecheck check parity \
-	reference packaging peers-check engines-check placement-check avx2-check arm-check gpu-check gpu-bundle golden clean
+	reference packaging peers-check engines-check placement-check clients-check avx2-check arm-check gpu-check gpu-bundle golden clean
 
 setup: .venv/ready
 
@@ -54,6 +55,12 @@ setup: .venv/ready
 		test -d .venv-placement/onnxruntime-$$version || .venv-placement/bin/python -m pip install --quiet --no-deps \
 			--target .venv-placement/onnxruntime-$$version onnxruntime-gpu==$$version || exit 1; \
 	done
+	touch $@
+
+.venv-clients/ready: tests/clients/requirements.txt
+	$(PYTHON) -m venv .venv-clients
+	.venv-clients/bin/python -m pip install --quiet --upgrade pip
+	.venv-clients/bin/python -m pip install --quiet --requirement tests/clients/requirements.txt
 	touch $@
 
 # The trained demo model: exported, its int8 judged on held-out queries, and asked to rank.
@@ -145,6 +152,12 @@ engines-check: .venv-engines/ready
 # CUDA graphs are accepted. Nothing is computed. Requires a C compiler and binutils.
 placement-check: .venv-placement/ready
 	.venv-placement/bin/python -m pytest -m placement tests/placement
+
+# Real clients against servers of their own. They have no modernrank: --confcutdir keeps out tests/conftest.py, which
+# imports it, and their servers run in .venv.
+CLIENTS_OPTIONS = --quiet -m clients --confcutdir tests/clients --disable-warnings
+clients-check: setup .venv-clients/ready
+	MODERNRANK_SERVER=$(CURDIR)/.venv/bin/python .venv-clients/bin/python -m pytest $(CLIENTS_OPTIONS) tests/clients
 
 # int8 on a processor without a dot-product instruction, whose fastest product saturates: qemu emulates AVX2. Requires
 # qemu-user-static. Scores must be equal to the last bit.
