@@ -4,7 +4,7 @@
 #   .venv-reference  optimum's exporter, which needs an older transformers
 #   .venv-engines    TensorRT-RTX, whose builder needs no GPU
 #   .venv-placement  ONNX Runtime's GPU build, in each version that is checked
-#   .venv-clients    clients of rerankers
+#   .venv-clients    clients of rerankers; those that cannot be installed beside them in .venv-clients-apart
 PYTHON ?= python3
 # On Linux, plain `torch` from PyPI brings gigabytes of CUDA; TORCH="torch --index-url .../whl/cpu" takes the CPU build.
 TORCH ?= torch==2.13.0
@@ -61,6 +61,12 @@ setup: .venv/ready
 	$(PYTHON) -m venv .venv-clients
 	.venv-clients/bin/python -m pip install --quiet --upgrade pip
 	.venv-clients/bin/python -m pip install --quiet --requirement tests/clients/requirements.txt
+	touch $@
+
+.venv-clients-apart/ready: tests/clients/apart/requirements.txt
+	$(PYTHON) -m venv .venv-clients-apart
+	.venv-clients-apart/bin/python -m pip install --quiet --upgrade pip
+	.venv-clients-apart/bin/python -m pip install --quiet --requirement tests/clients/apart/requirements.txt
 	touch $@
 
 # The trained demo model: exported, its int8 judged on held-out queries, and asked to rank.
@@ -156,8 +162,10 @@ placement-check: .venv-placement/ready
 # Real clients against servers of their own. They have no modernrank: --confcutdir keeps out tests/conftest.py, which
 # imports it, and their servers run in .venv.
 CLIENTS_OPTIONS = --quiet -m clients --confcutdir tests/clients --disable-warnings
-clients-check: setup .venv-clients/ready
-	MODERNRANK_SERVER=$(CURDIR)/.venv/bin/python .venv-clients/bin/python -m pytest $(CLIENTS_OPTIONS) tests/clients
+clients-check: setup .venv-clients/ready .venv-clients-apart/ready
+	export MODERNRANK_SERVER=$(CURDIR)/.venv/bin/python; \
+	.venv-clients/bin/python -m pytest $(CLIENTS_OPTIONS) tests/clients --ignore tests/clients/apart && \
+	.venv-clients-apart/bin/python -m pytest $(CLIENTS_OPTIONS) tests/clients/apart tests/clients/test_cohere.py
 
 # int8 on a processor without a dot-product instruction, whose fastest product saturates: qemu emulates AVX2. Requires
 # qemu-user-static. Scores must be equal to the last bit.

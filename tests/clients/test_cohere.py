@@ -1,4 +1,4 @@
-"""Cohere's SDK."""
+"""Cohere's SDK, in each of its major versions."""
 
 from __future__ import annotations
 
