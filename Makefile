@@ -69,6 +69,12 @@ setup: .venv/ready
 	.venv-clients-apart/bin/python -m pip install --quiet --requirement tests/clients/apart/requirements.txt
 	touch $@
 
+.venv-clients/node/ready: tests/clients/node/package.json tests/clients/node/rerank.js .venv-clients/ready
+	mkdir -p .venv-clients/node
+	cp tests/clients/node/* .venv-clients/node/
+	npm install --prefix .venv-clients/node --silent --no-audit --no-fund --no-package-lock
+	touch $@
+
 # The trained demo model: exported, its int8 judged on held-out queries, and asked to rank.
 demo: setup
 	@.venv/bin/modernrank export demo/model --out artifacts/demo --precision fp32 --precision int8 --force
@@ -159,11 +165,13 @@ engines-check: .venv-engines/ready
 placement-check: .venv-placement/ready
 	.venv-placement/bin/python -m pytest -m placement tests/placement
 
-# Real clients against servers of their own. They have no modernrank: --confcutdir keeps out tests/conftest.py, which
-# imports it, and their servers run in .venv.
+# Real clients, in Python and where there is npm in JavaScript, against servers of their own. They have no modernrank:
+# --confcutdir keeps out tests/conftest.py, which imports it, and their servers run in .venv.
 CLIENTS_OPTIONS = --quiet -m clients --confcutdir tests/clients --disable-warnings
 clients-check: setup .venv-clients/ready .venv-clients-apart/ready
+	if command -v npm > /dev/null; then $(MAKE) --no-print-directory .venv-clients/node/ready; fi
 	export MODERNRANK_SERVER=$(CURDIR)/.venv/bin/python; \
+	if test -d .venv-clients/node; then export MODERNRANK_NODE_CLIENTS=$(CURDIR)/.venv-clients/node; fi; \
 	.venv-clients/bin/python -m pytest $(CLIENTS_OPTIONS) tests/clients --ignore tests/clients/apart && \
 	.venv-clients-apart/bin/python -m pytest $(CLIENTS_OPTIONS) tests/clients/apart tests/clients/test_cohere.py
 
