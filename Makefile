@@ -6,6 +6,7 @@
 #   .venv-engines    TensorRT-RTX, whose builder needs no GPU
 #   .venv-placement  ONNX Runtime's GPU build, in each version that is checked
 #   .venv-page       the package with Selenium, which drives Chromium
+#   .venv-clients    clients of rerankers; those that cannot be installed beside them in .venv-clients-apart
 PYTHON ?= python3
 # On Linux, plain `torch` from PyPI brings gigabytes of CUDA; TORCH="torch --index-url .../whl/cpu" takes the CPU build.
 TORCH ?= torch==2.13.0
@@ -13,8 +14,8 @@ MODEL ?= Alibaba-NLP/gte-reranker-modernbert-base
 OUT ?= artifacts/gte-reranker-modernbert-base
 
 .PHONY: setup demo train-demo train-check export test test-python test-slow soak coverage lint typecheck check parity \
-	reference packaging peers-check engines-check placement-check openapi-check page-check page-screenshot server-soak \
-	avx2-check arm-check gpu-check gpu-bundle golden clean
+	reference packaging peers-check engines-check placement-check openapi-check clients-check page-check page-screenshot \
+	server-soak avx2-check arm-check gpu-check gpu-bundle golden clean
 
 setup: .venv/ready
 
@@ -69,6 +70,24 @@ setup: .venv/ready
 	$(PYTHON) -m venv .venv-page
 	.venv-page/bin/python -m pip install --quiet --upgrade pip
 	.venv-page/bin/python -m pip install --quiet --editable '.[dev]' selenium
+	touch $@
+
+.venv-clients/ready: tests/clients/requirements.txt
+	$(PYTHON) -m venv .venv-clients
+	.venv-clients/bin/python -m pip install --quiet --upgrade pip
+	.venv-clients/bin/python -m pip install --quiet --requirement tests/clients/requirements.txt
+	touch $@
+
+.venv-clients-apart/ready: tests/clients/apart/requirements.txt
+	$(PYTHON) -m venv .venv-clients-apart
+	.venv-clients-apart/bin/python -m pip install --quiet --upgrade pip
+	.venv-clients-apart/bin/python -m pip install --quiet --requirement tests/clients/apart/requirements.txt
+	touch $@
+
+.venv-clients/node/ready: tests/clients/node/package.json tests/clients/node/rerank.js .venv-clients/ready
+	mkdir -p .venv-clients/node
+	cp tests/clients/node/* .venv-clients/node/
+	npm install --prefix .venv-clients/node --silent --no-audit --no-fund --no-package-lock
 	touch $@
 
 # The trained demo model: exported, its int8 judged on held-out queries, and asked to rank.
@@ -178,6 +197,15 @@ page-check: .venv-page/ready
 page-screenshot: .venv-page/ready
 	.venv-page/bin/python tests/support/page_screenshot.py artifacts/demo docs/serve-page.png
 	optipng -quiet -o5 docs/serve-page.png
+# Real clients, in Python and where there is npm in JavaScript, against servers of their own. They have no modernrank:
+# --confcutdir keeps out tests/conftest.py, which imports it, and their servers run in .venv.
+CLIENTS_OPTIONS = --quiet -m clients --confcutdir tests/clients --disable-warnings
+clients-check: setup .venv-clients/ready .venv-clients-apart/ready
+	if command -v npm > /dev/null; then $(MAKE) --no-print-directory .venv-clients/node/ready; fi
+	export MODERNRANK_SERVER=$(CURDIR)/.venv/bin/python; \
+	if test -d .venv-clients/node; then export MODERNRANK_NODE_CLIENTS=$(CURDIR)/.venv-clients/node; fi; \
+	.venv-clients/bin/python -m pytest $(CLIENTS_OPTIONS) tests/clients --ignore tests/clients/apart && \
+	.venv-clients-apart/bin/python -m pytest $(CLIENTS_OPTIONS) tests/clients/apart tests/clients/test_cohere.py
 
 # int8 on a processor without a dot-product instruction, whose fastest product saturates: qemu emulates AVX2. Requires
 # qemu-user-static. Scores must be equal to the last bit.

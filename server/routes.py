@@ -51,6 +51,7 @@ def _scoring(service: Service) -> list[Operation]:
     rerank = ScoringEndpoint(service, choose.RERANK, choose.of_rerank)
     second = ScoringEndpoint(service, choose.COHERE, choose.of_second_rerank)
     infinity = ScoringEndpoint(service, (jina.INFINITY,))
+    ranking = ScoringEndpoint(service, (nim.NIM,))
     score = ScoringEndpoint(service, (vllm_score.SCORE,))
     text = "Rank documents for a query"
     table: list[tuple[str, str, ScoringEndpoint]] = [
@@ -59,7 +60,8 @@ def _scoring(service: Service) -> list[Operation]:
         ("/v2/rerank", f"{text}: Cohere v2, with relevant_spans", second),
         ("/infinity/rerank", f"{text}: for clients of Infinity, which get documents back as strings", infinity),
         ("/voyage/v1/rerank", f"{text}: Voyage", ScoringEndpoint(service, (voyage.VOYAGE,))),
-        ("/v1/ranking", f"{text}: NVIDIA NIM; logits", ScoringEndpoint(service, (nim.NIM,))),
+        ("/v1/ranking", f"{text}: NVIDIA NIM; logits", ranking),
+        ("/v1/retrieval/{model:path}/reranking", f"{text}: NVIDIA's catalogue; logits", ranking),
         ("/score", "Score pairs: vLLM", score),
         ("/v1/score", "Score pairs: vLLM", score),
         ("/predict", "Score pairs, all labels: TEI", ScoringEndpoint(service, (tei.PREDICT,))),
@@ -93,6 +95,8 @@ def _information(service: Service) -> list[Operation]:
             "GET", "/info", "The default model, as TEI describes it", about.tei_info, (), False, (401, 503), dict
         ),
         Operation("GET", "/v1/models", "The models", about.models, (), False, (401,), dict),
+        Operation("GET", "/v1/models/{model:path}", "A model", about.model, (), False, (401, 404, 503), dict),
+        _open("/v1/cluster/auth", "Are keys demanded? (Xinference)", about.xinference_auth, (), dict),
         Operation("GET", "/meta", "The models, for Weaviate", about.weaviate_meta, (), False, (401,), dict),
         Operation("GET", "/status", "What waits and runs", about.status, (), False, (401,), dict),
         Operation(
@@ -104,20 +108,12 @@ def _information(service: Service) -> list[Operation]:
 
 def _open_inference(service: Service) -> list[Operation]:
     about = OpenInference(service)
-    return [
-        Operation("GET", "/v2", "The server: Open Inference Protocol", about.server, (), True, (), dict),
-        Operation(
-            "GET", "/v2/models/{model:path}/ready", "A model is ready?", about.model_ready, (), True, (404, 503), dict
-        ),
-        Operation(
-            "POST", "/v2/models/{model:path}/versions/{version}/infer", "The same", about.infer, (OPEN_INFERENCE,)
-        ),
-        Operation(
-            "POST",
-            "/v2/models/{model:path}/infer",
-            "Score pairs: Open Inference Protocol",
-            about.infer,
-            (OPEN_INFERENCE,),
-        ),
-        Operation("GET", "/v2/models/{model:path}", "A model", about.model, (), True, (404, 503), dict),
-    ]
+    table = [Operation("GET", "/v2", "The server: Open Inference Protocol", about.server, (), True, (), dict)]
+    # A name may contain slashes, so that the longer paths stand before those that would take them for a name.
+    for path in ("/v2/models/{model:path}/versions/{version}", "/v2/models/{model:path}"):
+        table += [
+            Operation("GET", f"{path}/ready", "A model is ready?", about.model_ready, (), True, (404, 503), dict),
+            Operation("POST", f"{path}/infer", "Score pairs: Open Inference Protocol", about.infer, (OPEN_INFERENCE,)),
+            Operation("GET", path, "A model", about.model, (), True, (404, 503), dict),
+        ]
+    return table

@@ -26,14 +26,14 @@ class Information:
 
     async def live(self, request: Request) -> Response:
         """The process answers."""
-        return _health(200, "live")
+        return _health(200, "live", live=True)
 
     async def ready(self, request: Request) -> Response:
         """The models are loaded and warm, and the server does not end."""
         if self._service.is_ready:
-            return _health(200, "ready")
+            return _health(200, "ready", ready=True)
         reason = "the server is shutting down" if self._service.is_draining else "the models are being loaded"
-        return _health(503, reason)
+        return _health(503, reason, ready=False)
 
     async def weaviate_ready(self, request: Request) -> Response:
         """Weaviate asks for a status without a body."""
@@ -46,6 +46,20 @@ class Information:
     async def models(self, request: Request) -> Response:
         """The models, as OpenAI's clients list them."""
         return self._guarded(request, {"object": "list", "data": [_card(m) for m in self._service.models.loaded]})
+
+    async def model(self, request: Request) -> Response:
+        """One of the models, by its name."""
+        if not self._service.models.ready:
+            return _health(503, "the models are being loaded")
+        try:
+            self._service.keys.check(dict(request.scope["headers"]))
+            return json_response(_card(self._service.models.named(request.path_params["model"])))
+        except ModernRankError as error:
+            return _refused(error)
+
+    async def xinference_auth(self, request: Request) -> Response:
+        """Whether keys are demanded: Xinference's client sends its own only then."""
+        return json_response({"auth": bool(self._service.keys)})
 
     async def tei_info(self, request: Request) -> Response:
         """The default model, as text-embeddings-inference describes it."""
@@ -118,9 +132,11 @@ def _refused(error: ModernRankError) -> Response:
     return json_response(detail_error(problem_of(error)), headers, status_of(error))
 
 
-def _health(status: int, message: str) -> Response:
+def _health(status: int, message: str, **flags: bool) -> Response:
+    """What NIM answers, and the flag that the Open Inference Protocol has: KServe's client reads it, not the status."""
     headers = {"retry-after": "1"} if status == 503 else None
-    content = {"object": "health.response", "message": message, "status": "ok" if status == 200 else "unavailable"}
+    state = "ok" if status == 200 else "unavailable"
+    content = {"object": "health.response", "message": message, "status": state, **flags}
     return json_response(content, headers, status)
 
 
@@ -130,6 +146,7 @@ def _card(model: LoadedModel) -> dict[str, Any]:
         "object": "model",
         "created": int(model.loaded_at),
         "owned_by": "modernrank",
+        "model_type": "rerank",  # as Xinference says it
         "root": model.manifest.source.model_id or model.name,
         "max_model_len": model.reranker.max_length,
         "precision": model.reranker.info.precision,

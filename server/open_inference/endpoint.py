@@ -23,6 +23,8 @@ from ..wires.base import PairCall, PairScores, Problem, Wire
 from .tensors import InferRequest, InferResponse, Texts, scores_tensor, texts_of, wants_binary
 
 HEADER_LENGTH = b"inference-header-content-length"
+# An artifact that is reloaded takes the place of the one before: a model has one version.
+VERSION = "1"
 
 
 class InferenceError(msgspec.Struct):
@@ -75,7 +77,7 @@ class OpenInference:
         texts = {"datatype": "BYTES", "shape": [-1]}
         content = {
             "name": model.name,
-            "versions": ["1"],
+            "versions": [VERSION],
             "platform": model.reranker.info.runtime,
             "inputs": [{"name": "query", **texts}, {"name": "documents", **texts}],
             "outputs": [{"name": "scores", "datatype": "FP32", "shape": [-1]}],
@@ -127,14 +129,18 @@ class OpenInference:
     def _named(self, request: Request) -> LoadedModel:
         if not self._service.models.ready:
             raise RequestError(503, "the models are still being loaded; ask /v2/health/ready", retry_after=2)
-        return self._service.models.named(request.path_params["model"])
+        model = self._service.models.named(request.path_params["model"])
+        version = request.path_params.get("version", VERSION)
+        if version != VERSION:
+            raise RequestError(404, f"{model.name} has no version {version!r}; its only version is {VERSION}")
+        return model
 
 
 def _answer(asked: InferRequest, result: PairScores, record: Record) -> Response:
     rows: Any = result.scores[:, 0] if len(result.labels) == 1 else result.scores
     shape = list(rows.shape)
     output, behind = scores_tensor(rows.reshape(-1).tolist(), shape, wants_binary(asked))
-    content = InferResponse(result.facts.model, "1", [output], asked.id)
+    content = InferResponse(result.facts.model, VERSION, [output], asked.id)
     headers = timing_headers(result, record)
     if not behind:
         return json_response(content, headers)

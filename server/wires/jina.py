@@ -6,7 +6,7 @@ string: ``INFINITY`` does that.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -44,10 +44,11 @@ class Result(msgspec.Struct, omit_defaults=True):
 
 
 class Usage(msgspec.Struct):
-    """Tokens of all pairs that were scored, special tokens included."""
+    """Tokens of all pairs that were scored, special tokens included; clients for Together AI require the third."""
 
     prompt_tokens: int
     total_tokens: int
+    completion_tokens: int = 0
 
 
 class Version(msgspec.Struct):
@@ -80,10 +81,10 @@ class Meta(msgspec.Struct):
 
 
 class RerankResponse(msgspec.Struct):
-    """The documents, best first."""
+    """The documents, best first. ``object`` is what Infinity's client demands; no other client reads it."""
 
     id: str
-    object: str
+    object: Literal["rerank"]
     created: int
     model: str
     usage: Usage
@@ -134,7 +135,7 @@ def _response(request: RerankRequest, ranking: Ranking, documents_as_text: bool)
     facts = ranking.facts
     usage = Usage(facts.report.tokens, facts.report.tokens)
     meta = meta_of(ranking, "1")
-    return RerankResponse(facts.request_id, "list", facts.created, facts.model, usage, results, meta)
+    return RerankResponse(facts.request_id, "rerank", facts.created, facts.model, usage, results, meta)
 
 
 JINA = Wire("jina", RerankRequest, RerankResponse, read, answer, detail_error, DetailError)

@@ -1,4 +1,4 @@
-"""The wire of NVIDIA's NIM for reranking: ``/v1/ranking``, whose answers are logits."""
+"""The wire of NVIDIA's NIM for reranking: ``/v1/ranking``, and the path of its catalogue; its answers are logits."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ class RankingRequest(msgspec.Struct):
     passages: list[Passage]
     model: str | None = None
     truncate: Literal["NONE", "END"] | None = None
-    top_n: int | None = None
+    top_n: int | None = None  # RAGFlow
+    top_k: int | None = None  # LiteLLM
 
 
 class Place(msgspec.Struct):
@@ -54,7 +55,7 @@ def read(request: RankingRequest) -> RankCall:
         request.query.text,
         [passage.text for passage in request.passages],
         request.model,
-        top_n_of(request.top_n),
+        top_n_of(request.top_n) or top_n_of(request.top_k, "top_k"),
         activation="logit",
         limits=TextLimits(truncation="error" if request.truncate == "NONE" else None),
         long_documents="truncate",
