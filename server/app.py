@@ -17,7 +17,7 @@ from starlette.routing import Route
 from modernrank.errors import InputError
 
 from .http.access import read_keys
-from .http.gate import Gate
+from .http.gate import RECORD, Gate
 from .http.problems import KINDS
 from .http.scoring import json_response
 from .http.service import Service
@@ -78,17 +78,23 @@ def application(service: Service) -> Starlette:
         yield
         await service.close()
 
-    return Starlette(
+    app = Starlette(
         routes=routes,
         middleware=[Middleware(Gate, service=service)],
         exception_handlers={HTTPException: _refuse},  # type: ignore[dict-item]
         lifespan=lifespan,
     )
+    app.router.redirect_slashes = False  # a redirect would name the host that the client claims
+    return app
 
 
 def health_application(service: Service) -> Starlette:
     """Health and metrics alone, for a port of their own."""
-    return Starlette(routes=_routes(health(service)), exception_handlers={HTTPException: _refuse})  # type: ignore[dict-item]
+    return Starlette(
+        routes=_routes(health(service)),
+        middleware=[Middleware(Gate, service=service)],
+        exception_handlers={HTTPException: _refuse},  # type: ignore[dict-item]
+    )
 
 
 def _routes(table: list[Operation]) -> list[Route]:
@@ -116,6 +122,7 @@ async def _refuse(request: Request, error: HTTPException) -> Response:
         message = f"there is no {request.url.path[:100]!r} here; /openapi.json lists the paths"
     else:
         message = f"{request.method} is not what this path takes"
-    problem: Any = Problem(error.status_code, KINDS.get(error.status_code, "error"), message)
+    kind, request_id = KINDS.get(error.status_code, "error"), request.scope[RECORD].request_id
+    problem: Any = Problem(error.status_code, kind, message, request_id)
     headers = dict(error.headers or {})
     return json_response(detail_error(problem), headers, error.status_code)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from modernrank import AsyncReranker, CallReport, RankedDocument, TextLimits, Truncation
+from modernrank import AsyncReranker, CallReport, DeadlineError, RankedDocument, TextLimits, Truncation
 from modernrank.errors import InputError
 from modernrank.queue.urgency import Urgency
 
@@ -28,6 +28,7 @@ async def carry_out(call: Call, name: str, model: AsyncReranker, rules: Rules, r
         OverloadedError, DeadlineError, ClosedError, BackendError: as ``AsyncReranker.score``.
     """
     _check_size(call, rules)
+    _check_labels(call, name, model.labels)
     deadline = Urgency.of(call.priority, rules.seconds)
     report = CallReport()
     try:
@@ -39,6 +40,12 @@ async def carry_out(call: Call, name: str, model: AsyncReranker, rules: Rules, r
         if error.details.get("argument") == "max_call_tokens":
             raise _too_many_tokens(rules) from error
         raise
+    except DeadlineError as error:
+        raise DeadlineError(
+            f"the request was not done within {rules.seconds:g} s (request_timeout); try again later, or send fewer or "
+            "shorter documents",
+            timeout=rules.seconds,
+        ) from error
     truncated = sum(place.tokens_cut > 0 for place in documents)
     facts = Facts(name, request_id, int(time.time()), report, truncated)
     return Ranking(documents, facts, spans)
@@ -55,6 +62,15 @@ def _check_size(call: Call, rules: Rules) -> None:
             value=count,
             limit=rules.max_documents,
         )
+    longest = len(call.query) if isinstance(call, RankCall) else max((len(query) for query, _ in call.pairs), default=0)
+    if longest > rules.max_query_characters:
+        raise InputError(
+            f"a query has {longest:,} characters, and the limit max_query_characters is "
+            f"{rules.max_query_characters:,}; shorten it",
+            argument="max_query_characters",
+            value=longest,
+            limit=rules.max_query_characters,
+        )
     characters = sum(map(len, texts)) + (len(call.query) if isinstance(call, RankCall) else 0)
     if characters > rules.max_characters:
         raise InputError(
@@ -64,6 +80,19 @@ def _check_size(call: Call, rules: Rules) -> None:
             value=characters,
             limit=rules.max_characters,
         )
+
+
+def _check_labels(call: Call, name: str, labels: Sequence[str]) -> None:
+    if len(labels) != 1 and (isinstance(call, RankCall) or call.of_one_label):
+        raise InputError(
+            f"{name} gives {len(labels)} labels, so that nothing can be ranked by one score; use /predict",
+            labels=list(labels),
+        )
+
+
+def _seconds_left(deadline: Urgency) -> float | None:
+    deadline.check()
+    return deadline.seconds_left()
 
 
 def _too_many_tokens(rules: Rules) -> InputError:
@@ -93,7 +122,7 @@ async def _score(
         limits=TextLimits(max_call_tokens=rules.max_tokens) | call.limits,
         on_truncate=cuts.append,
         priority=call.priority,
-        timeout=deadline.seconds_left(),
+        timeout=_seconds_left(deadline),
         report=report,
     )
     facts = Facts(name, request_id, int(time.time()), report, len(cuts))
@@ -114,7 +143,7 @@ async def _rank(
             limits=limits,
             long_documents=long_documents,
             priority=call.priority,
-            timeout=deadline.seconds_left(),
+            timeout=_seconds_left(deadline),
             report=report,
         )
     except InputError as error:
@@ -128,7 +157,7 @@ async def _rank(
         activation=call.activation,
         limits=limits,
         priority=call.priority,
-        timeout=deadline.seconds_left(),
+        timeout=_seconds_left(deadline),
         report=report,
     )
 
@@ -145,7 +174,30 @@ async def _spans(
     if call.spans is None or not documents:
         return {}
     parts_report = CallReport()
-    fine = await model.rank(
+    try:
+        fine = await _ranked_parts(call, documents, model, rules, deadline, parts_report)
+    except InputError as error:
+        if "room" not in error.details:
+            raise
+        return {}  # the query leaves no room for parts
+    report.add(parts_report)
+    spans = {}
+    for place in fine:
+        above = [part for part in place.parts if part.score >= call.spans.threshold]
+        best = sorted(above, key=lambda part: (-part.score, part.start))[: call.spans.maximum]
+        spans[documents[place.index].index] = [RankedPart(part.start, part.end, part.score) for part in best]
+    return spans
+
+
+async def _ranked_parts(
+    call: RankCall,
+    documents: list[RankedDocument],
+    model: AsyncReranker,
+    rules: Rules,
+    deadline: Urgency,
+    report: CallReport,
+) -> list[RankedDocument]:
+    return await model.rank(
         call.query,
         [place.document for place in documents],
         activation=call.activation,
@@ -154,13 +206,6 @@ async def _spans(
         part_tokens=rules.span_tokens,
         with_parts=True,
         priority=call.priority,
-        timeout=deadline.seconds_left(),
-        report=parts_report,
+        timeout=_seconds_left(deadline),
+        report=report,
     )
-    report.add(parts_report)
-    spans = {}
-    for place in fine:
-        above = [part for part in place.parts if part.score >= call.spans.threshold]
-        best = sorted(above, key=lambda part: (-part.score, part.start))[: call.spans.maximum]
-        spans[documents[place.index].index] = [RankedPart(part.start, part.end, part.score) for part in best]
-    return spans

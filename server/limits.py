@@ -13,7 +13,7 @@ MEBIBYTE = 2**20
 class Rules:
     """What the server allows and adds to each call.
 
-    max_documents, max_characters, max_tokens: of one request.
+    max_documents, max_characters, max_query_characters, max_tokens: of one request.
     seconds:        until a call is given up.
     long_documents: where the wire leaves the choice.
     span_tokens:    the tokens of a part that an answer shows.
@@ -21,6 +21,7 @@ class Rules:
 
     max_documents: int
     max_characters: int
+    max_query_characters: int
     max_tokens: int
     seconds: float
     long_documents: LongDocuments

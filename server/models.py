@@ -150,7 +150,9 @@ class Models:
         chosen = name if name in self._loaded else None
         if chosen is None and self.strict and name is not None:
             raise UnknownModelError(
-                f"there is no model {name!r}; the models are {', '.join(self.names)}", value=name, choices=self.names
+                f"there is no model {name[:100]!r}; the models are {', '.join(self.names)}",
+                value=name,
+                choices=self.names,
             )
         return self._loaded[chosen or self.sources[0].name]
 
@@ -162,7 +164,9 @@ class Models:
         """
         if name not in self._loaded:
             raise UnknownModelError(
-                f"there is no model {name!r}; the models are {', '.join(self.names)}", value=name, choices=self.names
+                f"there is no model {name[:100]!r}; the models are {', '.join(self.names)}",
+                value=name,
+                choices=self.names,
             )
         return self._loaded[name]
 
@@ -171,7 +175,12 @@ class Models:
 
         Returns:
             By name, what went wrong, or None.
+
+        Raises:
+            ReloadingError: they are being loaded anew at this moment.
         """
+        if self._replacing.locked():
+            raise ReloadingError("the artifacts are being loaded anew already; ask again when that has ended")
         results: dict[str, ModernRankError | None] = {}
         async with self._replacing:
             for source in self.sources:
@@ -203,3 +212,9 @@ class UnknownModelError(ModernRankError):
     """No model has the name that a request gives. Details: ``value``, ``choices``."""
 
     http_status = 404
+
+
+class ReloadingError(ModernRankError):
+    """Artifacts are being loaded anew already."""
+
+    http_status = 409

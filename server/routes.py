@@ -57,6 +57,7 @@ def _scoring(service: Service) -> list[Operation]:
     table: list[tuple[str, str, ScoringEndpoint]] = [
         ("/rerank", f"{text}: TEI, Jina, Cohere v1, vLLM, Voyage or Weaviate, told apart by the body", rerank),
         ("/v1/rerank", f"{text}: the same", rerank),
+        ("/reranking", f"{text}: the same, for clients of llama.cpp", rerank),
         ("/v2/rerank", f"{text}: Cohere v2, with relevant_spans", second),
         ("/infinity/rerank", f"{text}: for clients of Infinity, which get documents back as strings", infinity),
         ("/voyage/v1/rerank", f"{text}: Voyage", ScoringEndpoint(service, (voyage.VOYAGE,))),
@@ -100,7 +101,7 @@ def _information(service: Service) -> list[Operation]:
         Operation("GET", "/meta", "The models, for Weaviate", about.weaviate_meta, (), False, (401,), dict),
         Operation("GET", "/status", "What waits and runs", about.status, (), False, (401,), dict),
         Operation(
-            "POST", "/admin/reload", "Load the artifacts anew", about.reload, (), False, (401, 403, 500, 503), dict
+            "POST", "/admin/reload", "Load the artifacts anew", about.reload, (), False, (401, 403, 409, 500, 503), dict
         ),
         Operation("POST", "/similarity", "Refused: no embeddings", about.similarity, (), True, (422,), dict),
     ]
@@ -112,8 +113,8 @@ def _open_inference(service: Service) -> list[Operation]:
     # A name may contain slashes, so that the longer paths stand before those that would take them for a name.
     for path in ("/v2/models/{model:path}/versions/{version}", "/v2/models/{model:path}"):
         table += [
-            Operation("GET", f"{path}/ready", "A model is ready?", about.model_ready, (), True, (404, 503), dict),
+            Operation("GET", f"{path}/ready", "A model is ready?", about.model_ready, (), False, (401, 404, 503), dict),
             Operation("POST", f"{path}/infer", "Score pairs: Open Inference Protocol", about.infer, (OPEN_INFERENCE,)),
-            Operation("GET", path, "A model", about.model, (), True, (404, 503), dict),
+            Operation("GET", path, "A model", about.model, (), False, (401, 404, 503), dict),
         ]
     return table

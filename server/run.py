@@ -15,7 +15,8 @@ import os
 import signal
 import socket
 import stat
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from modernrank.errors import InputError
 from .app import application, health_application, make_service
 from .http.connections import guarded
 from .http.service import Service
+from .models import ReloadingError
 from .observing import logs
 from .settings import Settings
 
@@ -44,23 +46,31 @@ def run(settings: Settings) -> int:
         InputError: a setting cannot be used, or the address is taken.
         ArtifactError: an artifact cannot be read.
     """
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the models can be reloaded
     handler = logs.configure(settings)
     servers: list[_Server] = []
     service = make_service(
         settings, lambda: sum(len(s.server_state.connections) for s in servers), lambda: handler.lost
     )
-    _raise_file_limit(settings.max_connections)
+    protocol = guarded(
+        replace(settings, max_connections=_file_limit(settings.max_connections)),
+        lambda status: service.metrics.requests.labels("none", str(status)).inc(),
+    )
     sockets = [_bind(settings)]
-    servers.append(_Server(_config(settings, application(service))))
+    own = settings.uds and settings.uds.stat()
+    servers.append(_Server(_config(settings, application(service), protocol)))
     if settings.metrics_port is not None:
         sockets.append(_bind_port(settings.host, settings.metrics_port))
-        servers.append(_Server(_config(settings, health_application(service), lifespan="off")))
+        servers.append(_Server(_config(settings, health_application(service), protocol, lifespan="off")))
     _announce(settings, service, sockets)
     try:
         with asyncio.Runner(loop_factory=servers[0].config.get_loop_factory()) as runner:
             return runner.run(_Running(settings, service, servers, sockets).until_end())
     finally:
-        if settings.uds is not None:
+        handler.stop()
+        if (
+            settings.uds is not None and own and _is_same(settings.uds, own)
+        ):  # and not that of a server that replaced us
             settings.uds.unlink(missing_ok=True)
 
 
@@ -140,7 +150,11 @@ class _Running:
 
     def _reload(self) -> None:
         if self._service.is_ready:
-            self._start(self._service.models.reload())
+            self._start(self._reloaded())
+
+    async def _reloaded(self) -> None:
+        with contextlib.suppress(ReloadingError):  # it has been asked for already
+            await self._service.models.reload()
 
     def _start(self, work: Coroutine[Any, Any, object]) -> None:
         task = asyncio.create_task(work)
@@ -148,10 +162,17 @@ class _Running:
         task.add_done_callback(self._tasks.discard)
 
 
-def _config(settings: Settings, app: object, lifespan: str = "on") -> uvicorn.Config:
+def _is_same(path: Path, own: os.stat_result) -> bool:
+    try:
+        return os.path.samestat(path.stat(), own)
+    except FileNotFoundError:
+        return False
+
+
+def _config(settings: Settings, app: object, protocol: Callable[..., Any], lifespan: str = "on") -> uvicorn.Config:
     return uvicorn.Config(
         app,  # type: ignore[arg-type]
-        http=guarded(settings),  # type: ignore[arg-type]
+        http=protocol,  # type: ignore[arg-type]
         ws="none",
         lifespan=lifespan,  # type: ignore[arg-type]
         log_config=None,
@@ -213,22 +234,31 @@ def _reason(error: OSError) -> str:
 def _announce(settings: Settings, service: Service, sockets: list[socket.socket]) -> None:
     for sock, name in zip(sockets, ("requests", "health and metrics"), strict=False):
         where = sock.getsockname()
-        address = str(settings.uds) if isinstance(where, str | bytes) else f"http://{settings.host}:{where[1]}"
+        host = f"[{settings.host}]" if ":" in settings.host else settings.host
+        address = str(settings.uds) if isinstance(where, str | bytes) else f"http://{host}:{where[1]}"
         logger.info("listening for %s on %s, process %d", name, address, os.getpid())
     if settings.is_open_to_others and not service.keys:
         logger.warning("other machines can connect, and no key is needed: set MODERNRANK_API_KEYS or --api-key-file")
 
 
-def _raise_file_limit(connections: int) -> None:
-    """Let the process have as many open files as connections, as far as the system allows it."""
+def _file_limit(connections: int) -> int:
+    """Let the process have as many open files as connections; returns how many connections the system allows."""
     try:
         import resource
     except ImportError:  # Windows
-        return
+        return connections
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = connections + OTHER_FILES
     if soft != resource.RLIM_INFINITY and soft < wanted:
         granted = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (granted, hard))
         if granted < wanted:
-            logger.warning("max_connections is %d, but the system allows %d open files", connections, granted)
+            allowed = max(1, granted - OTHER_FILES, granted // 2)
+            logger.warning(
+                "the system allows %d open files, and so %d connections instead of max_connections %d",
+                granted,
+                allowed,
+                connections,
+            )
+            return allowed
+    return connections

@@ -57,7 +57,11 @@ class Settings:
     max_json_values: int = _setting(100_000, "JSON values in a body", 16, unit="N")
     max_documents: int = _setting(1000, "documents, or pairs, of a request", 1, unit="N")
     max_characters: int = _setting(10_000_000, "characters of all texts of a request", 1, unit="N")
+    max_query_characters: int = _setting(100_000, "characters of a query", 1, unit="N")
     max_tokens: int = _setting(2_000_000, "tokens of all pairs of a request", 1, unit="TOKENS")
+    max_buffered_bytes: int = _setting(
+        512 * MEBIBYTE, "bytes of all bodies that are arriving or waiting", 1024, unit="BYTES"
+    )
     max_requests: int = _setting(512, "requests in progress", 1, unit="N")
     max_connections: int = _setting(2000, "open connections", 1, unit="N")
     max_waiting_tokens: int = _setting(
@@ -105,6 +109,7 @@ class Settings:
         return Rules(
             self.max_documents,
             self.max_characters,
+            self.max_query_characters,
             self.max_tokens,
             self.request_timeout,
             self.long_documents,

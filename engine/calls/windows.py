@@ -16,12 +16,11 @@ import numpy as np
 
 from modernrank.arrays import FloatArray, IntArray
 from modernrank.batching.prefetch import Window, growing_windows, prefetch, windows
-from modernrank.errors import InputError, counted
-from modernrank.options import positive
+from modernrank.options import TextLimits, positive
 from modernrank.queue.urgency import Urgency
 from modernrank.scorer import Scorer
 from modernrank.text.encoder import EncodedPair, PairEncoder
-from modernrank.text.truncation import Truncation, TruncationSummary
+from modernrank.text.truncation import Truncation, TruncationSummary, check_call_tokens
 
 T = TypeVar("T")
 E = TypeVar("E")
@@ -109,8 +108,8 @@ def _encoded(scorer: Scorer, steps: Steps[T, E, R], size: int) -> Iterator[E]:
 class CallSize:
     """Counts the pairs and tokens of a call while it is encoded, and refuses a call that becomes too large."""
 
-    def __init__(self, max_tokens: int | None) -> None:
-        self._max_tokens = max_tokens
+    def __init__(self, limits: TextLimits) -> None:
+        self._limits = limits
         self.pairs = self.tokens = 0
 
     def add(self, encoded: Sequence[EncodedPair]) -> None:
@@ -121,14 +120,7 @@ class CallSize:
         """
         self.pairs += len(encoded)
         self.tokens += sum(len(pair.ids) for pair in encoded)
-        if self._max_tokens is not None and self.tokens > self._max_tokens:
-            raise InputError(
-                f"the first {counted(self.pairs, 'pair')} of this call have {self.tokens:,} tokens, and its maximum is "
-                f"{self._max_tokens:,}; send fewer or shorter documents",
-                argument="max_call_tokens",
-                value=self.tokens,
-                limit=self._max_tokens,
-            )
+        check_call_tokens(self._limits, self.tokens, self.pairs, "pair")
 
 
 class PairSteps:
@@ -140,7 +132,7 @@ class PairSteps:
 
     def __init__(self, encoder: PairEncoder, pairs: Iterable[object], on_truncate: OnTruncate | None) -> None:
         self.items = pairs
-        self.size = CallSize(encoder.limits.max_call_tokens)
+        self.size = CallSize(encoder.limits)
         self._encoder = encoder
         self._summary = TruncationSummary(encoder.max_length)
         self._notify: OnTruncate = self._summary if on_truncate is None else on_truncate
@@ -179,7 +171,7 @@ class _DocumentSteps(Generic[E]):
 
     def __init__(self, encoder: PairEncoder, query: str, documents: Mapping[str, int]) -> None:
         self.items = documents.items()
-        self.size = CallSize(encoder.limits.max_call_tokens)
+        self.size = CallSize(encoder.limits)
         self._encoder = encoder
         self._query = query
 

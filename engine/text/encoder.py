@@ -24,7 +24,7 @@ from modernrank.options import SideChoice, TextLimits, TruncationChoice, check_c
 
 from .checks import Pair, as_pair
 from .long_documents import MINIMUM_PART, overlapping_spans
-from .truncation import POLICIES, TooLong, cut
+from .truncation import POLICIES, TooLong, check_call_tokens, cut
 
 # The texts that the tokenizer receives at once, for each of its threads: some milliseconds of work.
 CHARACTERS_PER_THREAD = 16_384
@@ -176,7 +176,7 @@ class PairEncoder:
         room = left if part_tokens is None else min(left, part_tokens)
         tokenise = self._encoded if with_characters else self._fast_encoded
         indices = range(len(documents)) if indices is None else indices
-        parts = []
+        parts, planned = [], 0
         for index, document, encoding in sharing_interpreter(zip(indices, documents, tokenise(documents), strict=True)):
             all_ids = encoding.ids
             ids = cut(*self._own_limit(all_ids, self.limits.max_document_tokens), self._side)
@@ -184,6 +184,8 @@ class PairEncoder:
                 self._check_room(room, len(query_ids), index)
             spans = overlapping_spans(len(ids), room)[:max_parts]
             self._check_complete(spans, len(ids), index)
+            planned += len(spans) * (len(query_ids) + len(self._template)) + sum(end - start for start, end in spans)
+            check_call_tokens(self.limits, planned, index + 1, "document")
             before = len(all_ids) - len(ids) if self._side == "left" else 0
             offsets = encoding.offsets[before : before + len(ids)] if with_characters else []
             joined = [

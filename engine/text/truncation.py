@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from modernrank.errors import InputError, TruncationWarning, counted
+from modernrank.options import TextLimits
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,28 @@ def longest_first(first: int, second: int, room: int) -> tuple[int, int]:
     if short > room // 2:
         short, long = room // 2, room - room // 2
     return (short, long) if first <= second else (long, short)
+
+
+def check_call_tokens(limits: TextLimits, tokens: int, count: int, noun: str) -> None:
+    """Do nothing within the limit of a whole call.
+
+    Args:
+        limits: of the call.
+        tokens: so far.
+        count: of the pairs or documents that have them.
+        noun: what is counted.
+
+    Raises:
+        InputError: ``tokens`` exceed ``max_call_tokens``.
+    """
+    if limits.max_call_tokens is not None and tokens > limits.max_call_tokens:
+        raise InputError(
+            f"the first {counted(count, noun)} of this call have {tokens:,} tokens, and max_call_tokens is "
+            f"{limits.max_call_tokens:,}; send fewer or shorter documents",
+            argument="max_call_tokens",
+            value=tokens,
+            limit=limits.max_call_tokens,
+        )
 
 
 class TruncationSummary:

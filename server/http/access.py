@@ -65,11 +65,10 @@ def read_keys(file: Path | None, environment: Mapping[str, str]) -> Keys:
     if file is not None:
         try:
             lines = file.read_text(encoding="utf-8").split("\n")
-        except OSError as error:
-            raise InputError(
-                f"cannot read {file}: {error.strerror}", argument="api_key_file", value=str(file)
-            ) from error
-        found = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+            raise InputError(f"cannot read {file}: {reason}", argument="api_key_file", value=str(file)) from error
+        found = [key for line in lines if (key := line.strip()) and not key.startswith("#")]
         if not found:
             raise InputError(f"{file} holds no key", argument="api_key_file", value=str(file))
         keys += found

@@ -7,6 +7,7 @@ memory.
 from __future__ import annotations
 
 import asyncio
+import encodings.utf_8_sig  # noqa: F401 - now, and not when the process has no file handles left
 import json
 import re
 import zlib
@@ -20,7 +21,10 @@ from .problems import RequestError
 Receive = Callable[[], Awaitable[Any]]
 
 # A text, up to the end where its second quote is missing. Possessive: the time is linear in the body.
-STRINGS = re.compile(rb'"(?:[^"\\]++|\\.?)*+"?', re.DOTALL)
+TEXT_OR_MARK = re.compile(rb'"(?:[^"\\]++|\\.?)*+"?|[,\[{]', re.DOTALL)
+SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+# Digits of a whole number: more than any field needs, and few enough to be read at once.
+MAX_DIGITS = 300
 JSON_TYPES = ("application/json", "text/json")
 
 
@@ -28,8 +32,10 @@ class ClientLeftError(Exception):
     """The client closed the connection: nobody reads an answer."""
 
 
-async def read_body(headers: dict[bytes, bytes], receive: Receive, limits: BodyLimits) -> bytes:
-    """The whole body, unpacked.
+async def read_body(
+    headers: dict[bytes, bytes], receive: Receive, limits: BodyLimits, hold: Callable[[int], None] = lambda size: None
+) -> bytes:
+    """The whole body, unpacked. ``hold`` is called with the size of each part; it may refuse by raising.
 
     Raises:
         RequestError: 400 for a damaged one, 408 for a slow one, 413 for one that is too large, 415 for an encoding that
@@ -50,6 +56,7 @@ async def read_body(headers: dict[bytes, bytes], receive: Receive, limits: BodyL
                 size += len(part)
                 if size > limits.max_bytes or packed > limits.max_bytes:
                     raise _too_large(limits)
+                hold(len(part))
                 parts.append(part)
     except TimeoutError as error:
         raise RequestError(
@@ -68,14 +75,18 @@ def parse_json(body: bytes, limits: BodyLimits) -> Any:
     """
     _check_values(body, limits.max_values)
     try:
-        return json.loads(body.decode("utf-8-sig"), object_pairs_hook=_unique, parse_constant=_refuse_constant)
+        value = json.loads(
+            body.decode("utf-8-sig"), object_pairs_hook=_unique, parse_int=_integer, parse_constant=_refuse_constant
+        )
     except UnicodeDecodeError as error:
         raise RequestError(400, f"the body is not UTF-8 at byte {error.start}; encode it as UTF-8") from error
     except RecursionError as error:
         raise RequestError(400, "the body is nested too deeply; send lists and objects as the wire has them") from error
     except ValueError as error:  # JSONDecodeError, and numbers of thousands of digits
-        reason = str(error) if isinstance(error, json.JSONDecodeError) else "a number has too many digits"
-        raise RequestError(400, f"the body is not valid JSON: {reason}") from error
+        raise RequestError(400, f"the body is not valid JSON: {error}") from error
+    if SURROGATE.search(body):
+        _check_unicode(value)
+    return value
 
 
 def check_content_type(headers: dict[bytes, bytes]) -> None:
@@ -129,14 +140,29 @@ def _too_large(limits: BodyLimits) -> RequestError:
 
 def _check_values(body: bytes, maximum: int) -> None:
     """Count the values of a JSON text by its commas and brackets; those within texts count only if there are many."""
-    if _marks(body) > maximum and (count := _marks(STRINGS.sub(b"", body))) > maximum:
-        raise RequestError(
-            413, f"the body has {count:,} JSON values, and the limit max_json_values is {maximum:,}; send fewer"
-        )
+    if body.count(b",") + body.count(b"[") + body.count(b"{") <= maximum:
+        return
+    # Texts are found to be skipped. Each has a comma or a bracket of its own, or the body is not JSON.
+    for count, _ in enumerate(TEXT_OR_MARK.finditer(body)):
+        if count > 2 * maximum:
+            raise RequestError(
+                413, f"the body has more JSON values than the limit max_json_values, {maximum:,}; send fewer"
+            )
 
 
-def _marks(text: bytes) -> int:
-    return text.count(b",") + text.count(b"[") + text.count(b"{")
+def _check_unicode(value: Any) -> None:
+    """Refuse half a character, which cannot be encoded; escapes that are pairs are one character by now."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        half = error.object[error.start]
+        raise RequestError(422, f"a text has a lone surrogate {half!r}, which is not valid Unicode") from error
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > MAX_DIGITS:
+        raise RequestError(400, f"the body is not valid JSON: a number has more than {MAX_DIGITS} digits")
+    return int(digits)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ def of_rerank(body: Any) -> Wire:
     names = body if isinstance(body, dict) else {}
     if "texts" in names:
         return tei.RERANK
-    if "top_k" in names or "truncation" in names:
+    if ("top_k" in names or "truncation" in names) and "top_n" not in names:
         return voyage.VOYAGE
     if "property" in names and "model" not in names:
         return weaviate.WEAVIATE

@@ -10,9 +10,11 @@ from starlette.responses import Response
 
 from modernrank import ModernRankError, __version__
 
-from ..models import LoadedModel
+from ..models import LoadedModel, ReloadingError
 from ..observing.metrics import CONTENT_TYPE
+from ..observing.record import Record
 from ..wires.base import Problem, detail_error
+from .gate import RECORD
 from .problems import problem_of, status_of
 from .scoring import json_response
 from .service import Service
@@ -55,7 +57,7 @@ class Information:
             self._service.keys.check(dict(request.scope["headers"]))
             return json_response(_card(self._service.models.named(request.path_params["model"])))
         except ModernRankError as error:
-            return _refused(error)
+            return _refused(error, request)
 
     async def xinference_auth(self, request: Request) -> Response:
         """Whether keys are demanded: Xinference's client sends its own only then."""
@@ -76,7 +78,10 @@ class Information:
                 "model_dtype": model.reranker.info.precision,
                 "served_model_name": model.name,
                 "model_type": {
-                    "reranker": {"id2label": {str(i): n for i, n in labels}, "label2id": {n: i for i, n in labels}}
+                    "reranker" if len(labels) == 1 else "classifier": {
+                        "id2label": {str(i): n for i, n in labels},
+                        "label2id": {n: i for i, n in labels},
+                    }
                 },
                 "max_concurrent_requests": settings.max_requests,
                 "max_input_length": model.reranker.max_length,
@@ -106,10 +111,14 @@ class Information:
         try:
             self._service.keys.check_administrator(dict(request.scope["headers"]))
         except ModernRankError as error:
-            return _refused(error)
+            return _refused(error, request)
         if not self._service.is_ready:
             return _health(503, "the server is not ready")
-        failed = {name: error for name, error in (await self._service.models.reload()).items() if error}
+        try:
+            results = await self._service.models.reload()
+        except ReloadingError as error:
+            return _refused(error, request)
+        failed = {name for name, error in results.items() if error}
         outcome = {name: "kept" if name in failed else "loaded" for name in self._service.models.names}
         return json_response({"models": outcome}, status=500 if failed else 200)
 
@@ -123,13 +132,14 @@ class Information:
         try:
             self._service.keys.check(dict(request.scope["headers"]))
         except ModernRankError as error:
-            return _refused(error)
+            return _refused(error, request)
         return json_response(content)
 
 
-def _refused(error: ModernRankError) -> Response:
+def _refused(error: ModernRankError, request: Request) -> Response:
     headers = {"www-authenticate": "Bearer"} if status_of(error) == 401 else {}
-    return json_response(detail_error(problem_of(error)), headers, status_of(error))
+    record: Record = request.scope[RECORD]
+    return json_response(detail_error(problem_of(error, record.request_id)), headers, status_of(error))
 
 
 def _health(status: int, message: str, **flags: bool) -> Response:

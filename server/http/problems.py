@@ -8,6 +8,8 @@ from modernrank import DeadlineError, InputError, ModernRankError, OverloadedErr
 
 from ..wires.base import Problem
 
+# Characters of a reason; what a client sent may be quoted in it.
+MAX_REASON = 600
 # Seconds that a client should wait where nothing better is known.
 RETRY_AFTER = 1
 
@@ -28,6 +30,7 @@ KINDS = {
     403: "forbidden",
     404: "not_found",
     405: "method_not_allowed",
+    409: "conflict",
     408: "timeout",
     413: "too_large",
     415: "unsupported_media_type",
@@ -37,7 +40,7 @@ KINDS = {
     503: "unavailable",
 }
 # Arguments whose limit is one of size.
-SIZES = {"max_documents", "max_characters", "max_tokens"}
+SIZES = {"max_documents", "max_characters", "max_query_characters", "max_tokens"}
 
 
 def status_of(error: ModernRankError) -> int:
@@ -72,4 +75,13 @@ def problem_of(error: ModernRankError, request_id: str = "") -> Problem:
     if status >= 500 and status != 503:
         message = "the model failed to score this request; the server's log says why"
         return Problem(status, "server_error", message, request_id)
-    return Problem(status, KINDS.get(status, "error"), str(error), request_id)
+    return Problem(status, KINDS.get(status, "error"), shortened(str(error)), request_id)
+
+
+def shortened(text: str) -> str:
+    """A reason without megabytes of what the client sent.
+
+    >>> len(shortened("x" * 10_000)) < 700
+    True
+    """
+    return text if len(text) <= MAX_REASON else f"{text[: MAX_REASON // 2]} … {text[-MAX_REASON // 2 :]}"

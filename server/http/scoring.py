@@ -18,7 +18,7 @@ from modernrank.errors import InputError
 from ..carry_out import carry_out
 from ..observing.record import Record
 from ..wires.base import Call, Outcome, RankCall, Wire
-from .body import ClientLeftError, check_content_type, parse_json, read_body
+from .body import ClientLeftError, check_content_type, parse_json
 from .gate import RECORD
 from .problems import RequestError, problem_of, retry_after_of, status_of
 from .service import Service
@@ -55,16 +55,16 @@ class ScoringEndpoint:
             headers = dict(request.scope["headers"])
             self._service.keys.check(headers)
             check_content_type(headers)
-            with self._service.admitted():
-                body = await read_body(headers, request.receive, self._service.settings.body_limits)
-                begun = time.perf_counter()
-                value = parse_json(body, self._service.settings.body_limits)
-                wire = self._choose(value)
-                record.wire = wire.name
-                asked = typed(value, wire.request)
-                call = wire.read(asked)
-                record.parse_seconds = time.perf_counter() - begun
-                outcome = await unless_left(request.receive, self._carry_out(call, record))
+            async with self._service.body(headers, request.receive) as body:
+                with self._service.admitted():
+                    begun = time.perf_counter()
+                    value = parse_json(body, self._service.settings.body_limits)
+                    wire = self._choose(value)
+                    record.wire = wire.name
+                    asked = typed(value, wire.request)
+                    call = wire.read(asked)
+                    record.parse_seconds = time.perf_counter() - begun
+                    outcome = await unless_left(request.receive, self._carry_out(call, record))
             return json_response(wire.answer(asked, outcome), timing_headers(outcome, record))
         except ModernRankError as error:
             return refusal(error, wire, request)

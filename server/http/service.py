@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
-from modernrank import ModernRankError
-
+from ..limits import mebibytes
 from ..models import LoadedModel, Models
 from ..observing.metrics import ServerMetrics
 from ..observing.tracing import Tracer
 from ..settings import Settings
 from .access import Keys
+from .body import Receive, read_body
 from .problems import RequestError
 
 logger = logging.getLogger(__name__)
@@ -46,6 +46,7 @@ class Service:
         self.is_draining = False
         self.loading: asyncio.Task[None] | None = None
         self._in_progress = 0
+        self._buffered = 0  # bytes of the bodies of requests
 
     @property
     def is_ready(self) -> bool:
@@ -74,23 +75,54 @@ class Service:
             await asyncio.wait([self.loading])
         await self.models.close(drain=False)
 
-    @contextmanager
-    def admitted(self) -> Iterator[None]:
-        """A ``with`` block that is a request for scores.
+    @asynccontextmanager
+    async def body(self, headers: dict[bytes, bytes], receive: Receive) -> AsyncIterator[bytes]:
+        """A block with the body of a request for scores.
 
         Raises:
-            RequestError: 503 before the models are loaded, 429 if too many requests are in progress.
+            RequestError: as ``read_body``; 503 before the models are loaded, or if the bodies of all requests are too
+                large; 429 if too many requests are in progress.
         """
+        self._check_room()
+        held = 0
+
+        def hold(size: int) -> None:
+            nonlocal held
+            if self._buffered + size > self.settings.max_buffered_bytes:
+                raise RequestError(
+                    503,
+                    f"the bodies of all requests have {mebibytes(self._buffered)}, and the limit max_buffered_bytes is "
+                    f"{mebibytes(self.settings.max_buffered_bytes)}; try again later",
+                    retry_after=1,
+                    close=True,
+                )
+            held += size
+            self._buffered += size
+
+        try:
+            yield await read_body(headers, receive, self.settings.body_limits, hold)
+        finally:
+            self._buffered -= held
+
+    def _check_room(self) -> None:
         if not self.models.ready:
-            raise RequestError(503, "the models are still being loaded; ask /health/ready", retry_after=2, close=True)
+            raise RequestError(503, "the models are still being loaded; ask /health/ready", retry_after=2)
         if self._in_progress >= self.settings.max_requests:
             raise RequestError(
                 429,
                 f"{self._in_progress:,} requests are in progress, and the limit max_requests is "
                 f"{self.settings.max_requests:,}; try again later",
                 retry_after=1,
-                close=True,
             )
+
+    @contextmanager
+    def admitted(self) -> Iterator[None]:
+        """A ``with`` block that is a request in progress. A client that sends its body slowly is not one.
+
+        Raises:
+            RequestError: 503 before the models are loaded, 429 if too many requests are in progress.
+        """
+        self._check_room()
         self._in_progress += 1
         self.metrics.in_progress.inc()
         try:
@@ -113,9 +145,3 @@ class Service:
                 "try again later",
                 retry_after=wait - limit,
             )
-
-
-class NotServedError(ModernRankError):
-    """A path that other servers have and this one refuses, with the reason."""
-
-    http_status = 422

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
+import os
+import queue
+import threading
 import time
 import traceback
 from types import TracebackType
-from typing import Any, TextIO
+from typing import Any
 
 from ..settings import Settings
 from .record import CLIENT_LEFT, Record
 
 logger = logging.getLogger("modernrank.server.access")
 # uvicorn's own lines say what ours say, or print the text of an error.
+MAX_LINES = 10_000  # that wait to be written
 QUIET = ("uvicorn", "uvicorn.error", "uvicorn.access", "uvicorn.asgi")
 
 
@@ -32,7 +37,7 @@ class JsonFormatter(logging.Formatter):
         if record.exc_info and record.exc_info[0]:
             line["error"] = record.exc_info[0].__name__
             line["stack"] = frames(record.exc_info[2])
-        return json.dumps(line, ensure_ascii=False)
+        return json.dumps(line)
 
 
 class TextFormatter(logging.Formatter):
@@ -45,19 +50,42 @@ class TextFormatter(logging.Formatter):
         line = f"{clock} {record.levelname.lower():7} {record.getMessage()} {fields}".rstrip()
         if record.exc_info and record.exc_info[0]:
             line += f" [{record.exc_info[0].__name__} at {' < '.join(frames(record.exc_info[2])[::-1][:4])}]"
-        return line
+        return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)  # a client cannot make lines
 
 
-class LossyHandler(logging.StreamHandler[TextIO]):
-    """Writes lines, and counts those that cannot be written, such as to a full disk, instead of failing."""
+class LossyHandler(logging.Handler):
+    """Writes lines to standard error from a thread of its own.
+
+    Lines that cannot be written, such as to a full disk, and those of a reader that stands still are counted as lost.
+    Nobody waits for them.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.lost = 0
+        self._lines: queue.Queue[str | None] = queue.Queue(MAX_LINES)
+        self._thread = threading.Thread(target=self._write, name="modernrank-log", daemon=True)
+        self._thread.start()
 
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
-        """A line is lost."""
-        self.lost += 1
+    def emit(self, record: logging.LogRecord) -> None:
+        """Let a line wait for the thread."""
+        try:
+            self._lines.put_nowait(self.format(record))
+        except queue.Full:
+            self.lost += 1
+
+    def stop(self) -> None:
+        """Write what waits, if its reader takes it within a second."""
+        with contextlib.suppress(queue.Full):
+            self._lines.put_nowait(None)
+            self._thread.join(1)
+
+    def _write(self) -> None:
+        while (line := self._lines.get()) is not None:
+            try:
+                os.write(2, f"{line}\n".encode("utf-8", "backslashreplace"))  # no lock that the end of Python waits for
+            except OSError:
+                self.lost += 1
 
 
 def configure(settings: Settings) -> LossyHandler:

@@ -33,11 +33,13 @@ class Tracer:
         carrier = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers.items()}
         kind = trace.SpanKind.SERVER
         context = propagate.extract(carrier)
-        with self._tracer.start_as_current_span(f"{record.method} {record.path}", context=context, kind=kind) as span:
+        with self._tracer.start_as_current_span(record.method, context=context, kind=kind) as span:
             try:
                 yield
             finally:
                 if span.is_recording():
+                    if record.is_scoring:  # else the path may be anything
+                        span.update_name(f"{record.method} {record.path}")
                     span.set_attributes(_attributes(record))
 
 
@@ -49,7 +51,6 @@ def _attributes(record: Record) -> dict[str, str | int | float]:
         "reranker.documents": record.documents,
         "llm.token_count.prompt": report.tokens,
         "http.request.method": record.method,
-        "http.route": record.path,
         "http.response.status_code": record.status,
         "modernrank.wire": record.wire,
         "modernrank.request_id": record.request_id,

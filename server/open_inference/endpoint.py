@@ -12,7 +12,7 @@ from modernrank import ModernRankError, __version__
 from modernrank.errors import InputError
 
 from ..carry_out import carry_out
-from ..http.body import parse_json, read_body
+from ..http.body import parse_json
 from ..http.gate import RECORD
 from ..http.problems import RequestError
 from ..http.scoring import json_response, refusal, timing_headers, typed, unless_left
@@ -75,12 +75,13 @@ class OpenInference:
         except ModernRankError as error:
             return refusal(error, WIRE, request)
         texts = {"datatype": "BYTES", "shape": [-1]}
+        scores = [-1] if len(model.reranker.labels) == 1 else [-1, len(model.reranker.labels)]
         content = {
             "name": model.name,
             "versions": [VERSION],
             "platform": model.reranker.info.runtime,
             "inputs": [{"name": "query", **texts}, {"name": "documents", **texts}],
-            "outputs": [{"name": "scores", "datatype": "FP32", "shape": [-1]}],
+            "outputs": [{"name": "scores", "datatype": "FP32", "shape": scores}],
         }
         return json_response(content)
 
@@ -90,7 +91,8 @@ class OpenInference:
             model = self._named(request)
         except ModernRankError as error:
             return refusal(error, WIRE, request)
-        return json_response({"name": model.name, "ready": self._service.is_ready})
+        ready = self._service.is_ready
+        return json_response({"name": model.name, "ready": ready}, status=200 if ready else 503)
 
     async def infer(self, request: Request) -> Response:
         """Score."""
@@ -99,12 +101,12 @@ class OpenInference:
         try:
             headers = dict(request.scope["headers"])
             self._service.keys.check(headers)
-            with self._service.admitted():
-                body = await read_body(headers, request.receive, self._service.settings.body_limits)
-                asked, behind = self._parsed(body, headers)
-                call = pair_call(asked, texts_of(asked, behind))
-                model = self._named(request)
-                result = await unless_left(request.receive, self._carry_out(call, model, record))
+            async with self._service.body(headers, request.receive) as body:
+                with self._service.admitted():
+                    asked, behind = self._parsed(body, headers)
+                    call = pair_call(asked, texts_of(asked, behind))
+                    model = self._named(request)
+                    result = await unless_left(request.receive, self._carry_out(call, model, record))
             return _answer(asked, result, record)
         except ModernRankError as error:
             return refusal(error, WIRE, request)
@@ -127,6 +129,7 @@ class OpenInference:
         return asked, body[end:]
 
     def _named(self, request: Request) -> LoadedModel:
+        self._service.keys.check(dict(request.scope["headers"]))
         if not self._service.models.ready:
             raise RequestError(503, "the models are still being loaded; ask /v2/health/ready", retry_after=2)
         model = self._service.models.named(request.path_params["model"])

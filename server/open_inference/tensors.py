@@ -17,6 +17,9 @@ import numpy as np
 
 from modernrank.errors import InputError
 
+MAX_DIMENSIONS = 8
+MAX_TEXTS = 100_000  # more than a request may have in any case
+
 
 class Tensor(msgspec.Struct):
     """An input: its texts are in ``data``, or behind the JSON."""
@@ -79,19 +82,20 @@ def texts_of(request: InferRequest, behind: bytes) -> dict[str, Texts]:
     """
     found: dict[str, Texts] = {}
     for tensor in request.inputs:
+        name = tensor.name[:100]
         if tensor.datatype != "BYTES":
-            raise InputError(f"input {tensor.name!r} has datatype {tensor.datatype!r}; send texts as BYTES")
+            raise InputError(f"input {name!r} has datatype {tensor.datatype[:20]!r}; send texts as BYTES")
         size = (tensor.parameters or {}).get("binary_data_size")
         if tensor.data is None and isinstance(size, int) and not isinstance(size, bool) and 0 <= size <= len(behind):
-            values: list[Any] = list(_binary_texts(behind[:size], tensor.name))
+            values: list[Any] = list(_binary_texts(behind[:size], name))
             behind = behind[size:]
         else:
-            values = list(_flat(tensor.data if tensor.data is not None else []))
-        count = math.prod(tensor.shape) if all(0 <= n <= 2**31 for n in tensor.shape) else -1
-        if count != len(values) or not all(isinstance(value, str) for value in values):
+            values = _flat(tensor.data or [])
+        fits = len(tensor.shape) <= MAX_DIMENSIONS and math.prod(tensor.shape) == len(values)
+        if not fits or min(tensor.shape, default=0) < 0 or not all(isinstance(value, str) for value in values):
             raise InputError(
-                f"input {tensor.name!r} has the shape {tensor.shape} and {len(values)} values; send as many texts as "
-                "the shape says"
+                f"input {name!r} has the shape {tensor.shape[:MAX_DIMENSIONS]} and {len(values)} values; send as many "
+                "texts as the shape says"
             )
         found[tensor.name] = Texts(tensor.shape, values)
     return found
@@ -113,18 +117,21 @@ def scores_tensor(scores: list[float], shape: list[int], binary: bool) -> tuple[
     return OutputTensor("scores", "FP32", shape, parameters={"binary_data_size": len(data)}), data
 
 
-def _flat(values: list[Any]) -> Iterator[Any]:
+def _flat(values: list[Any]) -> list[Any]:
     """The values of nested lists, which clients may send for several dimensions."""
-    for value in values:
-        if isinstance(value, list):
-            yield from _flat(value)
-        else:
-            yield value
+    for _ in range(MAX_DIMENSIONS):
+        if not any(isinstance(value, list) for value in values):
+            break
+        values = [inner for value in values for inner in (value if isinstance(value, list) else [value])]
+    return values
 
 
 def _binary_texts(data: bytes, name: str) -> Iterator[str]:
-    at = 0
+    at = count = 0
     while at < len(data):
+        count += 1
+        if count > MAX_TEXTS:
+            raise InputError(f"input {name!r} has more than {MAX_TEXTS:,} texts; send fewer", argument="max_documents")
         size = int.from_bytes(data[at : at + 4], "little")
         text = data[at + 4 : at + 4 + size]
         if at + 4 > len(data) or len(text) != size:

@@ -56,7 +56,8 @@ class RankCall:
 class PairCall:
     """Pairs to be scored, each for itself; otherwise as in ``RankCall``.
 
-    ``activation`` None stands for probabilities: a sigmoid for one label, a softmax over several.
+    ``activation`` None stands for probabilities: a sigmoid for one label, a softmax over several. ``of_one_label``:
+    whether the wire has room for one score only.
     """
 
     pairs: Sequence[Pair]
@@ -64,6 +65,7 @@ class PairCall:
     activation: ActivationChoice | None = None
     limits: TextLimits = field(default_factory=TextLimits)
     priority: int = 0
+    of_one_label: bool = False
 
 
 @dataclass(frozen=True)

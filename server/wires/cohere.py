@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 import msgspec
 
 from modernrank import TextLimits
+from modernrank.errors import InputError
 
 from .base import DetailError, RankCall, Ranking, SpanOptions, Wire, detail_error, limit_of, priority_of, top_n_of
 from .documents import Document, returned, texts_of
@@ -81,6 +83,8 @@ def read(request: RerankRequest) -> RankCall:
 def _spans(asked: RelevantSpans | None) -> SpanOptions | None:
     if asked is None or asked.mode == "disabled":
         return None
+    if asked.threshold is not None and not math.isfinite(asked.threshold):
+        raise InputError("relevant_spans.threshold is not a number", argument="threshold")
     return SpanOptions(asked.threshold or 0.0, top_n_of(asked.max_spans, "max_spans") or MAX_SPANS)
 
 

@@ -21,6 +21,8 @@ def texts_of(documents: Sequence[Document], rank_fields: Sequence[str] | None = 
     Raises:
         InputError: an object has no text, or lacks one of the fields.
     """
+    if rank_fields is not None and len(set(rank_fields)) != len(rank_fields):
+        raise InputError("rank_fields names a field twice; name each one once", argument="rank_fields")
     return [
         document if isinstance(document, str) else _text(document, rank_fields or (), index)
         for index, document in enumerate(documents)
@@ -40,7 +42,9 @@ def _text(document: Mapping[str, Any], rank_fields: Sequence[str], index: int) -
     if rank_fields:
         missing = [name for name in rank_fields if name not in document]
         if missing:
-            raise InputError(f"document {index} has no field {missing[0]!r}, which rank_fields names", index=index)
+            raise InputError(
+                f"document {index} has no field {missing[0][:100]!r}, which rank_fields names", index=index
+            )
         if len(rank_fields) == 1:
             return _value(document[rank_fields[0]], rank_fields[0], index)
         return "\n".join(f"{name}: {_value(document[name], name, index)}" for name in rank_fields)
@@ -59,7 +63,7 @@ def _value(value: object, name: str, index: int) -> str:
         return value
     if isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)
-    raise InputError(f"document {index}: {name!r} is {type(value).__name__}; it must be a string", index=index)
+    raise InputError(f"document {index}: {name[:100]!r} is {type(value).__name__}; it must be a string", index=index)
 
 
 def _content(content: object, index: int) -> str:

@@ -74,6 +74,7 @@ def read(request: ScoreRequest) -> PairCall:
             max_document_tokens=limit_of(request.max_tokens_per_doc, "max_tokens_per_doc"),
         ),
         priority_of(request.priority),
+        of_one_label=True,
     )
 
 
@@ -87,13 +88,8 @@ def _given(request: ScoreRequest, names: tuple[str, ...]) -> list[str]:
 
 
 def answer(request: ScoreRequest, result: PairScores) -> ScoreResponse:
-    """The first label's score of each pair."""
+    """The score of each pair."""
     facts = result.facts
-    if len(result.labels) != 1:
-        raise InputError(
-            f"/score requires a model of one label, and {facts.model} has {len(result.labels)}; use /predict",
-            labels=list(result.labels),
-        )
     data = [Score(index, "score", score) for index, (score,) in enumerate(result.scores.tolist())]
     usage = Usage(facts.report.tokens, facts.report.tokens)
     return ScoreResponse(facts.request_id, "list", facts.created, facts.model, data, usage)

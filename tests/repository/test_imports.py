@@ -52,7 +52,7 @@ SERVER_MAY_IMPORT: dict[str, set[str]] = {
     "routes": {"http", "open_inference", "wires"},
     "openapi": {"routes", "wires"},
     "app": {"http", "models", "openapi", "page", "routes", "settings", "wires"},
-    "run": {"app", "http", "observing", "settings"},
+    "run": {"app", "http", "models", "observing", "settings"},
 }
 
 

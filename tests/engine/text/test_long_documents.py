@@ -19,6 +19,7 @@ from modernrank.text.encoder import PairEncoder
 from modernrank.text.long_documents import MINIMUM_PART, OVERLAP, overlapping_spans
 from support.backends import Recording
 from support.checkpoints import checkpoint
+from support.memory import resident_bytes
 from support.scoring import reranker_of
 
 FILE = checkpoint("tiny") / "tokenizer.json"
@@ -210,3 +211,13 @@ def test_limits_of_a_ranking(artifacts: Path) -> None:
             assert caught.value.details["limit"] == 9
         with pytest.raises(InputError):
             reranker.score([("a", "b")] * 3, limits=TextLimits(max_call_tokens=9))
+
+
+def test_parts_beyond_the_limit_of_a_call_are_never_made(artifacts: Path) -> None:
+    """A long query with little room beside it: a thousand parts, each with the whole query."""
+    encoder = PairEncoder(FILE, 600).with_limits(TextLimits(max_call_tokens=20_000))
+    before = resident_bytes()
+    with pytest.raises(InputError) as caught:
+        encoder.encode_parts("a " * 500, ["b " * 100_000])
+    assert caught.value.details["argument"] == "max_call_tokens"
+    assert resident_bytes() < before + 100e6
