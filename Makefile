@@ -121,8 +121,9 @@ export: setup
 		.venv/bin/modernrank build-engine $(OUT)-fp16; \
 	else echo 'skipped the TensorRT engine: modernrank info $(OUT) says why'; fi
 
+# In as many processes as there are cores.
 test: setup
-	.venv/bin/python -m pytest
+	.venv/bin/python -m pytest --numprocesses auto --dist loadscope
 
 # The default suite with another Python: make test-python PYTHON=python3.13
 test-python:

@@ -69,6 +69,8 @@ class Connection:
         Raises:
             BackendError: the status is not 200.
         """
+        if self._reader.at_eof():  # the server has closed it, because it was idle
+            await self.__aenter__()
         self._writer.write(message)
         head = await self._reader.readuntil(b"\r\n\r\n")
         lines = head.split(b"\r\n")

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import math
-import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -21,7 +20,7 @@ import numpy as np
 
 from modernrank.arrays import FloatArray
 from modernrank.benchmarks.reporting.result import Measurement, Parameters
-from modernrank.errors import InputError
+from modernrank.errors import BackendError, InputError
 from modernrank.export.report import Report
 from modernrank.options import positive
 
@@ -94,6 +93,7 @@ class Target:
     saturated: Samples = field(default_factory=Samples)
     open: dict[float, Samples] = field(default_factory=dict)
     fidelity: dict[str, float] = field(default_factory=dict)
+    error: str | None = None
 
 
 def measure_servers(
@@ -110,7 +110,8 @@ def measure_servers(
         _call(subject, workload, options.seconds, calls)
         _call_with_all(subject, workload, options.seconds, lists)
         for item in tested:
-            asyncio.run(_round(item, options, report, number))
+            if not item.error:
+                _take_turn(item, options, report, number)
     found = [
         _of_model(subject, workload, "alone", calls),
         _of_model(subject, workload, "lists", lists),
@@ -120,6 +121,14 @@ def measure_servers(
         loads |= {f"open, {load:g} of its throughput": samples for load, samples in item.open.items()}
         found += [_of_server(subject, workload, item, load, samples) for load, samples in loads.items()]
     return found
+
+
+def _take_turn(item: Target, options: ServingOptions, report: Report, number: int) -> None:
+    try:
+        asyncio.run(_round(item, options, report, number))
+    except (OSError, EOFError, BackendError, ExceptionGroup) as error:  # the result keeps what others did
+        item.error = f"{type(error).__name__}: {error}"
+        report(f"{item.server.name} failed: {item.error}")
 
 
 async def _round(item: Target, options: ServingOptions, report: Report, number: int) -> None:
@@ -215,7 +224,6 @@ def _of_model(subject: Subject, workload: Workload, load: str, samples: Samples)
 
 
 def _of_server(subject: Subject, workload: Workload, item: Target, load: str, samples: Samples) -> Measurement:
-    median = statistics.median(item.alone.seconds)
     return Measurement(
         item.server.name,
         "serve",
@@ -224,7 +232,8 @@ def _of_server(subject: Subject, workload: Workload, item: Target, load: str, sa
         ours=item.server.ours,
         tokens_per_pair=workload.tokens_per_pair,
         fidelity=item.fidelity,
-        details={"rate": samples.rate(), "median alone": median},
+        details={"rate": samples.rate()} if samples.seconds else {},
+        error=item.error,
         **_figures(workload, subject, samples),
     )
 
