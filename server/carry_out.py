@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from modernrank import AsyncReranker, CallReport, DeadlineError, RankedDocument, TextLimits, Truncation
+from modernrank.arrays import FloatArray
 from modernrank.errors import InputError
 from modernrank.queue.urgency import Urgency
 
@@ -29,13 +32,13 @@ async def carry_out(call: Call, name: str, model: AsyncReranker, rules: Rules, r
     """
     _check_size(call, rules)
     _check_labels(call, name, model.labels)
-    deadline = Urgency.of(call.priority, rules.seconds)
-    report = CallReport()
+    work = _Work(model, rules, Urgency.of(call.priority, rules.seconds))
     try:
         if isinstance(call, PairCall):
-            return await _score(call, name, model, rules, request_id, deadline, report)
-        documents = await _rank(call, model, rules, deadline, report)
-        spans = await _spans(call, documents, model, rules, deadline, report)
+            scores, truncated = await work.score(call)
+            return PairScores(scores, model.labels, work.facts(name, request_id, truncated))
+        documents = await work.rank(call)
+        spans = await work.spans(call, documents)
     except InputError as error:
         if error.details.get("argument") == "max_call_tokens":
             raise _too_many_tokens(rules) from error
@@ -46,9 +49,91 @@ async def carry_out(call: Call, name: str, model: AsyncReranker, rules: Rules, r
             "shorter documents",
             timeout=rules.seconds,
         ) from error
-    truncated = sum(place.tokens_cut > 0 for place in documents)
-    facts = Facts(name, request_id, int(time.time()), report, truncated)
-    return Ranking(documents, facts, spans)
+    return Ranking(documents, work.facts(name, request_id, sum(place.tokens_cut > 0 for place in documents)), spans)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """A call on its way: the model, what the server allows, the deadline, and what it has taken so far."""
+
+    model: AsyncReranker
+    rules: Rules
+    deadline: Urgency
+    report: CallReport = field(default_factory=CallReport)
+
+    async def score(self, call: PairCall) -> tuple[FloatArray, int]:
+        """Float32 ``[pairs, labels]``, and the number of pairs that were cut."""
+        cuts: list[Truncation] = []
+        labels = self.model.labels
+        scores = await self.model.score(
+            call.pairs,
+            activation=call.activation or ("sigmoid" if len(labels) == 1 else "softmax"),
+            limits=self._limits(call),
+            on_truncate=cuts.append,
+            priority=call.priority,
+            timeout=self._seconds_left(),
+            report=self.report,
+        )
+        return scores.reshape(-1, len(labels)), len(cuts)
+
+    async def rank(self, call: RankCall) -> list[RankedDocument]:
+        """The documents, best first."""
+        refuses = call.limits.truncation == "error"
+        long_documents = call.long_documents or ("truncate" if refuses else self.rules.long_documents)
+        try:
+            return await self._rank(call, call.documents, self.report, call.top_n, long_documents=long_documents)
+        except InputError as error:
+            if long_documents == "truncate" or "room" not in error.details:
+                raise
+        # The query leaves no room for parts of a long document: then both are cut, as `transformers` cuts them.
+        return await self._rank(call, call.documents, self.report, call.top_n)
+
+    async def spans(self, call: RankCall, documents: list[RankedDocument]) -> Mapping[int, list[RankedPart]]:
+        """The parts of the documents in the answer that match, the best first: a second, finer look at these alone."""
+        if call.spans is None or not documents:
+            return {}
+        texts, report = [place.document for place in documents], CallReport()
+        half = replace(call, limits=TextLimits(max_query_tokens=self.model.max_length // 2) | call.limits)
+        options: dict[str, Any] = {"part_tokens": self.rules.span_tokens, "with_parts": True}
+        try:
+            fine = await self._rank(half, texts, report, None, long_documents="chunk", **options)
+        except InputError as error:
+            if "room" not in error.details:
+                raise
+            return {}  # the query leaves no room for parts
+        self.report.add(report)
+        spans = {}
+        for place in fine:
+            above = [part for part in place.parts if part.score >= call.spans.threshold]
+            best = sorted(above, key=lambda part: (-part.score, part.start))[: call.spans.maximum]
+            spans[documents[place.index].index] = [RankedPart(part.start, part.end, part.score) for part in best]
+        return spans
+
+    def facts(self, name: str, request_id: str, truncated: int) -> Facts:
+        """What the answer says of the call."""
+        return Facts(name, request_id, int(time.time()), self.report, truncated)
+
+    async def _rank(
+        self, call: RankCall, documents: Sequence[str], report: CallReport, top_n: int | None, **options: Any
+    ) -> list[RankedDocument]:
+        return await self.model.rank(
+            call.query,
+            documents,
+            top_n,
+            activation=call.activation,
+            limits=self._limits(call),
+            priority=call.priority,
+            timeout=self._seconds_left(),
+            report=report,
+            **options,
+        )
+
+    def _limits(self, call: Call) -> TextLimits:
+        return TextLimits(max_call_tokens=self.rules.max_tokens) | call.limits
+
+    def _seconds_left(self) -> float | None:
+        self.deadline.check()
+        return self.deadline.seconds_left()
 
 
 def _check_size(call: Call, rules: Rules) -> None:
@@ -90,11 +175,6 @@ def _check_labels(call: Call, name: str, labels: Sequence[str]) -> None:
         )
 
 
-def _seconds_left(deadline: Urgency) -> float | None:
-    deadline.check()
-    return deadline.seconds_left()
-
-
 def _too_many_tokens(rules: Rules) -> InputError:
     """By the name that the limit has here."""
     return InputError(
@@ -102,110 +182,4 @@ def _too_many_tokens(rules: Rules) -> InputError:
         "fewer or shorter documents",
         argument="max_tokens",
         limit=rules.max_tokens,
-    )
-
-
-async def _score(
-    call: PairCall,
-    name: str,
-    model: AsyncReranker,
-    rules: Rules,
-    request_id: str,
-    deadline: Urgency,
-    report: CallReport,
-) -> PairScores:
-    cuts: list[Truncation] = []
-    labels = model.labels
-    scores = await model.score(
-        call.pairs,
-        activation=call.activation or ("sigmoid" if len(labels) == 1 else "softmax"),
-        limits=TextLimits(max_call_tokens=rules.max_tokens) | call.limits,
-        on_truncate=cuts.append,
-        priority=call.priority,
-        timeout=_seconds_left(deadline),
-        report=report,
-    )
-    facts = Facts(name, request_id, int(time.time()), report, len(cuts))
-    return PairScores(scores.reshape(-1, len(labels)), labels, facts)
-
-
-async def _rank(
-    call: RankCall, model: AsyncReranker, rules: Rules, deadline: Urgency, report: CallReport
-) -> list[RankedDocument]:
-    long_documents = call.long_documents or ("truncate" if call.limits.truncation == "error" else rules.long_documents)
-    limits = TextLimits(max_call_tokens=rules.max_tokens) | call.limits
-    try:
-        return await model.rank(
-            call.query,
-            call.documents,
-            call.top_n,
-            activation=call.activation,
-            limits=limits,
-            long_documents=long_documents,
-            priority=call.priority,
-            timeout=_seconds_left(deadline),
-            report=report,
-        )
-    except InputError as error:
-        if long_documents == "truncate" or "room" not in error.details:
-            raise
-    # The query leaves no room for parts of a long document: then both are cut, as `transformers` cuts them.
-    return await model.rank(
-        call.query,
-        call.documents,
-        call.top_n,
-        activation=call.activation,
-        limits=limits,
-        priority=call.priority,
-        timeout=_seconds_left(deadline),
-        report=report,
-    )
-
-
-async def _spans(
-    call: RankCall,
-    documents: list[RankedDocument],
-    model: AsyncReranker,
-    rules: Rules,
-    deadline: Urgency,
-    report: CallReport,
-) -> Mapping[int, list[RankedPart]]:
-    """The parts of the documents in the answer that match, the best first: a second, finer look at these alone."""
-    if call.spans is None or not documents:
-        return {}
-    parts_report = CallReport()
-    try:
-        fine = await _ranked_parts(call, documents, model, rules, deadline, parts_report)
-    except InputError as error:
-        if "room" not in error.details:
-            raise
-        return {}  # the query leaves no room for parts
-    report.add(parts_report)
-    spans = {}
-    for place in fine:
-        above = [part for part in place.parts if part.score >= call.spans.threshold]
-        best = sorted(above, key=lambda part: (-part.score, part.start))[: call.spans.maximum]
-        spans[documents[place.index].index] = [RankedPart(part.start, part.end, part.score) for part in best]
-    return spans
-
-
-async def _ranked_parts(
-    call: RankCall,
-    documents: list[RankedDocument],
-    model: AsyncReranker,
-    rules: Rules,
-    deadline: Urgency,
-    report: CallReport,
-) -> list[RankedDocument]:
-    return await model.rank(
-        call.query,
-        [place.document for place in documents],
-        activation=call.activation,
-        limits=TextLimits(max_call_tokens=rules.max_tokens, max_query_tokens=model.max_length // 2) | call.limits,
-        long_documents="chunk",
-        part_tokens=rules.span_tokens,
-        with_parts=True,
-        priority=call.priority,
-        timeout=_seconds_left(deadline),
-        report=report,
     )
