@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from modernrank import AsyncReranker, CallReport, DeadlineError, RankedDocument, TextLimits, Truncation
@@ -34,6 +36,7 @@ async def carry_out(call: Call, name: str, model: AsyncReranker, rules: Rules, r
     _check_labels(call, name, model.labels)
     work = _Work(model, rules, Urgency.of(call.priority, rules.seconds))
     try:
+        await work.check_tokens(call)
         if isinstance(call, PairCall):
             scores, truncated = await work.score(call)
             return PairScores(scores, model.labels, work.facts(name, request_id, truncated))
@@ -60,6 +63,22 @@ class _Work:
     rules: Rules
     deadline: Urgency
     report: CallReport = field(default_factory=CallReport)
+
+    async def check_tokens(self, call: Call) -> None:
+        """Refuse a call of too many tokens before anything of it is scored.
+
+        Tokens are counted in advance only where the characters are so many that it is possible.
+        """
+        distinct = (
+            call.pairs if isinstance(call, PairCall) else [(call.query, d) for d in dict.fromkeys(call.documents)]
+        )
+        if sum(len(query) + len(document) for query, document in distinct) <= self.rules.max_tokens:
+            return
+        limits = call.limits.max_length, call.limits.truncation
+        count = partial(self.model.reranker.count_tokens, distinct, max_length=limits[0], truncation=limits[1])
+        tokens = await asyncio.to_thread(count)
+        if tokens.sum() > self.rules.max_tokens:
+            raise _too_many_tokens(self.rules)
 
     async def score(self, call: PairCall) -> tuple[FloatArray, int]:
         """Float32 ``[pairs, labels]``, and the number of pairs that were cut."""

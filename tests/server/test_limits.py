@@ -84,6 +84,15 @@ def test_limits_of_size(small: RunningServer) -> None:
     assert "max_documents" in answer.json["error"]
 
 
+def test_too_many_tokens_are_refused_before_any_are_scored(artifacts: Path) -> None:
+    with serving(artifacts / "tiny", "--max-tokens", 9000) as server:
+        body = {"query": "the terms", "documents": [f"{i} " + "word notice " * 8 for i in range(300)]}
+        refused(server.post("/rerank", body), 413, "max_tokens")
+        refused(server.post("/score", {"text_1": "a", "text_2": body["documents"]}), 413, "max_tokens")
+        assert server.metric('modernrank_pairs_total{model="tiny"}') == 0
+        assert server.post("/rerank", {**body, "documents": body["documents"][:50]}).status == 200
+
+
 def test_a_body_without_an_end_is_refused_at_its_limit(small: RunningServer) -> None:
     with small.connect() as sock:
         sock.sendall(b"POST /rerank HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n")
