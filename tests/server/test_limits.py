@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -199,3 +200,20 @@ def test_a_client_that_left_costs_nothing_further(artifacts: Path) -> None:
         time.sleep(0.2)
         assert server.metric('modernrank_pairs_total{model="tiny"}') <= scored + 1
         assert server.metric('modernrank_requests_total{status="499",wire="jina"}') == 1
+
+
+def test_few_file_handles_are_few_connections(artifacts: Path) -> None:
+    """Fewer than ``max_connections`` needs: the server says so, refuses what is too much, and goes on."""
+    command = ("sh", "-c", 'ulimit -n 80; exec "$@"', "sh", sys.executable, "-m", "modernrank")
+    with serving(artifacts / "tiny", command=command) as server, contextlib.ExitStack() as stack:
+        assert "80 open files" in server.logged(level="warning")[0]["message"]
+        held = [stack.enter_context(server.connect()) for _ in range(70)]
+        held[0].sendall(b"GET /health HTTP/1.1\r\nhost: a\r\n\r\n")
+        assert one_answer(held[0]) == 200
+        assert one_answer(held[-1]) == 503
+        for sock in held:
+            sock.close()
+        until = time.monotonic() + 20
+        while server.post("/rerank", GOOD).status != 200:
+            assert time.monotonic() < until
+        assert not [line for line in server.log if line["level"] == "error"]
