@@ -147,14 +147,9 @@ class Models:
         Raises:
             UnknownModelError: there is none, and names are taken strictly.
         """
-        chosen = name if name in self._loaded else None
-        if chosen is None and self.strict and name is not None:
-            raise UnknownModelError(
-                f"there is no model {name[:100]!r}; the models are {', '.join(self.names)}",
-                value=name,
-                choices=self.names,
-            )
-        return self._loaded[chosen or self.sources[0].name]
+        if name is not None and (self.strict or name in self._loaded):
+            return self.named(name)
+        return self._loaded[self.sources[0].name]
 
     def named(self, name: str) -> LoadedModel:
         """The model of exactly this name.

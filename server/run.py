@@ -68,9 +68,8 @@ def run(settings: Settings) -> int:
             return runner.run(_Running(settings, service, servers, sockets).until_end())
     finally:
         handler.stop()
-        if (
-            settings.uds is not None and own and _is_same(settings.uds, own)
-        ):  # and not that of a server that replaced us
+        # Its own socket, and not that of a server that has replaced it.
+        if settings.uds is not None and own and _is_same(settings.uds, own):
             settings.uds.unlink(missing_ok=True)
 
 
@@ -126,7 +125,6 @@ class _Running:
         self._stop()
         if not isinstance(error, ModernRankError):
             raise error
-        logger.error("cannot load the models: %s", error)
         return False
 
     def _end(self) -> None:

@@ -68,9 +68,8 @@ class Gate:
             if not self._service.is_draining:
                 raise
             await self._refuse(503, "the server is shutting down; try again", record, send)
-        except (
-            Exception
-        ) as error:  # the outermost place: a fault of ours becomes a 500, and its place a line of the log
+        except Exception as error:
+            # The outermost place: a fault of ours becomes a 500, and the place of the fault a line of the log.
             logger.error("a request failed unexpectedly", exc_info=error, extra={"fields": {"id": record.request_id}})
             await self._refuse(500, "the server failed to answer this request; its log says where", record, send)
 

@@ -7,6 +7,8 @@ import logging
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
+from modernrank import ModernRankError
+
 from ..limits import mebibytes
 from ..models import LoadedModel, Models
 from ..observing.metrics import ServerMetrics
@@ -58,7 +60,11 @@ class Service:
         self.loading = asyncio.create_task(self._load())
 
     async def _load(self) -> None:
-        await self.models.load()
+        try:
+            await self.models.load()
+        except ModernRankError as error:  # also where nobody waits for this task, as in another server
+            logger.error("cannot load the models: %s", error)
+            raise
         self.metrics.ready.set(1)
         for model in self.models.loaded:
             logger.info("%s is ready: %s", model.name, model.reranker.reranker.scorer.description)
