@@ -16,6 +16,7 @@ from modernrank import ModernRankError
 from modernrank.errors import InputError
 
 from ..carry_out import carry_out
+from ..models import LoadedModel
 from ..observing.record import Record
 from ..wires.base import Call, Outcome, RankCall, Wire
 from .body import ClientLeftError, check_content_type, parse_json
@@ -64,20 +65,26 @@ class ScoringEndpoint:
                     asked = typed(value, wire.request)
                     call = wire.read(asked)
                     record.parse_seconds = time.perf_counter() - begun
-                    outcome = await unless_left(request.receive, self._carry_out(call, record))
+                    model = self._service.models.find(call.model)
+                    outcome = await unless_left(request.receive, scored(self._service, model, call, record))
             return json_response(wire.answer(asked, outcome), timing_headers(outcome, record))
         except ModernRankError as error:
             return refusal(error, wire, request)
 
-    async def _carry_out(self, call: Call, record: Record) -> Outcome:
-        model = self._service.models.find(call.model)
-        self._service.check_queue(model)
-        record.model = model.name
-        record.documents = len(call.documents) if isinstance(call, RankCall) else len(call.pairs)
-        with model.in_use() as reranker:
-            outcome = await carry_out(call, model.name, reranker, self._service.settings.rules, record.request_id)
-        record.report, record.truncated = outcome.facts.report, outcome.facts.truncated
-        return outcome
+
+async def scored(service: Service, model: LoadedModel, call: Call, record: Record) -> Outcome:
+    """The result of a call, which is noted in the record of its request.
+
+    Raises:
+        ModernRankError: as ``carry_out``; or the queue of the model is too long.
+    """
+    service.check_queue(model)
+    record.model = model.name
+    record.documents = len(call.documents) if isinstance(call, RankCall) else len(call.pairs)
+    with model.in_use() as reranker:
+        outcome = await carry_out(call, model.name, reranker, service.settings.rules, record.request_id)
+    record.report, record.truncated = outcome.facts.report, outcome.facts.truncated
+    return outcome
 
 
 def typed(value: Any, kind: Any) -> Any:

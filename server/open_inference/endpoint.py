@@ -11,11 +11,10 @@ from starlette.responses import Response
 from modernrank import ModernRankError, __version__
 from modernrank.errors import InputError
 
-from ..carry_out import carry_out
 from ..http.body import parse_json
 from ..http.gate import RECORD
 from ..http.problems import RequestError
-from ..http.scoring import json_response, refusal, timing_headers, typed, unless_left
+from ..http.scoring import json_response, refusal, scored, timing_headers, typed, unless_left
 from ..http.service import Service
 from ..models import LoadedModel
 from ..observing.record import Record
@@ -106,19 +105,11 @@ class OpenInference:
                     asked, behind = self._parsed(body, headers)
                     call = pair_call(asked, texts_of(asked, behind))
                     model = self._named(request)
-                    result = await unless_left(request.receive, self._carry_out(call, model, record))
+                    result = await unless_left(request.receive, scored(self._service, model, call, record))
+            assert isinstance(result, PairScores)
             return _answer(asked, result, record)
         except ModernRankError as error:
             return refusal(error, WIRE, request)
-
-    async def _carry_out(self, call: PairCall, model: LoadedModel, record: Record) -> PairScores:
-        self._service.check_queue(model)
-        record.model, record.documents = model.name, len(call.pairs)
-        with model.in_use() as reranker:
-            result = await carry_out(call, model.name, reranker, self._service.settings.rules, record.request_id)
-        assert isinstance(result, PairScores)
-        record.report, record.truncated = result.facts.report, result.facts.truncated
-        return result
 
     def _parsed(self, body: bytes, headers: dict[bytes, bytes]) -> tuple[InferRequest, bytes]:
         length = headers.get(HEADER_LENGTH)

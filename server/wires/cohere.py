@@ -12,7 +12,7 @@ from modernrank.errors import InputError
 
 from .base import DetailError, RankCall, Ranking, SpanOptions, Wire, detail_error, limit_of, priority_of, top_n_of
 from .documents import Document, returned, texts_of
-from .jina import Meta, Usage, meta_of
+from .jina import Meta, Usage, meta_of, usage_of
 
 # Cohere's own default of `max_spans` is not documented.
 MAX_SPANS = 3
@@ -99,8 +99,7 @@ def answer(request: RerankRequest, ranking: Ranking) -> RerankResponse:
             result.document = returned(request.documents[place.index], place.document)
         results.append(result)
     facts = ranking.facts
-    usage = Usage(facts.report.tokens, facts.report.tokens)
-    return RerankResponse(facts.request_id, facts.model, results, meta_of(ranking, "2"), usage)
+    return RerankResponse(facts.request_id, facts.model, results, meta_of(ranking, "2"), usage_of(ranking))
 
 
 COHERE = Wire("cohere", RerankRequest, RerankResponse, read, answer, detail_error, DetailError)

@@ -6,15 +6,24 @@ string: ``INFINITY`` does that.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import msgspec
 
 from modernrank import TextLimits
 from modernrank.options import SideChoice
 
-from .base import DetailError, RankCall, Ranking, Wire, detail_error, limit_of, priority_of, top_n_of
+from .base import DetailError, Outcome, RankCall, Ranking, Wire, detail_error, limit_of, priority_of, top_n_of
 from .documents import Document, returned, texts_of
+
+
+class Limited(Protocol):
+    """A request with vLLM's limits of tokens."""
+
+    truncate_prompt_tokens: int | None
+    truncation_side: SideChoice | None
+    max_tokens_per_query: int | None
+    max_tokens_per_doc: int | None
 
 
 class RerankRequest(msgspec.Struct):
@@ -101,12 +110,7 @@ def read(request: RerankRequest) -> RankCall:
         request.model,
         top_n_of(request.top_n),
         "logit" if raw else "sigmoid",
-        TextLimits(
-            max_length=limit_of(request.truncate_prompt_tokens, "truncate_prompt_tokens"),
-            truncation_side=request.truncation_side,
-            max_query_tokens=limit_of(request.max_tokens_per_query, "max_tokens_per_query"),
-            max_document_tokens=limit_of(request.max_tokens_per_doc, "max_tokens_per_doc"),
-        ),
+        limits_of(request),
         priority=priority_of(request.priority),
     )
 
@@ -114,6 +118,22 @@ def read(request: RerankRequest) -> RankCall:
 def answer(request: RerankRequest, ranking: Ranking) -> RerankResponse:
     """The documents themselves only if the request asks for them."""
     return _response(request, ranking, documents_as_text=False)
+
+
+def limits_of(request: Limited) -> TextLimits:
+    """The limits of vLLM's names."""
+    return TextLimits(
+        max_length=limit_of(request.truncate_prompt_tokens, "truncate_prompt_tokens"),
+        truncation_side=request.truncation_side,
+        max_query_tokens=limit_of(request.max_tokens_per_query, "max_tokens_per_query"),
+        max_document_tokens=limit_of(request.max_tokens_per_doc, "max_tokens_per_doc"),
+    )
+
+
+def usage_of(outcome: Outcome) -> Usage:
+    """All tokens are those of the prompt."""
+    tokens = outcome.facts.report.tokens
+    return Usage(tokens, tokens)
 
 
 def meta_of(ranking: Ranking, version: str) -> Meta:
@@ -133,7 +153,7 @@ def _response(request: RerankRequest, ranking: Ranking, documents_as_text: bool)
             document = request.documents[place.index]
             result.document = place.document if documents_as_text else returned(document, place.document)
     facts = ranking.facts
-    usage = Usage(facts.report.tokens, facts.report.tokens)
+    usage = usage_of(ranking)
     meta = meta_of(ranking, "1")
     return RerankResponse(facts.request_id, "rerank", facts.created, facts.model, usage, results, meta)
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import msgspec
 
-from modernrank import TextLimits
 from modernrank.errors import InputError
 from modernrank.options import SideChoice
 
-from .base import DetailError, PairCall, PairScores, Wire, detail_error, limit_of, priority_of
+from .base import DetailError, PairCall, PairScores, Wire, detail_error, priority_of
 from .documents import Document, texts_of
-from .jina import Usage
+from .jina import Usage, limits_of, usage_of
 
 Texts = Document | list[Document]
 
@@ -67,12 +66,7 @@ def read(request: ScoreRequest) -> PairCall:
         list(zip(queries, second, strict=True)),
         request.model,
         "logit" if request.use_activation is False else None,
-        TextLimits(
-            max_length=limit_of(request.truncate_prompt_tokens, "truncate_prompt_tokens"),
-            truncation_side=request.truncation_side,
-            max_query_tokens=limit_of(request.max_tokens_per_query, "max_tokens_per_query"),
-            max_document_tokens=limit_of(request.max_tokens_per_doc, "max_tokens_per_doc"),
-        ),
+        limits_of(request),
         priority_of(request.priority),
         of_one_label=True,
     )
@@ -91,8 +85,7 @@ def answer(request: ScoreRequest, result: PairScores) -> ScoreResponse:
     """The score of each pair."""
     facts = result.facts
     data = [Score(index, "score", score) for index, (score,) in enumerate(result.scores.tolist())]
-    usage = Usage(facts.report.tokens, facts.report.tokens)
-    return ScoreResponse(facts.request_id, "list", facts.created, facts.model, data, usage)
+    return ScoreResponse(facts.request_id, "list", facts.created, facts.model, data, usage_of(result))
 
 
 SCORE = Wire("vllm score", ScoreRequest, ScoreResponse, read, answer, detail_error, DetailError)
