@@ -425,7 +425,12 @@ class Reranker:
         return self.scorer.plan(self.count_tokens(pairs, max_length=max_length, truncation=truncation).tolist())
 
     def count_tokens(
-        self, pairs: Iterable[Pair], *, max_length: int | None = None, truncation: TruncationChoice | None = None
+        self,
+        pairs: Iterable[Pair],
+        *,
+        max_length: int | None = None,
+        truncation: TruncationChoice | None = None,
+        limits: TextLimits | None = None,
     ) -> IntArray:
         """The number of tokens of each pair, special tokens included, cut as ``score`` cuts it: int64 ``[pairs]``.
 
@@ -433,7 +438,7 @@ class Reranker:
         ...     int(reranker.count_tokens([("a", "b"), ("a", "c")]).sum())
         10
         """
-        encoded = self._encoder_for(max_length, truncation).encode(list(check_pairs(pairs)))
+        encoded = self._encoder_for(max_length, truncation, limits).encode(list(check_pairs(pairs)))
         return np.array([len(pair.ids) for pair in encoded], np.int64)
 
     def warmup(self, lengths: Sequence[int] = (16, 128, 512)) -> None:

@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any
 
 from modernrank import AsyncReranker, CallReport, DeadlineError, RankedDocument, TextLimits, Truncation
@@ -74,9 +73,7 @@ class _Work:
         )
         if sum(len(query) + len(document) for query, document in distinct) <= self.rules.max_tokens:
             return
-        limits = call.limits.max_length, call.limits.truncation
-        count = partial(self.model.reranker.count_tokens, distinct, max_length=limits[0], truncation=limits[1])
-        tokens = await asyncio.to_thread(count)
+        tokens = await asyncio.to_thread(self.model.reranker.count_tokens, distinct, limits=call.limits)
         if tokens.sum() > self.rules.max_tokens:
             raise _too_many_tokens(self.rules)
 

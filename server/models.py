@@ -60,7 +60,7 @@ class Source:
     folder: Path
     options: Mapping[str, Any] = field(default_factory=dict)
 
-    async def load(self, warmup: bool = True) -> LoadedModel:
+    async def load(self) -> LoadedModel:
         """Load the artifact, and score made-up pairs, so that the first request is as fast as later ones.
 
         Raises:
@@ -68,8 +68,7 @@ class Source:
         """
         reranker = AsyncReranker(self.folder, **self.options)
         await reranker.start()
-        if warmup:
-            await asyncio.to_thread(reranker.reranker.warmup)
+        await asyncio.to_thread(reranker.reranker.warmup)
         return LoadedModel(self.name, reranker, reranker.reranker.manifest, time.time())
 
 
@@ -136,10 +135,10 @@ class Models:
         """Those that serve at this moment."""
         return list(self._loaded.values())
 
-    async def load(self, warmup: bool = True) -> None:
+    async def load(self) -> None:
         """Load all, one after the other."""
         for source in self.sources:
-            self._loaded[source.name] = await source.load(warmup)
+            self._loaded[source.name] = await source.load()
 
     def find(self, name: str | None) -> LoadedModel:
         """The model for a request that gives this name, or None.
@@ -196,10 +195,10 @@ class Models:
         self._leaving.add(task)
         task.add_done_callback(self._leaving.discard)
 
-    async def close(self, drain: bool = True) -> None:
-        """Free all."""
+    async def close(self) -> None:
+        """End what still runs, and free all."""
         for model in self._loaded.values():
-            await (model.close() if drain else model.abort())
+            await model.abort()
         await asyncio.gather(*self._leaving)
 
 

@@ -79,7 +79,7 @@ class Service:
         if self.loading is not None and not self.loading.done():
             self.loading.cancel()
             await asyncio.wait([self.loading])
-        await self.models.close(drain=False)
+        await self.models.close()
 
     @asynccontextmanager
     async def body(self, headers: dict[bytes, bytes], receive: Receive) -> AsyncIterator[bytes]:

@@ -92,6 +92,7 @@ def test_too_many_tokens_are_refused_before_any_are_scored(artifacts: Path) -> N
         refused(server.post("/score", {"text_1": "a", "text_2": body["documents"]}), 413, "max_tokens")
         assert server.metric('modernrank_pairs_total{model="tiny"}') == 0
         assert server.post("/rerank", {**body, "documents": body["documents"][:50]}).status == 200
+        assert server.post("/rerank", {**body, "max_tokens_per_doc": 4}).status == 200  # what is cut does not count
 
 
 def test_a_body_without_an_end_is_refused_at_its_limit(small: RunningServer) -> None:
