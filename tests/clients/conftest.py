@@ -29,14 +29,14 @@ def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def server(artifact: Path) -> Iterator[Server]:
-    with serving(artifact, artifact.with_suffix(".log")) as running:
+    with serving(artifact) as running:
         yield running
 
 
 @pytest.fixture(scope="session")
 def guarded(artifact: Path) -> Iterator[Server]:
     """A server that demands a key, and takes five documents."""
-    with serving(artifact, artifact.with_suffix(".guarded.log"), "--max-documents", 5, key="secret") as running:
+    with serving(artifact, "--max-documents", 5, key="secret") as running:
         yield running
 
 

@@ -17,8 +17,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from support.browser import chromium, prefer, resize, serving, wait
+from support.browser import chromium, prefer, resize, wait
 from support.layout import ROOT
+from support.serving import serving
 
 pytestmark = pytest.mark.page
 
@@ -38,8 +39,8 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def server(demo: Path) -> Iterator[str]:
-    with serving(demo) as (address, _):
-        yield address
+    with serving(demo) as running:
+        yield running.url
 
 
 @pytest.fixture
@@ -321,8 +322,8 @@ def test_a_hidden_tab_does_not_poll(page: Any, server: str) -> None:
 
 
 def test_refusals_are_shown_with_the_servers_message(browser: Any, demo: Path) -> None:
-    with serving(demo, "--max-documents", 5, "--request-timeout", 0.02) as (address, _):
-        page = opened(browser, address)
+    with serving(demo, "--max-documents", 5, "--request-timeout", 0.02) as running:
+        page = opened(browser, running.url)
         press(page, "Example")
         assert "max_documents is 5" in wait(page, FAILED)
         enter(page, "\n".join([FILLER * 400] * 5))
@@ -334,8 +335,8 @@ def test_refusals_are_shown_with_the_servers_message(browser: Any, demo: Path) -
 def test_a_server_with_a_key_asks_for_it(browser: Any, demo: Path) -> None:
     from selenium.webdriver import Keys
 
-    with serving(demo, keys="secret") as (address, _):
-        page = opened(browser, address)
+    with serving(demo, env={"MODERNRANK_API_KEYS": "secret"}) as running:
+        page = opened(browser, running.url)
         assert page.find_element("id", "state").text == "Key required"
         press(page, "Example")
         assert "key" in wait(page, FAILED)
@@ -348,10 +349,10 @@ def test_a_server_with_a_key_asks_for_it(browser: Any, demo: Path) -> None:
 
 
 def test_a_server_that_ended_is_reported(browser: Any, demo: Path) -> None:
-    with serving(demo) as (address, process):
-        page = opened(browser, address)
-        process.terminate()
-        process.wait(30)
+    with serving(demo) as running:
+        page = opened(browser, running.url)
+        running.signal()
+        running.wait()
         press(page, "Example")
         assert "cannot be reached" in wait(page, FAILED)
         wait(page, "document.querySelector('#state').textContent === 'Not reachable'")

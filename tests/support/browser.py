@@ -1,57 +1,16 @@
-"""The server's page in a browser: a server process of its own, and headless Chromium, driven by Selenium."""
+"""Headless Chromium, driven by Selenium, for the server's page."""
 
 from __future__ import annotations
 
 import os
-import re
 import shutil
-import subprocess
-import sys
-import tempfile
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 SECONDS = 60.0
 WIDTH, HEIGHT = 1280, 900
-
-
-@contextmanager
-def serving(*arguments: object, keys: str = "") -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """The address and the process of a server that is ready, on any free port."""
-    environment = os.environ | ({"MODERNRANK_API_KEYS": keys} if keys else {})
-    command = [sys.executable, "-m", "modernrank", "serve", *map(str, arguments), "--port", "0"]
-    with tempfile.TemporaryDirectory() as folder:
-        log = Path(folder) / "log"
-        with log.open("wb") as stream:  # not a pipe, which would fill up
-            process = subprocess.Popen(command, stderr=stream, env=environment)
-        try:
-            yield _address(process, log), process
-        finally:
-            process.terminate()
-            process.wait(SECONDS)
-
-
-def _address(process: subprocess.Popen[bytes], log: Path) -> str:
-    deadline = time.monotonic() + SECONDS
-    while time.monotonic() < deadline and process.poll() is None:
-        found = re.search(r"listening for requests on (http://[^,]+),", log.read_text())
-        if found and _is_ready(found[1]):
-            return found[1]
-        time.sleep(0.05)
-    raise RuntimeError(f"the server is not ready:\n{log.read_text()}")
-
-
-def _is_ready(address: str) -> bool:
-    try:
-        with urllib.request.urlopen(f"{address}/health/ready", timeout=5):
-            return True
-    except urllib.error.URLError:
-        return False
 
 
 @contextmanager

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
-import subprocess
-import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,10 +14,10 @@ from typing import Any
 import pytest
 
 from .products import DOCUMENTS, QUERY, Places
+from .serving import serving as start
 
 # The Python that has modernrank.
 VARIABLE = "MODERNRANK_SERVER"
-START_SECONDS = 60
 
 
 @dataclass(frozen=True)
@@ -54,26 +51,11 @@ def modernrank(*arguments: object) -> list[str]:
 
 
 @contextmanager
-def serving(artifact: Path, log: Path, *flags: object, key: str | None = None) -> Iterator[Server]:
+def serving(artifact: Path, *flags: object, key: str | None = None) -> Iterator[Server]:
     """A server of this artifact on a free port, until the end of the block."""
-    environment = {**os.environ, **({} if key is None else {"MODERNRANK_API_KEYS": key})}
-    command = modernrank("serve", artifact, "--port", 0, "--threads", 1, *flags)
-    with log.open("w") as file, subprocess.Popen(command, stdout=file, stderr=file, env=environment) as process:
-        try:
-            url = _until_ready(process, log)
-            yield Server(url, key or "any")
-        finally:
-            process.terminate()
-
-
-def _until_ready(process: subprocess.Popen[bytes], log: Path) -> str:
-    give_up = time.monotonic() + START_SECONDS
-    while time.monotonic() < give_up and process.poll() is None:
-        text = log.read_text()
-        if (found := re.search(r"listening for requests on (http://[^, ]+)", text)) and "is ready" in text:
-            return found[1]
-        time.sleep(0.05)
-    raise RuntimeError(f"the server did not start: {log.read_text()}")
+    environment = {} if key is None else {"MODERNRANK_API_KEYS": key}
+    with start(artifact, "--threads", 1, *flags, env=environment, command=modernrank()) as running:
+        yield Server(running.url, key or "any")
 
 
 def check_places(places: Places, expected: Places) -> None:

@@ -9,16 +9,17 @@ import sys
 import time
 from pathlib import Path
 
-from browser import chromium, prefer, serving, wait
+from browser import chromium, prefer, wait
+from serving import serving
 
 PRESSES = (1, 2, 2, 3, 4, 3, 4, 6, 5, 7, 6, 5)  # of each second, so that the load has a curve
 
 
 def main(artifact: Path, out: Path) -> None:
     """Press the page's button for some seconds."""
-    with serving(artifact) as (address, _), chromium() as driver:
+    with serving(artifact) as server, chromium() as driver:
         prefer(driver, color_scheme="light", reduced_motion="reduce")
-        driver.get(address)
+        driver.get(server.url)
         wait(driver, "document.querySelector('.model')")
         for presses in PRESSES:
             end = time.monotonic() + 1

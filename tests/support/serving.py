@@ -42,6 +42,10 @@ class RunningServer:
     lines: list[str] = field(default_factory=list, repr=False)
     port: int = 0
 
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
     def get(self, path: str, headers: Mapping[str, str] | None = None, port: int | None = None) -> Answer:
         return self.send("GET", path, None, headers, port)
 
