@@ -7,7 +7,7 @@ import os
 from dataclasses import fields
 from typing import Any
 
-from modernrank.errors import InputError
+from modernrank.server.settings import Settings
 
 from .base import Command
 
@@ -16,10 +16,6 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("artifacts", nargs="*", metavar="ARTIFACT", help="folder of an artifact, or NAME=FOLDER")
     parser.add_argument("--config", metavar="FILE", help="TOML file of settings")
     parser.add_argument("--print-settings", action="store_true", help="print all settings and where they come from")
-    try:
-        from modernrank.server.settings import Settings
-    except ModuleNotFoundError:
-        return  # the command says what is missing when it runs
     for entry in fields(Settings):
         if entry.name == "artifacts":
             continue
@@ -32,7 +28,8 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from modernrank.server import read_settings, run
+    from modernrank.server.run import run
+    from modernrank.server.settings_sources import read_settings
 
     own = {"command", "verbose", "print_settings"}
     flags: dict[str, Any] = {name: value for name, value in vars(args).items() if name not in own}
@@ -41,8 +38,6 @@ def _run(args: argparse.Namespace) -> int:
     if args.print_settings:
         print("\n".join(sourced.lines()))
         return 0
-    if not sourced.settings.artifacts:
-        raise InputError("name at least one artifact: modernrank serve ARTIFACT", argument="artifacts")
     return run(sourced.settings)
 
 
