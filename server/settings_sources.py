@@ -18,8 +18,6 @@ from .settings import Settings
 PREFIX = "MODERNRANK_"
 CONFIG = "config"
 KEYS_VARIABLE = f"{PREFIX}API_KEYS"
-# Variables of this prefix that belong to others: the engine's cache and the keys.
-OTHER_VARIABLES = {"MODERNRANK_CACHE", KEYS_VARIABLE, "MODERNRANK_CONFIG"}
 NAMES = tuple(entry.name for entry in fields(Settings))
 
 
@@ -77,9 +75,9 @@ def _from_file(path: Path) -> dict[str, Any]:
 def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in environment.items():
-        if name.startswith(PREFIX) and name not in OTHER_VARIABLES and value:
+        if name.startswith(PREFIX) and value:
             setting = name.removeprefix(PREFIX).lower()
-            if setting in NAMES:  # other programs of ours may have variables of their own
+            if setting in NAMES:  # others are of the engine, such as MODERNRANK_CACHE, and the keys
                 found[setting] = value.split() if setting == "artifacts" else value
     return found
 

@@ -92,7 +92,3 @@ class ServerMetrics:
     def text(self) -> bytes:
         """All metrics."""
         return generate_latest(self.registry)
-
-    def names(self) -> list[str]:
-        """Of all samples: what a dashboard may ask for."""
-        return sorted({sample.name for family in self.registry.collect() for sample in family.samples})
