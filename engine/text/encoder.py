@@ -171,7 +171,7 @@ class PairEncoder:
             InputError: the query leaves no room for MINIMUM_PART tokens of a document that needs parts.
         """
         all_query_ids = self._token_ids([query])[0]
-        query_ids = cut(*self._own_limit(all_query_ids, self.limits.max_query_tokens), self._side)
+        query_ids = cut(all_query_ids, _at_most(len(all_query_ids), self.limits.max_query_tokens), self._side)
         left = self.max_length - len(self._template) - len(query_ids)
         room = left if part_tokens is None else min(left, part_tokens)
         tokenise = self._encoded if with_characters else self._fast_encoded
@@ -179,7 +179,7 @@ class PairEncoder:
         parts, planned = [], 0
         for index, document, encoding in sharing_interpreter(zip(indices, documents, tokenise(documents), strict=True)):
             all_ids = encoding.ids
-            ids = cut(*self._own_limit(all_ids, self.limits.max_document_tokens), self._side)
+            ids = cut(all_ids, _at_most(len(all_ids), self.limits.max_document_tokens), self._side)
             if len(ids) > room:
                 self._check_room(room, len(query_ids), index)
             spans = overlapping_spans(len(ids), room)[:max_parts]
@@ -238,15 +238,10 @@ class PairEncoder:
         for start, end in _slices(sizes, 0 if sum(sizes) <= FEW_CHARACTERS else self._characters_at_once):
             yield from encode(texts[start:end], add_special_tokens=False)
 
-    @staticmethod
-    def _own_limit(ids: list[int], maximum: int | None) -> tuple[list[int], int]:
-        """The token ids of a text, and how many of them its own limit keeps."""
-        return ids, len(ids) if maximum is None else min(maximum, len(ids))
-
     def _join(self, query: list[int], document: list[int], index: int) -> EncodedPair:
         room = self.max_length - len(self._template)
-        _, query_length = self._own_limit(query, self.limits.max_query_tokens)
-        _, document_length = self._own_limit(document, self.limits.max_document_tokens)
+        query_length = _at_most(len(query), self.limits.max_query_tokens)
+        document_length = _at_most(len(document), self.limits.max_document_tokens)
         if query_length + document_length > room:
             tokens = query_length + document_length + len(self._template)
             name = f"pair {index} has {tokens} tokens, but max_length is {self.max_length}"
@@ -256,6 +251,11 @@ class PairEncoder:
         kept_query, kept_document = cut(query, query_length, self._side), cut(document, document_length, self._side)
         ids = [*template.before, *kept_query, *template.between, *kept_document, *template.after]
         return EncodedPair(np.array(ids, np.int64), len(query) - query_length, len(document) - document_length)
+
+
+def _at_most(tokens: int, maximum: int | None) -> int:
+    """How many tokens of a text its own limit keeps."""
+    return tokens if maximum is None else min(tokens, maximum)
 
 
 def _extent(text: str, offsets: Sequence[tuple[int, int]]) -> tuple[int, int] | None:
