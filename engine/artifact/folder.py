@@ -158,7 +158,9 @@ def pair_encoder(
     folder: Path, tokenizer: Tokenizer, max_length: int, truncation: TruncationChoice = "longest_first"
 ) -> PairEncoder:
     """The encoder of a tokenizer's record. Scoring, calibration and verification all create their encoders here."""
-    return PairEncoder(folder / tokenizer.file, max_length, truncation, tokenizer.truncation_side)
+    return PairEncoder(
+        folder / tokenizer.file, max_length, truncation, tokenizer.truncation_side, prompt=tokenizer.prompt
+    )
 
 
 def _looks_like_a_hub_id(text: str) -> bool:

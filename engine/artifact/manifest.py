@@ -8,7 +8,7 @@ Schema version 1 (``docs/artifact-format.md`` describes each field):
     source           model_id (hub id or null), revision (null for a local folder), files {name: SHA-256}
     license          SPDX id from the model card, or "unknown"
     model            architecture, layers, hidden_size, vocabulary, pooling, labels, max_length (tokens), activation
-    tokenizer        file, pad_token_id, truncation_side, max_length (tokens)
+    tokenizer        file, pad_token_id, truncation_side, max_length (tokens), prompts {name: text}, default_prompt
     graphs           a list: precision, dialect, layout ("packed" or "padded"), opset, file, data, short, saturates
     engines          a list of TensorRT engines: graph, graph_sha256, precision, file, library, version,
                      compute_capability, profiles, slots, options, gpu, multiprocessors; empty until
@@ -68,12 +68,24 @@ class Model:
 
 @dataclass(frozen=True)
 class Tokenizer:
-    """What encoding needs besides ``tokenizer.json``. ``max_length`` is the tokenizer's own limit in tokens."""
+    """What encoding needs besides ``tokenizer.json``.
+
+    max_length:     the tokenizer's own limit in tokens.
+    prompts:        texts that may be put before a query, by name.
+    default_prompt: the name of the one that is used unless a call chooses; None for none.
+    """
 
     file: str
     pad_token_id: int
     truncation_side: str
     max_length: int
+    prompts: dict[str, str] = field(default_factory=dict)
+    default_prompt: str | None = None
+
+    @property
+    def prompt(self) -> str:
+        """The text of the default prompt; ``""`` for none."""
+        return "" if self.default_prompt is None else self.prompts[self.default_prompt]
 
 
 @dataclass(frozen=True)
@@ -257,6 +269,8 @@ def _check_ranges(manifest: Manifest, path: Path) -> None:
     wrong: dict[str, object] = {name: value for name, value in counts.items() if value < 1}
     if not 0 <= tokenizer.pad_token_id < model.vocabulary:
         wrong["tokenizer.pad_token_id"] = tokenizer.pad_token_id
+    if tokenizer.default_prompt is not None and tokenizer.default_prompt not in tokenizer.prompts:
+        wrong["tokenizer.default_prompt"] = tokenizer.default_prompt
     if tokenizer.truncation_side not in SIDES:
         wrong["tokenizer.truncation_side"] = tokenizer.truncation_side
     if wrong:

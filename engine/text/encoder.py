@@ -22,7 +22,7 @@ from modernrank.errors import ArtifactError, InputError, counted
 from modernrank.host import available_threads, sharing_interpreter
 from modernrank.options import SideChoice, TextLimits, TruncationChoice, check_choice
 
-from .checks import Pair, as_pair
+from .checks import Pair, as_pair, check_text
 from .long_documents import MINIMUM_PART, overlapping_spans
 from .truncation import POLICIES, TooLong, check_call_tokens, cut
 
@@ -72,6 +72,7 @@ class PairEncoder:
             ``"document"`` never cuts the query; ``"error"`` refuses a pair that is too long.
         truncation_side: ``"right"`` cuts the end of a part, ``"left"`` its beginning.
         vocabulary: number of rows of the model's embedding table; a tokenizer with ids beyond it is refused.
+        prompt: text to put before each query, which is part of it from then on.
 
     Raises:
         ArtifactError: the file is not a tokenizer that encodes pairs, or has ids beyond ``vocabulary``.
@@ -85,12 +86,13 @@ class PairEncoder:
         truncation: TruncationChoice = "longest_first",
         truncation_side: str = "right",
         vocabulary: int | None = None,
+        prompt: str = "",
     ) -> None:
         self._tokenizer = load_tokenizer(tokenizer_file, vocabulary)
         self._template = _find_template(self._tokenizer, tokenizer_file)
         check_choice("truncation_side", truncation_side, SideChoice)
         self._characters_at_once = CHARACTERS_PER_THREAD * available_threads()
-        self._set_limits(TextLimits(max_length, truncation, cast(SideChoice, truncation_side)))
+        self._set_limits(TextLimits(max_length, truncation, cast(SideChoice, truncation_side), prompt=prompt))
 
     @property
     def max_length(self) -> int:
@@ -122,6 +124,7 @@ class PairEncoder:
             )
         self.limits = limits
         self._side = limits.truncation_side or "right"
+        self._prompt = check_text(limits.prompt or "", "prompt", argument="prompt")
 
     def count(self, pair: Pair) -> int:
         """The number of tokens of a pair, special tokens included, cut as ``encode`` cuts it."""
@@ -139,13 +142,16 @@ class PairEncoder:
         """
         indices = range(len(pairs)) if indices is None else indices
         numbered = sharing_interpreter(zip(indices, pairs, strict=True))
-        checked = [as_pair(pair, f"pair {index}", index=index) for index, pair in numbered]
+        checked = [self._prompted(as_pair(pair, f"pair {index}", index=index)) for index, pair in numbered]
         texts = list(dict.fromkeys(text for pair in checked for text in pair))
         ids = dict(zip(texts, self._token_ids(texts), strict=True))
         return [
             self._join(ids[query], ids[document], index)
             for index, (query, document) in sharing_interpreter(zip(indices, checked, strict=True))
         ]
+
+    def _prompted(self, pair: Pair) -> Pair:
+        return (f"{self._prompt}{pair[0]}", pair[1]) if self._prompt else pair
 
     def encode_parts(
         self,
@@ -170,7 +176,7 @@ class PairEncoder:
         Raises:
             InputError: the query leaves no room for MINIMUM_PART tokens of a document that needs parts.
         """
-        all_query_ids = self._token_ids([query])[0]
+        all_query_ids = self._token_ids([f"{self._prompt}{query}"])[0]
         query_ids = cut(all_query_ids, _at_most(len(all_query_ids), self.limits.max_query_tokens), self._side)
         left = self.max_length - len(self._template) - len(query_ids)
         room = left if part_tokens is None else min(left, part_tokens)
