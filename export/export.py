@@ -21,7 +21,8 @@ from modernrank.options import EXACT, PrecisionName
 from modernrank.text.encoder import load_tokenizer
 
 from .checkpoint.activation import read_activation
-from .checkpoint.hub import DEFAULT_MODEL, Origin, license_of, locate, origin_hashes
+from .checkpoint.description import Description
+from .checkpoint.hub import DEFAULT_MODEL, license_of, locate, origin_hashes
 from .checkpoint.weights import Checkpoint
 from .models.architecture import Architecture
 from .models.registry import read_architecture
@@ -161,7 +162,7 @@ def _export(checkpoint: str, out: Path, options: ExportOptions) -> Manifest:
     origin = locate(checkpoint, options.revision)
     architecture = read_architecture(origin.folder)
     activation = read_activation(origin.folder, len(architecture.facts.labels))
-    tokenizer = _read_tokenizer(origin.folder, architecture)
+    tokenizer = _with_settings(_read_tokenizer(origin.folder, architecture), Description.read(origin.folder))
     material = _read_material(origin.folder, options)
     with Checkpoint(origin.folder, architecture.expected_tensors()) as weights, replacing(out, options.force) as folder:
         source = GraphSource(origin.folder, architecture, weights, tokenizer)
@@ -171,7 +172,7 @@ def _export(checkpoint: str, out: Path, options: ExportOptions) -> Manifest:
         manifest = Manifest(
             name=out.name,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
-            source=_source(origin, weights),
+            source=Source(origin.model_id, origin.revision, origin_hashes(origin)),
             license=license_of(origin.folder),
             model=_model(architecture, activation),
             tokenizer=tokenizer,
@@ -198,10 +199,6 @@ def _read_material(checkpoint: Path, options: ExportOptions) -> Material | None:
     if all(PRECISIONS[name].is_exact for name in options.dialects):
         return None
     return read_material(options.evaluation or evaluation_of(checkpoint))
-
-
-def _source(origin: Origin, weights: Checkpoint) -> Source:
-    return Source(origin.model_id, origin.revision, origin_hashes(origin, weights.files))
 
 
 def _model(architecture: Architecture, activation: str) -> Model:
@@ -252,3 +249,10 @@ def _read_tokenizer(checkpoint: Path, architecture: Architecture) -> Tokenizer:
     except InputError as error:
         raise ArtifactError(f"{settings_file}: {error}", path=settings_file, **error.details) from error
     return tokenizer
+
+
+def _with_settings(tokenizer: Tokenizer, description: Description) -> Tokenizer:
+    """The tokenizer with the prompts and the maximum length that sentence-transformers saved."""
+    limit = min(tokenizer.max_length, description.max_length or tokenizer.max_length)
+    prompts = description.prompts
+    return replace(tokenizer, max_length=limit, prompts=dict(prompts.texts), default_prompt=prompts.default)

@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from modernrank.artifact.hashing import sha256_of
 from modernrank.errors import ArtifactError
 
+from .modules import MODULES, SENTENCE_TRANSFORMERS, TRANSFORMER_SETTINGS, read_modules
+from .weights import weight_files
+
 DEFAULT_MODEL = "Alibaba-NLP/gte-reranker-modernbert-base"
 DEFAULT_REVISION = "f7481e6055501a30fb19d090657df9ec1f79ab2c"
 
-# Settings of sentence-transformers itself. Many checkpoints have none.
-SENTENCE_TRANSFORMERS = "config_sentence_transformers.json"
-# The modules of a checkpoint that sentence-transformers saved: where it exists, SENTENCE_TRANSFORMERS comes first.
-MODULES = "modules.json"
 # The files besides the weights that decide a score, as far as a checkpoint has them.
-SETTINGS = ("config.json", "tokenizer.json", "tokenizer_config.json", SENTENCE_TRANSFORMERS, MODULES)
-# What is downloaded from the hub.
-PATTERNS = [*SETTINGS, "README.md", "model.safetensors", "model.safetensors.index.json", "model-*.safetensors"]
+SETTINGS = (
+    "config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    SENTENCE_TRANSFORMERS,
+    MODULES,
+    TRANSFORMER_SETTINGS,
+)
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "model-*.safetensors")
+# What is downloaded from the hub, besides the folders of modules.
+PATTERNS = [*SETTINGS, "README.md", *WEIGHTS]
 
 
 @dataclass(frozen=True)
@@ -55,17 +62,20 @@ def locate(checkpoint: str, revision: str | None = None) -> Origin:
         )
     if revision is None and checkpoint == DEFAULT_MODEL:
         revision = DEFAULT_REVISION
-    folder = _download(checkpoint, revision)
+    folder = _download(checkpoint, revision, PATTERNS)
+    paths = [module.path for module in read_modules(folder) if module.path]
+    if paths:
+        _download(checkpoint, folder.name, [f"{path}/{name}" for path in paths for name in ("config.json", *WEIGHTS)])
     return Origin(folder, checkpoint, folder.name)  # the cache names a snapshot's folder by its commit
 
 
-def _download(model_id: str, revision: str | None) -> Path:
+def _download(model_id: str, revision: str | None, patterns: Sequence[str]) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     shown = revision or "main"
     try:
-        return Path(snapshot_download(model_id, revision=revision, allow_patterns=PATTERNS))
+        return Path(snapshot_download(model_id, revision=revision, allow_patterns=list(patterns)))
     except LocalEntryNotFoundError as error:
         raise ArtifactError(
             f"{model_id} at revision {shown} is not in the local cache and the hub cannot be reached; "
@@ -79,10 +89,18 @@ def _download(model_id: str, revision: str | None) -> Path:
         ) from error
 
 
-def origin_hashes(origin: Origin, weight_files: Iterable[Path]) -> dict[str, str]:
-    """SHA-256 of the checkpoint files that decide a score, by file name."""
-    settings = [origin.folder / name for name in SETTINGS if (origin.folder / name).is_file()]
-    return {path.name: sha256_of(path) for path in [*settings, *weight_files]}
+def origin_hashes(origin: Origin) -> dict[str, str]:
+    """SHA-256 of the checkpoint files that decide a score, by path in the checkpoint.
+
+    Raises:
+        ArtifactError: there are no weights, or ``modules.json`` cannot be used.
+    """
+    folder = origin.folder
+    files = [folder / name for name in SETTINGS if (folder / name).is_file()] + weight_files(folder)
+    for module in read_modules(folder)[1:]:
+        files.append(module.config_file)
+        files += weight_files(module.folder) if any(module.folder.glob("model*")) else []
+    return {path.relative_to(folder).as_posix(): sha256_of(path) for path in files if path.is_file()}
 
 
 def license_of(folder: Path) -> str:

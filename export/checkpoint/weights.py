@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -40,11 +40,21 @@ class ExpectedTensors:
     architecture: the model's name in ``config.json``.
     shapes:       name and shape of every tensor.
     embeddings:   name of the table of embeddings, which has one row for each token id.
+    folders:      the folders of the checkpoint that hold tensors, by what is put before the names in their files.
     """
 
     architecture: str
     shapes: Mapping[str, tuple[int, ...]]
     embeddings: str
+    folders: Mapping[str, str] = field(default_factory=lambda: {"": ""})
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """A tensor in a file: the open file, and the name of the tensor there."""
+
+    reader: Any
+    name: str
 
 
 class Checkpoint:
@@ -58,26 +68,31 @@ class Checkpoint:
 
     def __init__(self, folder: Path, expected: ExpectedTensors) -> None:
         self.folder = folder
-        self.files = weight_files(folder)
-        self._reader_of: dict[str, Any] = {}
+        self._stored: dict[str, _Stored] = {}
         with ExitStack() as opened:  # closed again if a check fails
-            for file in self.files:
-                try:
-                    reader = opened.enter_context(safe_open(file, framework="numpy"))
-                except (SafetensorError, OSError) as error:
-                    raise ArtifactError(
-                        f"{file} is not a readable safetensors file ({error}); download it again", path=file
-                    ) from error
-                for name in reader.keys():  # noqa: SIM118 - not a dict
-                    if name in self._reader_of:
-                        raise ArtifactError(
-                            f"tensor {name} is in two files of {folder}; download it again", path=folder, tensor=name
-                        )
-                    self._reader_of[name] = reader
+            for prefix, part in expected.folders.items():
+                for file in weight_files(folder / part):
+                    self._add(file, prefix, opened)
             self._check_names(expected)
             self._check_shapes(expected)
-            self.names = frozenset(self._reader_of)
+            self.names = frozenset(self._stored)
             self._open = opened.pop_all()
+
+    def _add(self, file: Path, prefix: str, opened: ExitStack) -> None:
+        """Open a file, and know its tensors by their names with ``prefix`` before them, if they have not got it."""
+        try:
+            reader = opened.enter_context(safe_open(file, framework="numpy"))
+        except (SafetensorError, OSError) as error:
+            raise ArtifactError(
+                f"{file} is not a readable safetensors file ({error}); download it again", path=file
+            ) from error
+        for stored_name in reader.keys():  # noqa: SIM118 - not a dict
+            name = stored_name if stored_name.startswith(prefix) else f"{prefix}{stored_name}"
+            if name in self._stored:
+                raise ArtifactError(
+                    f"tensor {name} is in two files of {file.parent}; download it again", path=file.parent, tensor=name
+                )
+            self._stored[name] = _Stored(reader, stored_name)
 
     def tensor(self, name: str) -> FloatArray:
         """One tensor as float32, in whatever type it is stored.
@@ -85,7 +100,8 @@ class Checkpoint:
         Raises:
             ArtifactError: it holds NaN or infinity.
         """
-        values: FloatArray = self._reader_of[name].get_tensor(name).astype(np.float32)
+        stored = self._stored[name]
+        values: FloatArray = stored.reader.get_tensor(stored.name).astype(np.float32)
         if not np.isfinite(values).all():
             raise ArtifactError(
                 f"tensor {name} in {self.folder} holds NaN or infinite values; the checkpoint is damaged",
@@ -103,8 +119,8 @@ class Checkpoint:
         self._open.close()
 
     def _check_names(self, expected: ExpectedTensors) -> None:
-        missing = sorted(expected.shapes.keys() - self._reader_of.keys())
-        extra = sorted(self._reader_of.keys() - expected.shapes.keys())
+        missing = sorted(expected.shapes.keys() - self._stored.keys())
+        extra = sorted(self._stored.keys() - expected.shapes.keys())
         if not missing and not extra:
             return
         raise ArtifactError(
@@ -116,7 +132,7 @@ class Checkpoint:
 
     def _check_shapes(self, expected: ExpectedTensors) -> None:
         for name, shape in expected.shapes.items():
-            stored = self._reader_of[name].get_slice(name)
+            stored = self._stored[name].reader.get_slice(self._stored[name].name)
             stored_shape = tuple(stored.get_shape())
             if stored_shape != shape:
                 is_padded = name == expected.embeddings and stored_shape[1:] == shape[1:] and stored_shape[0] > shape[0]

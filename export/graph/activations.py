@@ -25,6 +25,22 @@ def _relu(g: GraphBuilder, x: Value) -> Value:
     return g.op("Relu", x)
 
 
+def _leaky_relu(g: GraphBuilder, x: Value) -> Value:
+    return g.op("LeakyRelu", x, alpha=0.01)
+
+
+def _sigmoid(g: GraphBuilder, x: Value) -> Value:
+    return g.op("Sigmoid", x)
+
+
+def _tanh(g: GraphBuilder, x: Value) -> Value:
+    return g.op("Tanh", x)
+
+
+def _linear(g: GraphBuilder, x: Value) -> Value:
+    return x
+
+
 ACTIVATIONS: Mapping[str, Callable[[GraphBuilder, Value], Value]] = {
     "gelu": _gelu,
     "gelu_new": _gelu_tanh,
@@ -32,6 +48,10 @@ ACTIVATIONS: Mapping[str, Callable[[GraphBuilder, Value], Value]] = {
     "silu": _silu,
     "swish": _silu,
     "relu": _relu,
+    "leaky_relu": _leaky_relu,
+    "sigmoid": _sigmoid,
+    "tanh": _tanh,
+    "linear": _linear,
 }
 
 

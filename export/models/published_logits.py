@@ -5,9 +5,27 @@ They apply to the real weights at this revision only. The tolerances follow from
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from modernrank.artifact.manifest import Source
 from modernrank.export.checkpoint.hub import DEFAULT_MODEL, DEFAULT_REVISION
-from modernrank.export.models.architecture import Published
+
+
+@dataclass(frozen=True)
+class Published:
+    """Published logits of some pairs.
+
+    pairs:     (query, document) tuples.
+    logits:    one for each pair.
+    tolerance: maximum difference of ours from them.
+    source:    who published them, and in which precision.
+    """
+
+    pairs: tuple[tuple[str, str], ...]
+    logits: tuple[float, ...]
+    tolerance: float
+    source: str
+
 
 _CARD_PAIRS = (
     ("what is the capital of China?", "Beijing"),

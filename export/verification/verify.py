@@ -27,10 +27,9 @@ from modernrank.backends.registry import PROVIDERS
 from modernrank.batching.batch import assemble, unpack
 from modernrank.errors import ArtifactError, InputError, counted
 from modernrank.evaluation.agreement import Fidelity, measure
-from modernrank.export.checkpoint.hub import MODULES, SENTENCE_TRANSFORMERS, Origin, locate, origin_hashes
-from modernrank.export.checkpoint.weights import weight_files
-from modernrank.export.models.architecture import Published
-from modernrank.export.models.registry import read_architecture
+from modernrank.export.checkpoint.hub import Origin, locate, origin_hashes
+from modernrank.export.checkpoint.modules import MODULES, SENTENCE_TRANSFORMERS, TRANSFORMER_SETTINGS
+from modernrank.export.models.published_logits import Published, published_for
 from modernrank.export.output_folder import update_manifest
 from modernrank.export.precision.calibration import held_out_pairs, read_calibration
 from modernrank.export.precision.fp16_emulation import backend_on_processor
@@ -96,7 +95,7 @@ def verify_artifact(
     artifact.check_files(artifact.files_of(graph))
     model = TransformersModel(origin.folder, transformers_device)
     with _opened(artifact, graph, provider) as backend:
-        known = read_architecture(origin.folder).published_logits(artifact.manifest.source)
+        known = published_for(artifact.manifest.source)
         parity = _Verification(artifact, graph, backend, model, known, report).run(longest, pairs_file, provider)
     logger.info("%s %s: %s", artifact.folder, graph.precision, parity.verdict())
     if record:
@@ -170,9 +169,9 @@ def check_same_checkpoint(artifact: Artifact, origin: Origin) -> None:
     Raises:
         ArtifactError: it names the files that differ.
     """
-    hashes = origin_hashes(origin, weight_files(origin.folder))
+    hashes = origin_hashes(origin)
     recorded = artifact.manifest.source.files
-    for name in (SENTENCE_TRANSFORMERS, MODULES):
+    for name in (SENTENCE_TRANSFORMERS, MODULES, TRANSFORMER_SETTINGS):
         if name not in recorded:  # versions that did not read it did not record it either
             hashes.pop(name, None)
     different = sorted(name for name in {*hashes, *recorded} if hashes.get(name) != recorded.get(name))

@@ -9,7 +9,7 @@ import pytest
 
 from modernrank import ArtifactError
 from modernrank.export.models.modernbert.config import Layer, ModernBertConfig
-from modernrank.export.models.modernbert.family import ModernBert
+from modernrank.export.models.modernbert.model import ModernBert
 from modernrank.export.models.registry import read_architecture
 from support.checkpoints import checkpoint
 
@@ -19,13 +19,18 @@ NEW_ROPE = {
 }
 
 
-def read(tmp_path: Path, **changes: Any) -> ModernBertConfig:
-    """The config of ``tiny`` with some fields changed; a value of ... removes one."""
+def read_model(tmp_path: Path, **changes: Any) -> ModernBert:
+    """The model of ``tiny`` with some fields of its config changed; a value of ... removes one."""
     raw = {**json.loads((checkpoint("tiny") / "config.json").read_text()), **changes}
     (tmp_path / "config.json").write_text(json.dumps({k: v for k, v in raw.items() if v is not ...}))
     architecture = read_architecture(tmp_path)
     assert isinstance(architecture, ModernBert)
-    return architecture.config
+    return architecture
+
+
+def read(tmp_path: Path, **changes: Any) -> ModernBertConfig:
+    """Its encoder's config."""
+    return read_model(tmp_path, **changes).config
 
 
 def test_layers_alternate_one_global_and_two_sliding(tmp_path: Path) -> None:
@@ -57,7 +62,7 @@ def test_new_rope_parameters_win_over_the_old_fields(tmp_path: Path) -> None:
         ({"architectures": ...}, "architectures"),
         ({"model_type": "bert"}, "model_type"),
         ({"hidden_activation": "mish"}, "hidden_activation"),
-        ({"classifier_activation": "tanh"}, "classifier_activation"),
+        ({"classifier_activation": "hardswish"}, "classifier_activation"),
         ({"classifier_pooling": "max"}, "classifier_pooling"),
         ({"rope_scaling": {"rope_type": "yarn", "factor": 2.0}}, "rope_scaling"),
         ({"rope_parameters": {"full_attention": {"rope_type": "linear", "factor": 2.0}}}, "rope_parameters"),
@@ -90,7 +95,7 @@ def test_an_unknown_family_is_refused_with_those_that_are_known(tmp_path: Path) 
     with pytest.raises(ArtifactError) as refused:
         read(tmp_path, model_type="roberta", architectures=["RobertaForMaskedLM"])
     assert refused.value.details["value"] == ["RobertaForMaskedLM"]
-    assert refused.value.details["choices"] == ("ModernBertForSequenceClassification",)
+    assert "ModernBertForSequenceClassification" in refused.value.details["choices"]
 
 
 WITH_EFFECT = [
@@ -138,8 +143,8 @@ def test_unknown_fields_are_named_in_a_warning(tmp_path: Path) -> None:
 
 
 def test_labels_come_in_order_and_default_to_two(tmp_path: Path) -> None:
-    assert read(tmp_path, id2label={"1": "b", "0": "a"}).labels == ("a", "b")
-    assert read(tmp_path, id2label=...).labels == ("LABEL_0", "LABEL_1")
+    assert read_model(tmp_path, id2label={"1": "b", "0": "a"}).facts.labels == ("a", "b")
+    assert read_model(tmp_path, id2label=...).facts.labels == ("LABEL_0", "LABEL_1")
 
 
 def test_a_missing_or_broken_file_is_refused(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from modernrank.backends.profiles import ProfileShapes, default_profiles, fit
 from modernrank.evaluation.agreement import Fidelity
 from modernrank.export import export_checkpoint, record_parity, verify_artifact
 from modernrank.export.checkpoint.hub import DEFAULT_MODEL, DEFAULT_REVISION, locate
-from modernrank.export.models.modernbert.published_logits import PUBLISHED, published_for
+from modernrank.export.models.published_logits import PUBLISHED, published_for
 from modernrank.export.report import Report, silent
 from modernrank.export.verification import verify
 from modernrank.export.verification.inputs import LENGTHS, LONGEST_SHARED, arrangements, random_pairs

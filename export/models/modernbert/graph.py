@@ -1,4 +1,4 @@
-"""ModernBertForSequenceClassification as an ONNX graph, module by module as in ``transformers``.
+"""A ModernBERT encoder with a head as an ONNX graph, module by module as in ``transformers``.
 
 input_ids      [rows, tokens]    token ids; padding is pad_token_id
 position_ids   [rows, tokens]    position within the pair, from 0
@@ -11,6 +11,7 @@ The inputs are int64, or int32 in the dialects for TensorRT.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,36 +28,40 @@ from modernrank.export.graph.attention import AttentionShape, PackedAttention
 from modernrank.export.graph.builder import GraphBuilder, Value, data_file, short_file
 from modernrank.export.graph.float_types import RESIDUAL, FloatType
 from modernrank.export.graph.options import GraphOptions
+from modernrank.export.models.heads.head import Head
 
 from .config import Layer, ModernBertConfig
 from .fused_norms import fuse_norms
-from .pooling import pool
 from .tensors import EMBEDDINGS
 
 TURNED = ("q_proj", "k_proj")  # what rotary position embeddings turn
 
 
-def write_graph(weights: Weights, config: ModernBertConfig, path: Path, options: GraphOptions) -> dict[str, str]:
+@dataclass(frozen=True)
+class ModelToWrite:
+    """An encoder's config, its head, and the tensors of both."""
+
+    config: ModernBertConfig
+    head: Head
+    weights: Weights
+
+
+def write_graph(model: ModelToWrite, path: Path, options: GraphOptions) -> dict[str, str]:
     """Write the graph as ``Architecture.write_graph`` describes it."""
     with GraphBuilder(data_file(path)) as g:
-        names = _write(g, weights, config, path, options, options.spelling.attention)
+        names = _write(g, model, path, options, options.spelling.attention)
         if options.spelling.short_attention is not None and options.observe is None:
             g.restart()
-            _write(g, weights, config, short_file(path), options, options.spelling.short_attention)
+            _write(g, model, short_file(path), options, options.spelling.short_attention)
     return names
 
 
 def _write(
-    g: GraphBuilder,
-    weights: Weights,
-    config: ModernBertConfig,
-    path: Path,
-    options: GraphOptions,
-    attention: type[PackedAttention],
+    g: GraphBuilder, source: ModelToWrite, path: Path, options: GraphOptions, attention: type[PackedAttention]
 ) -> dict[str, str]:
     """Write one graph; its constants go to the data file of ``g``."""
-    model = ModernBertGraph(g, weights, config, options, attention)
-    outputs = {model.logits(): _float_output("logits", ["rows", "slots", len(config.labels)])}
+    model = ModernBertGraph(g, source, options, attention)
+    outputs = {model.logits(): _float_output("logits", ["rows", "slots", len(source.head.labels)])}
     observed: dict[str, Value] = {}
     if options.observe == "linear_inputs":
         observed = model.linear_inputs
@@ -89,14 +94,15 @@ class ModernBertGraph:
     def __init__(
         self,
         g: GraphBuilder,
-        weights: Weights,
-        config: ModernBertConfig,
+        source: ModelToWrite,
         options: GraphOptions,
         attention: type[PackedAttention],
     ) -> None:
+        config = source.config
         self.g = g
-        self.weights = weights
+        self.weights = source.weights
         self.config = config
+        self.head = source.head
         self.linear_kind = options.linear
         self.linear_inputs: dict[str, Value] = {}
         self.places: dict[str, list[Value]] = {}  # values that are kept in the type of a place
@@ -193,15 +199,9 @@ class ModernBertGraph:
             return self.keep(self.linear(x, "Wo", f"{weights}.Wo", has_bias, dtype), place)
 
     def classify(self, hidden: Value) -> Value:
-        """Pool each slot's tokens, then the prediction head and the classifier."""
-        g, config = self.g, self.config
-        with g.scope("pooling"):
-            pooled, is_used = pool(g, hidden, config.classifier_pooling)
-        with g.scope("head"):
-            x = self.linear(pooled, "dense", "head.dense", config.classifier_bias)
-            x = self.norm(activation(g, x, config.classifier_activation), "norm", "head.norm", np.float32, np.float32)
-        logits = self.linear(x, "classifier", "classifier", has_bias=True)
-        return g.op("Where", is_used, logits, g.scalar(0.0))
+        """The head's logits, and 0 for a slot without tokens."""
+        logits, is_used = self.head.write(self.g, self.weights, hidden)
+        return self.g.op("Where", is_used, logits, self.g.scalar(0.0))
 
     def norm(self, x: Value, name: str, weights: str, source: FloatType, target: FloatType) -> Value:
         """Layer normalisation over the width, with float32 statistics, of ``x`` of one type into another."""
