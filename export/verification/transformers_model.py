@@ -77,10 +77,12 @@ def check_tokenizer(artifact: Artifact, checkpoint: Path, report: Report = silen
         )
     special_tokens = artifact.encoder().count(("", ""))
     pairs = [(query, document) for query in TEXTS for document in TEXTS]
+    prompt = artifact.manifest.tokenizer.prompt
     for limit in (8, 64, artifact.manifest.model.max_length):
         max_length = limit - (limit - special_tokens) % 2 if only_even else limit
         # A list of pairs, as rerankers are called: given two strings, transformers treats an empty second one as none.
-        expected = tokenizer(pairs, truncation=True, max_length=max_length)["input_ids"]
+        prompted = [(f"{prompt}{query}", document) for query, document in pairs]
+        expected = tokenizer(prompted, truncation=True, max_length=max_length)["input_ids"]
         encoded = artifact.encoder(max_length).encode(pairs)
         for pair, ours, theirs in zip(pairs, encoded, expected, strict=True):
             if ours.ids.tolist() != theirs:

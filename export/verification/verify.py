@@ -1,4 +1,4 @@
-"""``modernrank verify``: an artifact's logits against those of ``transformers``, over a grid of lengths and packings.
+"""``modernrank verify``: an artifact's logits against those of its reference, over a grid of lengths and packings.
 
 Each pair is scored alone, packed in one row with others in every order, and in a batch of several rows of different
 fill. ``inputs.py`` explains the lengths.
@@ -38,8 +38,9 @@ from modernrank.export.report import Report, silent
 from modernrank.options import PrecisionChoice, PrecisionName, ProviderName, check_choice
 
 from .inputs import LENGTHS, MINIMUM_LONGEST, arrangements, random_pairs
+from .reference import ReferenceModel, load_reference
 from .result import Parity, Row
-from .transformers_model import TransformersModel, check_tokenizer
+from .transformers_model import check_tokenizer
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +57,9 @@ def verify_artifact(
     record: bool = True,
     report: Report = silent,
 ) -> Parity:
-    """Compare the artifact in ``folder`` with ``transformers`` on the checkpoint from which it was exported.
+    """Compare the artifact in ``folder`` with the library that loads the checkpoint from which it was exported.
+
+    That is ``transformers``, or sentence-transformers for a modular reranker.
 
     Args:
         folder: the artifact.
@@ -93,7 +96,7 @@ def verify_artifact(
     check_same_checkpoint(artifact, origin)
     check_tokenizer(artifact, origin.folder, report)
     artifact.check_files(artifact.files_of(graph))
-    model = TransformersModel(origin.folder, transformers_device)
+    model = load_reference(origin.folder, transformers_device)
     with _opened(artifact, graph, provider) as backend:
         known = published_for(artifact.manifest.source)
         parity = _Verification(artifact, graph, backend, model, known, report).run(longest, pairs_file, provider)
@@ -192,7 +195,7 @@ class _Verification:
     artifact: Artifact
     graph: OnnxGraph
     backend: Backend
-    model: TransformersModel
+    model: ReferenceModel
     known: Sequence[Published]
     report: Report
 
