@@ -17,8 +17,15 @@ DEFAULT_REVISION = "f7481e6055501a30fb19d090657df9ec1f79ab2c"
 SENTENCE_TRANSFORMERS = "config_sentence_transformers.json"
 # The modules of a checkpoint that sentence-transformers saved: where it exists, SENTENCE_TRANSFORMERS comes first.
 MODULES = "modules.json"
+TOKENIZER = "tokenizer.json"
+TOKENIZER_CONFIG = "tokenizer_config.json"
+# Older versions of transformers wrote the special tokens into files of their own.
+SPECIAL_TOKENS_MAP = "special_tokens_map.json"
+ADDED_TOKENS = "added_tokens.json"
+# Settings that versions of modernrank did not record before they read them.
+NOT_ALWAYS_RECORDED = (SENTENCE_TRANSFORMERS, MODULES, SPECIAL_TOKENS_MAP, ADDED_TOKENS)
 # The files besides the weights that decide a score, as far as a checkpoint has them.
-SETTINGS = ("config.json", "tokenizer.json", "tokenizer_config.json", SENTENCE_TRANSFORMERS, MODULES)
+SETTINGS = ("config.json", TOKENIZER, TOKENIZER_CONFIG, *NOT_ALWAYS_RECORDED)
 # What is downloaded from the hub.
 PATTERNS = [*SETTINGS, "README.md", "model.safetensors", "model.safetensors.index.json", "model-*.safetensors"]
 

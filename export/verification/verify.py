@@ -27,7 +27,7 @@ from modernrank.backends.registry import PROVIDERS
 from modernrank.batching.batch import assemble, unpack
 from modernrank.errors import ArtifactError, InputError, counted
 from modernrank.evaluation.agreement import Fidelity, measure
-from modernrank.export.checkpoint.hub import MODULES, SENTENCE_TRANSFORMERS, Origin, locate, origin_hashes
+from modernrank.export.checkpoint.hub import NOT_ALWAYS_RECORDED, Origin, locate, origin_hashes
 from modernrank.export.checkpoint.weights import weight_files
 from modernrank.export.models.architecture import Published
 from modernrank.export.models.registry import read_architecture
@@ -172,7 +172,7 @@ def check_same_checkpoint(artifact: Artifact, origin: Origin) -> None:
     """
     hashes = origin_hashes(origin, weight_files(origin.folder))
     recorded = artifact.manifest.source.files
-    for name in (SENTENCE_TRANSFORMERS, MODULES):
+    for name in NOT_ALWAYS_RECORDED:
         if name not in recorded:  # versions that did not read it did not record it either
             hashes.pop(name, None)
     different = sorted(name for name in {*hashes, *recorded} if hashes.get(name) != recorded.get(name))
