@@ -45,28 +45,22 @@ class NamedToken:
     flags: Mapping[str, bool] = dataclasses.field(default_factory=dict)
 
 
-def named_tokens(checkpoint: Path) -> list[NamedToken]:
-    """The tokens that the files of a checkpoint name, besides those in ``tokenizer.json``.
+def named_tokens(checkpoint: Path, tokenizer: Tokenizer) -> list[NamedToken]:
+    """The tokens that the files of a checkpoint name, besides the ``added_tokens`` of its ``tokenizer``.
 
     Raises:
         ArtifactError: a field that should hold tokens holds something else.
     """
-    file = checkpoint / TOKENIZER_CONFIG
-    settings = read_json_object(file) if file.is_file() else {}
-    if DECODER in settings:
-        return [*_of_fields(settings, file), *_of_decoder(settings[DECODER], file)]
-    in_map = checkpoint / SPECIAL_TOKENS_MAP
-    fields = read_json_object(in_map) if in_map.is_file() else {}
-    replaced = {name: value for name, value in settings.items() if name not in fields or name in LISTS}
-    added = checkpoint / ADDED_TOKENS
-    ids = read_json_object(added) if added.is_file() else {}
-    return [*_of_fields(replaced, file), *_of_fields(fields, in_map), *_of_added(ids, added)]
+    named = _beside(checkpoint)
+    if tokenizer.padding and not any(token.field == "pad_token" for token in named):
+        named.append(NamedToken(tokenizer.padding["pad_token"], checkpoint / TOKENIZER, "padding.pad_token"))
+    return named
 
 
 def token_texts(checkpoint: Path, tokenizer: Tokenizer) -> list[str]:
-    """The text of every special or added token of ``tokenizer`` and of the files beside it, each once."""
+    """The text of every special or added token of the checkpoint's ``tokenizer`` and of the other files, each once."""
     own = [token.content for token in tokenizer.get_added_tokens_decoder().values()]
-    return list(dict.fromkeys([*own, *(token.text for token in named_tokens(checkpoint))]))
+    return list(dict.fromkeys([*own, *(token.text for token in named_tokens(checkpoint, tokenizer))]))
 
 
 def check_special_tokens(checkpoint: Path, tokenizer: Tokenizer, splits_special_tokens: bool) -> None:
@@ -81,11 +75,8 @@ def check_special_tokens(checkpoint: Path, tokenizer: Tokenizer, splits_special_
         ArtifactError: it names the file, the field and the token.
     """
     own = {token.content: (token_id, token) for token_id, token in tokenizer.get_added_tokens_decoder().items()}
-    named = named_tokens(checkpoint)
-    if tokenizer.padding and not any(token.field == "pad_token" for token in named):
-        named.append(NamedToken(tokenizer.padding["pad_token"], checkpoint / TOKENIZER, "padding.pad_token"))
     flags = (*FLAGS, "special") if splits_special_tokens else FLAGS
-    for token in named:
+    for token in named_tokens(checkpoint, tokenizer):
         if token.text not in own:
             _refuse(token, f"names {token.text!r}, which is not among the added_tokens of {TOKENIZER}")
         own_id, own_token = own[token.text]
@@ -106,7 +97,7 @@ def check_ids_of_config(checkpoint: Path, tokenizer: Tokenizer) -> None:
     """
     file = checkpoint / "config.json"
     config = read_json_object(file)
-    texts = {token.field: token.text for token in named_tokens(checkpoint)}
+    texts = {token.field: token.text for token in named_tokens(checkpoint, tokenizer)}
     ids = {
         name: (config[name], tokenizer.token_to_id(texts[of]))
         for name, of in IDS.items()
@@ -132,6 +123,20 @@ def check_ids_of_config(checkpoint: Path, tokenizer: Tokenizer) -> None:
         "`modernrank verify`",
         stacklevel=2,
     )
+
+
+def _beside(checkpoint: Path) -> list[NamedToken]:
+    """The tokens that the files beside ``tokenizer.json`` name."""
+    file = checkpoint / TOKENIZER_CONFIG
+    settings = read_json_object(file) if file.is_file() else {}
+    if DECODER in settings:
+        return [*_of_fields(settings, file), *_of_decoder(settings[DECODER], file)]
+    in_map = checkpoint / SPECIAL_TOKENS_MAP
+    fields = read_json_object(in_map) if in_map.is_file() else {}
+    replaced = {name: value for name, value in settings.items() if name not in fields or name in LISTS}
+    added = checkpoint / ADDED_TOKENS
+    ids = read_json_object(added) if added.is_file() else {}
+    return [*_of_fields(replaced, file), *_of_fields(fields, in_map), *_of_added(ids, added)]
 
 
 def _of_fields(fields: Mapping[str, Any], file: Path) -> Iterator[NamedToken]:

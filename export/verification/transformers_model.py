@@ -11,6 +11,7 @@ import numpy as np
 from modernrank.arrays import FloatArray, IntArray
 from modernrank.artifact.folder import Artifact
 from modernrank.errors import ArtifactError, counted
+from modernrank.export.checkpoint.hub import TOKENIZER
 from modernrank.export.checkpoint.special_tokens import token_texts
 from modernrank.export.report import Report, silent
 from modernrank.options import TextLimits
@@ -81,7 +82,7 @@ def check_tokenizer(artifact: Artifact, checkpoint: Path, report: Report = silen
         )
     encoder = artifact.encoder()
     special_tokens = len(encoder.template)
-    texts = token_texts(checkpoint, parse_tokenizer(artifact.folder / artifact.manifest.tokenizer.file))
+    texts = token_texts(checkpoint, parse_tokenizer(checkpoint / TOKENIZER))
     pairs = [*itertools.product(TEXTS, TEXTS), *special_token_pairs(texts)]
     for limit in (max(8, special_tokens + 2), 64, artifact.manifest.model.max_length):
         max_length = limit - (limit - special_tokens) % 2 if only_even else limit
