@@ -12,17 +12,15 @@ from importlib import metadata
 from pathlib import Path
 
 from modernrank import __version__
-from modernrank.artifact.folder import Artifact, pair_encoder
+from modernrank.artifact.folder import Artifact
 from modernrank.artifact.hashing import sha256_of
-from modernrank.artifact.json_records import read_json_object
-from modernrank.artifact.manifest import FILE_NAME, FileRecord, Manifest, Model, Source, Tokenizer
-from modernrank.errors import ArtifactError, InputError
+from modernrank.artifact.manifest import FILE_NAME, FileRecord, Manifest, Model, Source
+from modernrank.errors import InputError
 from modernrank.options import EXACT, PrecisionName
-from modernrank.text.encoder import load_tokenizer
 
 from .checkpoint.activation import read_activation
-from .checkpoint.description import Description
 from .checkpoint.hub import DEFAULT_MODEL, license_of, locate, origin_hashes
+from .checkpoint.tokenizer import read_tokenizer
 from .checkpoint.weights import Checkpoint
 from .models.architecture import Architecture
 from .models.registry import read_architecture
@@ -162,7 +160,10 @@ def _export(checkpoint: str, out: Path, options: ExportOptions) -> Manifest:
     origin = locate(checkpoint, options.revision)
     architecture = read_architecture(origin.folder)
     activation = read_activation(origin.folder, len(architecture.facts.labels))
-    tokenizer = _with_settings(_read_tokenizer(origin.folder, architecture), Description.read(origin.folder))
+    facts = architecture.facts
+    tokenizer = read_tokenizer(
+        origin.folder, rows=facts.vocabulary, pad_token_id=facts.pad_token_id, max_length=facts.max_length
+    )
     material = _read_material(origin.folder, options)
     with Checkpoint(origin.folder, architecture.expected_tensors()) as weights, replacing(out, options.force) as folder:
         source = GraphSource(origin.folder, architecture, weights, tokenizer)
@@ -218,41 +219,3 @@ def _model(architecture: Architecture, activation: str) -> Model:
 def _installed(packages: Sequence[str]) -> dict[str, str]:
     versions = {d.metadata["Name"].lower(): d.version for d in metadata.distributions() if d.metadata["Name"]}
     return {name: versions[name] for name in packages if name in versions}
-
-
-def _read_tokenizer(checkpoint: Path, architecture: Architecture) -> Tokenizer:
-    file = checkpoint / "tokenizer.json"
-    if not file.is_file():
-        raise ArtifactError(
-            f"{checkpoint} has no tokenizer.json; save one with "
-            "`AutoTokenizer.from_pretrained(..).save_pretrained(..)`",
-            path=file,
-        )
-    settings_file = checkpoint / "tokenizer_config.json"
-    settings = read_json_object(settings_file) if settings_file.is_file() else {}
-    facts = architecture.facts
-    limit, side = settings.get("model_max_length"), settings.get("truncation_side", "right")
-    if limit is None:
-        limit = facts.max_length
-    if not isinstance(limit, int | float) or not limit >= 1:  # NaN is not
-        raise ArtifactError(
-            f"{settings_file}: model_max_length = {limit!r} must be a number of tokens",
-            path=settings_file,
-            field="model_max_length",
-            value=limit,
-        )
-    limit = int(min(limit, facts.max_length))  # "no limit" is written as 1e30
-    tokenizer = Tokenizer(file.name, facts.pad_token_id, side, limit)
-    try:
-        load_tokenizer(file, facts.vocabulary)
-        pair_encoder(checkpoint, tokenizer, limit)
-    except InputError as error:
-        raise ArtifactError(f"{settings_file}: {error}", path=settings_file, **error.details) from error
-    return tokenizer
-
-
-def _with_settings(tokenizer: Tokenizer, description: Description) -> Tokenizer:
-    """The tokenizer with the prompts and the maximum length that sentence-transformers saved."""
-    limit = min(tokenizer.max_length, description.max_length or tokenizer.max_length)
-    prompts = description.prompts
-    return replace(tokenizer, max_length=limit, prompts=dict(prompts.texts), default_prompt=prompts.default)

@@ -155,11 +155,24 @@ class Artifact:
 
 
 def pair_encoder(
-    folder: Path, tokenizer: Tokenizer, max_length: int, truncation: TruncationChoice = "longest_first"
+    folder: Path,
+    tokenizer: Tokenizer,
+    max_length: int,
+    truncation: TruncationChoice = "longest_first",
+    vocabulary: int | None = None,
 ) -> PairEncoder:
-    """The encoder of a tokenizer's record. Scoring, calibration and verification all create their encoders here."""
+    """The encoder of a tokenizer's record. Scoring, calibration and verification all create their encoders here.
+
+    With ``vocabulary`` a tokenizer with ids beyond so many rows is refused.
+    """
     return PairEncoder(
-        folder / tokenizer.file, max_length, truncation, tokenizer.truncation_side, prompt=tokenizer.prompt
+        folder / tokenizer.file,
+        max_length,
+        truncation,
+        tokenizer.truncation_side,
+        vocabulary,
+        tokenizer.splits_special_tokens,
+        tokenizer.prompt,
     )
 
 

@@ -8,7 +8,8 @@ Schema version 1 (``docs/artifact-format.md`` describes each field):
     source           model_id (hub id or null), revision (null for a local folder), files {name: SHA-256}
     license          SPDX id from the model card, or "unknown"
     model            architecture, layers, hidden_size, vocabulary, pooling, labels, max_length (tokens), activation
-    tokenizer        file, pad_token_id, truncation_side, max_length (tokens), prompts {name: text}, default_prompt
+    tokenizer        file, pad_token_id, truncation_side, max_length (tokens), splits_special_tokens,
+                     prompts {name: text}, default_prompt
     graphs           a list: precision, dialect, layout ("packed" or "padded"), opset, file, data, short, saturates
     engines          a list of TensorRT engines: graph, graph_sha256, precision, file, library, version,
                      compute_capability, profiles, slots, options, gpu, multiprocessors; empty until
@@ -71,6 +72,8 @@ class Tokenizer:
     """What encoding needs besides ``tokenizer.json``.
 
     max_length:     the tokenizer's own limit in tokens.
+    splits_special_tokens: whether the text of a special token inside a query or a document is tokenised like any other
+                    text; False in artifacts of versions that did not record it.
     prompts:        texts that may be put before a query, by name.
     default_prompt: the name of the one that is used unless a call chooses; None for none.
     """
@@ -79,6 +82,7 @@ class Tokenizer:
     pad_token_id: int
     truncation_side: str
     max_length: int
+    splits_special_tokens: bool = False
     prompts: dict[str, str] = field(default_factory=dict)
     default_prompt: str | None = None
 

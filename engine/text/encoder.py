@@ -24,6 +24,7 @@ from modernrank.options import SideChoice, TextLimits, TruncationChoice, check_c
 
 from .checks import Pair, as_pair, check_text
 from .long_documents import MINIMUM_PART, overlapping_spans
+from .template import Template, find_template
 from .truncation import POLICIES, TooLong, check_call_tokens, cut
 
 # The texts that the tokenizer receives at once, for each of its threads: some milliseconds of work.
@@ -50,18 +51,6 @@ class EncodedPair:
         return self.query_tokens_cut + self.document_tokens_cut
 
 
-@dataclass(frozen=True)
-class _Template:
-    """The special tokens around a pair: ``before query between document after``."""
-
-    before: list[int]
-    between: list[int]
-    after: list[int]
-
-    def __len__(self) -> int:
-        return len(self.before) + len(self.between) + len(self.after)
-
-
 class PairEncoder:
     """Encodes pairs to at most ``max_length`` tokens.
 
@@ -72,6 +61,8 @@ class PairEncoder:
             ``"document"`` never cuts the query; ``"error"`` refuses a pair that is too long.
         truncation_side: ``"right"`` cuts the end of a part, ``"left"`` its beginning.
         vocabulary: number of rows of the model's embedding table; a tokenizer with ids beyond it is refused.
+        splits_special_tokens: whether the text of a special token inside a query or a document is tokenised like any
+            other text, instead of becoming that token.
         prompt: text to put before each query, which is part of it from then on.
 
     Raises:
@@ -86,13 +77,19 @@ class PairEncoder:
         truncation: TruncationChoice = "longest_first",
         truncation_side: str = "right",
         vocabulary: int | None = None,
+        splits_special_tokens: bool = False,
         prompt: str = "",
     ) -> None:
-        self._tokenizer = load_tokenizer(tokenizer_file, vocabulary)
-        self._template = _find_template(self._tokenizer, tokenizer_file)
+        self._tokenizer = load_tokenizer(tokenizer_file, vocabulary, splits_special_tokens)
+        self._template = find_template(self._tokenizer, tokenizer_file)
         check_choice("truncation_side", truncation_side, SideChoice)
         self._characters_at_once = CHARACTERS_PER_THREAD * available_threads()
         self._set_limits(TextLimits(max_length, truncation, cast(SideChoice, truncation_side), prompt=prompt))
+
+    @property
+    def template(self) -> Template:
+        """The special tokens around a pair."""
+        return self._template
 
     @property
     def max_length(self) -> int:
@@ -114,13 +111,14 @@ class PairEncoder:
         return other
 
     def _set_limits(self, limits: TextLimits) -> None:
-        if (limits.max_length or 0) < len(self._template):
+        minimum = max(1, len(self._template))
+        if (limits.max_length or 0) < minimum:
             raise InputError(
                 f"max_length {limits.max_length} leaves no room for the {len(self._template)} special tokens of a "
                 "pair; raise it",
                 argument="max_length",
                 value=limits.max_length,
-                minimum=len(self._template),
+                minimum=minimum,
             )
         self.limits = limits
         self._side = limits.truncation_side or "right"
@@ -253,9 +251,14 @@ class PairEncoder:
             name = f"pair {index} has {tokens} tokens, but max_length is {self.max_length}"
             pair = TooLong(query_length, document_length, room, name, index)
             query_length, document_length = POLICIES[self.truncation](pair)
-        template = self._template
         kept_query, kept_document = cut(query, query_length, self._side), cut(document, document_length, self._side)
-        ids = [*template.before, *kept_query, *template.between, *kept_document, *template.after]
+        ids = self._template.join(kept_query, kept_document)
+        if not ids:
+            raise InputError(
+                f"pair {index} has no tokens: neither text has any, and the tokenizer puts no special tokens around "
+                "them; leave the pair out",
+                index=index,
+            )
         return EncodedPair(np.array(ids, np.int64), len(query) - query_length, len(document) - document_length)
 
 
@@ -293,41 +296,43 @@ def _slices(sizes: Sequence[int], budget: int) -> Iterator[tuple[int, int]]:
         yield start, len(sizes)
 
 
-def load_tokenizer(file: Path, vocabulary: int | None = None) -> Tokenizer:
+def load_tokenizer(file: Path, vocabulary: int | None = None, splits_special_tokens: bool = False) -> Tokenizer:
     """Load ``tokenizer.json`` with its embedded padding and truncation switched off.
+
+    With ``splits_special_tokens`` the text of a special token inside a text is tokenised like any other.
 
     Raises:
         ArtifactError: the file cannot be parsed, or has ids beyond an embedding table of ``vocabulary`` rows.
     """
-    try:
-        tokenizer = Tokenizer.from_file(str(file))
-    except Exception as error:  # the library raises plain Exception, with the reason as text
-        raise ArtifactError(f"`tokenizers` cannot load {file} ({error})", path=file) from error
+    tokenizer = parse_tokenizer(file)
     tokenizer.no_padding()
     tokenizer.no_truncation()
+    tokenizer.encode_special_tokens = splits_special_tokens
+    if vocabulary is not None:
+        _check_rows(tokenizer, file, vocabulary)
+    return tokenizer
+
+
+def _check_rows(tokenizer: Tokenizer, file: Path, vocabulary: int) -> None:
     largest = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
-    if vocabulary is not None and largest >= vocabulary:
+    if largest >= vocabulary:
         raise ArtifactError(
             f"{file} has token ids up to {largest}, but the model's embedding table has only {vocabulary} rows; "
-            "the tokenizer and the weights belong to different models",
+            "the tokenizer and the weights belong to different models. Copy the tokenizer.json of this model beside "
+            "its weights",
             path=file,
             largest=largest,
             rows=vocabulary,
         )
-    return tokenizer
 
 
-def _find_template(tokenizer: Tokenizer, file: Path) -> _Template:
-    """Find the special tokens around a pair: encode two marks and find their positions."""
-    first, second = (tokenizer.encode(mark, add_special_tokens=False) for mark in ("a", "b"))
-    ids = tokenizer.encode("a", "b").ids
-    if len(first.ids) != 1 or len(second.ids) != 1 or ids.count(first.ids[0]) != 1 or ids.count(second.ids[0]) != 1:
-        raise ArtifactError(
-            f"{file} does not encode a pair as special tokens around two texts, which modernrank requires", path=file
-        )
-    at_first, at_second = ids.index(first.ids[0]), ids.index(second.ids[0])
-    if at_first > at_second:
-        raise ArtifactError(
-            f"{file} puts the second text of a pair first, which modernrank does not support", path=file
-        )
-    return _Template(ids[:at_first], ids[at_first + 1 : at_second], ids[at_second + 1 :])
+def parse_tokenizer(file: Path) -> Tokenizer:
+    """Load ``tokenizer.json`` as it is.
+
+    Raises:
+        ArtifactError: the file cannot be parsed.
+    """
+    try:
+        return Tokenizer.from_file(str(file))
+    except Exception as error:  # the library raises plain Exception, with the reason as text
+        raise ArtifactError(f"`tokenizers` cannot load {file} ({error})", path=file) from error

@@ -16,15 +16,15 @@ from .weights import weight_files
 DEFAULT_MODEL = "Alibaba-NLP/gte-reranker-modernbert-base"
 DEFAULT_REVISION = "f7481e6055501a30fb19d090657df9ec1f79ab2c"
 
+TOKENIZER = "tokenizer.json"
+TOKENIZER_CONFIG = "tokenizer_config.json"
+# Older versions of transformers wrote the special tokens into files of their own.
+SPECIAL_TOKENS_MAP = "special_tokens_map.json"
+ADDED_TOKENS = "added_tokens.json"
+# Settings that versions of modernrank did not record before they read them.
+NOT_ALWAYS_RECORDED = (SENTENCE_TRANSFORMERS, MODULES, TRANSFORMER_SETTINGS, SPECIAL_TOKENS_MAP, ADDED_TOKENS)
 # The files besides the weights that decide a score, as far as a checkpoint has them.
-SETTINGS = (
-    "config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    SENTENCE_TRANSFORMERS,
-    MODULES,
-    TRANSFORMER_SETTINGS,
-)
+SETTINGS = ("config.json", TOKENIZER, TOKENIZER_CONFIG, *NOT_ALWAYS_RECORDED)
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "model-*.safetensors")
 # What is downloaded from the hub, besides the folders of modules.
 PATTERNS = [*SETTINGS, "README.md", *WEIGHTS]

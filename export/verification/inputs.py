@@ -25,7 +25,7 @@ LONGEST_SHARED = 2048
 SEED = 20240
 PADDING = 5  # tokens at the end of a packed row
 
-# Texts for the check of the tokenizer: languages, code, empty and unusual strings.
+# Texts for the check of the tokenizer: languages, code, empty and unusual strings. ``special_token_pairs`` makes more.
 TEXTS = (
     "what is the capital of China?",
     "",
@@ -40,14 +40,28 @@ TEXTS = (
 def random_pairs(artifact: Artifact, lengths: Sequence[int]) -> list[IntArray]:
     """Token ids of one pair of each length: special tokens around random text."""
     rng = np.random.default_rng(SEED)
-    empty = artifact.encoder(max(lengths)).encode([("", "")])[0].ids  # [CLS] [SEP] [SEP]
+    template = artifact.encoder(max(lengths)).template
     low, high = artifact.manifest.model.vocabulary // 10, artifact.manifest.model.vocabulary // 2
     pairs = []
     for length in lengths:
-        text = rng.integers(low, high, max(0, length - len(empty)))
+        text = rng.integers(low, high, max(0, length - len(template))).tolist()
         half = len(text) // 2
-        pairs.append(np.concatenate([empty[:1], text[:half], empty[1:2], text[half:], empty[2:]]))
+        pairs.append(np.array(template.join(text[:half], text[half:]), np.int64))
     return pairs
+
+
+def special_token_pairs(texts: Sequence[str]) -> list[tuple[str, str]]:
+    """Pairs that hold the text of every special or added token: alone, and inside a sentence in several ways.
+
+    They show tokens that only one side knows, and white space beside them that only one side takes into the token.
+
+    >>> special_token_pairs(["[SEP]"])[0]
+    ('[SEP]', 'one [SEP] two')
+    """
+    sentences = ("one {} two", "one{}two", "  {}\n", "{} {}")
+    pairs = [(text, sentence.replace("{}", text)) for text in texts for sentence in sentences]
+    lower = [(text.lower(), f"one {text.lower()} two") for text in texts if text.lower() != text]
+    return [*pairs, *lower]
 
 
 def arrangements(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,13 @@ import numpy as np
 from modernrank.arrays import FloatArray, IntArray
 from modernrank.artifact.folder import Artifact
 from modernrank.errors import ArtifactError, counted
+from modernrank.export.checkpoint.hub import TOKENIZER
+from modernrank.export.checkpoint.special_tokens import token_texts
 from modernrank.export.report import Report, silent
+from modernrank.options import TextLimits
+from modernrank.text.encoder import parse_tokenizer
 
-from .inputs import TEXTS
+from .inputs import TEXTS, special_token_pairs
 
 # These versions of tokenizers stop tokenising a part that has max_length tokens, and compare the lengths of what they
 # have by then. Where both parts are that long and an odd number of tokens stays, the shorter part may get the odd one.
@@ -57,7 +62,7 @@ class TransformersModel:
 
 
 def check_tokenizer(artifact: Artifact, checkpoint: Path, report: Report = silent) -> None:
-    """Compare the token ids of every pair of TEXTS, whole and cut, with those of ``transformers``.
+    """Compare token ids, whole and cut, with those of ``transformers``: all pairs of TEXTS, and every special token.
 
     With a version of COMPARE_CUT_PARTS the limits are lowered so that an even number of tokens stays, and ``report``
     receives the difference.
@@ -75,16 +80,20 @@ def check_tokenizer(artifact: Artifact, checkpoint: Path, report: Report = silen
             f"where both parts of a pair reach max_length, tokenizers {tokenizers.__version__} may keep one token more "
             "of one part and one less of the other than modernrank; install tokenizers 0.23.3 for the same scores"
         )
-    special_tokens = artifact.encoder().count(("", ""))
-    pairs = [(query, document) for query in TEXTS for document in TEXTS]
+    encoder = artifact.encoder()
+    special_tokens = len(encoder.template)
+    texts = token_texts(checkpoint, parse_tokenizer(checkpoint / TOKENIZER))
+    pairs = [*itertools.product(TEXTS, TEXTS), *special_token_pairs(texts)]
     prompt = artifact.manifest.tokenizer.prompt
-    for limit in (8, 64, artifact.manifest.model.max_length):
+    prompted = [(f"{prompt}{query}", document) for query, document in pairs]
+    for limit in (max(8, special_tokens + 2), 64, artifact.manifest.model.max_length):
         max_length = limit - (limit - special_tokens) % 2 if only_even else limit
         # A list of pairs, as rerankers are called: given two strings, transformers treats an empty second one as none.
-        prompted = [(f"{prompt}{query}", document) for query, document in pairs]
         expected = tokenizer(prompted, truncation=True, max_length=max_length)["input_ids"]
-        encoded = artifact.encoder(max_length).encode(pairs)
-        for pair, ours, theirs in zip(pairs, encoded, expected, strict=True):
+        # What has no token in transformers has no score there either.
+        with_tokens = [(pair, ids) for pair, ids in zip(pairs, expected, strict=True) if ids]
+        encoded = encoder.with_limits(TextLimits(max_length)).encode([pair for pair, _ in with_tokens])
+        for (pair, theirs), ours in zip(with_tokens, encoded, strict=True):
             if ours.ids.tolist() != theirs:
                 raise ArtifactError(
                     f"transformers {transformers.__version__} with tokenizers {tokenizers.__version__} encodes "

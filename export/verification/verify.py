@@ -27,8 +27,7 @@ from modernrank.backends.registry import PROVIDERS
 from modernrank.batching.batch import assemble, unpack
 from modernrank.errors import ArtifactError, InputError, counted
 from modernrank.evaluation.agreement import Fidelity, measure
-from modernrank.export.checkpoint.hub import Origin, locate, origin_hashes
-from modernrank.export.checkpoint.modules import MODULES, SENTENCE_TRANSFORMERS, TRANSFORMER_SETTINGS
+from modernrank.export.checkpoint.hub import NOT_ALWAYS_RECORDED, Origin, locate, origin_hashes
 from modernrank.export.models.published_logits import Published, published_for
 from modernrank.export.output_folder import update_manifest
 from modernrank.export.precision.calibration import held_out_pairs, read_calibration
@@ -174,7 +173,7 @@ def check_same_checkpoint(artifact: Artifact, origin: Origin) -> None:
     """
     hashes = origin_hashes(origin)
     recorded = artifact.manifest.source.files
-    for name in (SENTENCE_TRANSFORMERS, MODULES, TRANSFORMER_SETTINGS):
+    for name in NOT_ALWAYS_RECORDED:
         if name not in recorded:  # versions that did not read it did not record it either
             hashes.pop(name, None)
     different = sorted(name for name in {*hashes, *recorded} if hashes.get(name) != recorded.get(name))
