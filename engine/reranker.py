@@ -152,13 +152,14 @@ class Reranker:
         1
         """
         artifact = Artifact.open(path)
-        limit = checked_length(max_length, artifact.manifest.max_length, artifact.manifest.name)
+        manifest = artifact.manifest
+        limit = checked_length(max_length, manifest.max_length, manifest.name, manifest.limited_by)
         with ExitStack() as opened:  # the model is closed if the encoder cannot be made
             scorer = Scorer.load(artifact, options)
             opened.callback(scorer.close)
             encoder = artifact.encoder(limit, truncation)
             opened.pop_all()
-        return cls(artifact.manifest, encoder, scorer)
+        return cls(manifest, encoder, scorer)
 
     @classmethod
     def from_checkpoint(
@@ -468,7 +469,9 @@ class Reranker:
     ) -> PairEncoder:
         """The encoder with the limits of one call."""
         chosen = (limits or TextLimits()) | TextLimits(max_length, truncation)
-        checked_length(chosen.max_length, self.max_length, f"this {type(self).__name__}")
+        is_lowered = self.max_length < self.manifest.max_length
+        source = "max_length of load" if is_lowered else self.manifest.limited_by
+        checked_length(chosen.max_length, self.max_length, f"this {type(self).__name__}", source)
         return self.encoder.with_limits(chosen)
 
 

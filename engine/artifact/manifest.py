@@ -174,6 +174,13 @@ class Manifest:
         """The maximum number of tokens in a pair: the lower of the model's and the tokenizer's limits."""
         return min(self.model.max_length, self.tokenizer.max_length)
 
+    @property
+    def limited_by(self) -> str:
+        """What sets ``max_length``, in words: the model's positions, or a lower limit of the tokenizer."""
+        if self.tokenizer.max_length < self.model.max_length:
+            return "model_max_length of its tokenizer_config.json"
+        return "max_position_embeddings of its config.json"
+
     def auto_precisions(self) -> list[PrecisionName]:
         """Precisions that ``precision="auto"`` may use, fastest first: those that passed, and the exact one."""
         return [name for name in PRECISIONS if name == EXACT or self.quality.get(name, {}).get("passed") is True]

@@ -259,3 +259,13 @@ def test_the_table_fits_into_any_terminal(
     documents.write_text("word " * 20_000 + "\nshort\n")
     assert main(["rank", tiny, "--query", "a", "--documents", str(documents), "--max-length", "100"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 3
+
+
+@pytest.mark.parametrize("command", ["score", "plan"])
+def test_a_length_beyond_the_models_limit_is_refused(
+    tiny: str, pairs_file: Path, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([command, tiny, "--input", str(pairs_file), "--max-length", "8193"]) == 1
+    error = capsys.readouterr().err
+    assert "8192" in error
+    assert "max_position_embeddings" in error

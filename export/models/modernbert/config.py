@@ -6,11 +6,12 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from modernrank.artifact.json_records import read_json_object
 from modernrank.errors import ArtifactError
 from modernrank.export.graph.activations import ACTIVATIONS
+from modernrank.export.models.rope import Rope, RopeFields, read_rope
 
 from .pooling import POOLINGS
 
@@ -58,13 +59,19 @@ WITHOUT_EFFECT = frozenset(
     ]
 )
 
+# The field that had RoPE's base of each layer type before ``rope_parameters``, and its default.
+OLDER_THETAS = {
+    "full_attention": ("global_rope_theta", 160_000.0),
+    "sliding_attention": ("local_rope_theta", 10_000.0),
+}
+
 
 @dataclass(frozen=True)
 class Layer:
-    """One encoder layer: global (all tokens) or sliding (``reach`` tokens on each side), and its RoPE base."""
+    """One encoder layer: global (all tokens) or sliding (``reach`` tokens on each side), and its rotary embedding."""
 
     is_global: bool
-    rope_theta: float
+    rope: Rope
 
 
 @dataclass(frozen=True)
@@ -153,36 +160,48 @@ class _Reader:
         types = self._take("layer_types", None)
         if types is None:
             types = ["sliding_attention" if i % period else "full_attention" for i in range(count)]
-        thetas = self._rope_thetas()
-        if not isinstance(types, list) or len(types) != count or not all(kind in list(thetas) for kind in types):
-            self._refuse("layer_types", types, f"must be a list of {count}, each one of {', '.join(thetas)}")
-        return tuple(Layer(kind == "full_attention", thetas[kind]) for kind in types)
+        ropes = {kind: self._rope(kind) for kind in OLDER_THETAS}
+        if not isinstance(types, list) or len(types) != count or not all(kind in list(ropes) for kind in types):
+            self._refuse("layer_types", types, f"must be a list of {count}, each one of {', '.join(ropes)}")
+        return tuple(Layer(kind == "full_attention", ropes[kind]) for kind in types)
 
-    def _rope_thetas(self) -> dict[str, float]:
-        """RoPE's base by layer type: ``rope_parameters`` (transformers 5), else the two older fields."""
-        scaling = self._mapping("rope_scaling")
-        if scaling and scaling.get("rope_type", scaling.get("type")) != "default":
-            self._refuse("rope_scaling", scaling, "is not implemented: only unscaled RoPE is")
-        parameters = self._mapping("rope_parameters")
-        older = {
-            "full_attention": ("global_rope_theta", self._take("global_rope_theta", 160_000.0)),
-            "sliding_attention": ("local_rope_theta", self._take("local_rope_theta", 10_000.0)),
-        }
-        if not set(parameters) <= set(older):
-            self._refuse("rope_parameters", parameters, f"must be keyed by {' and '.join(older)}")
-        thetas = {}
-        for kind, (older_name, older_theta) in older.items():
-            given = parameters.get(kind) or {}
-            if not isinstance(given, dict):
-                self._refuse("rope_parameters", parameters, "must map layer types to their parameters")
-            given = dict(given)
-            if given.pop("rope_type", "default") != "default" or set(given) - {"rope_theta"}:
-                self._refuse(
-                    "rope_parameters", parameters, "is not implemented: only unscaled RoPE with a rope_theta is"
-                )
-            name = "rope_parameters" if "rope_theta" in given else older_name
-            thetas[kind] = self._check_positive(name, given.get("rope_theta", older_theta))
-        return thetas
+    def _rope(self, kind: str) -> Rope:
+        """A layer type's rotary embedding: ``rope_parameters`` (transformers 5), ``rope_scaling``, and older fields."""
+        values, name = self._rope_values(kind)
+        older_name, older_theta = OLDER_THETAS[kind]
+        older_theta = self._take(older_name, older_theta)
+        theta_name = name if "rope_theta" in values else older_name
+        theta = self._check_positive(theta_name, values.pop("rope_theta", older_theta))
+        heads = self._count("num_attention_heads", 12)
+        size = (self._count("hidden_size", 768) // heads, self._count("max_position_embeddings", 8192))
+
+        def refuse(why: str) -> NoReturn:
+            self._refuse(name, self._raw.get(name), why)
+
+        return read_rope(RopeFields(values, theta, *size, refuse))
+
+    def _rope_values(self, kind: str) -> tuple[dict[str, Any], str]:
+        """The parameters of a layer type, merged as transformers merges them, and the field that has them."""
+        scaling, parameters = self._mapping("rope_scaling"), self._mapping("rope_parameters")
+        name = "rope_scaling" if scaling else "rope_parameters"
+        if not set(parameters) <= set(OLDER_THETAS):
+            self._refuse("rope_parameters", parameters, f"must be keyed by {' and '.join(OLDER_THETAS)}")
+        given = parameters.get(kind) or {}
+        if not isinstance(given, dict):
+            self._refuse("rope_parameters", parameters, "must map layer types to their parameters")
+        values = {**(given or {"rope_type": "default"}), **scaling}
+        older_type = values.pop("type", "default")
+        if values.setdefault("rope_type", older_type) != older_type and older_type != "default":
+            self._refuse(
+                name,
+                self._raw.get(name),
+                f"has type {older_type!r}, which transformers ignores here in favour of rope_type "
+                f"{values['rope_type']!r}; rename type to rope_type, or remove it",
+            )
+        part = self._take("partial_rotary_factor", None)
+        if part is not None:
+            values.setdefault("partial_rotary_factor", part)
+        return values, name
 
     def _labels(self) -> tuple[str, ...]:
         count = self._count("num_labels", 2)
@@ -245,5 +264,5 @@ class _Reader:
             self._refuse(name, value, f"is not implemented; implemented are {', '.join(choices)}")
         return str(value)
 
-    def _refuse(self, name: str, value: object, why: str) -> None:
+    def _refuse(self, name: str, value: object, why: str) -> NoReturn:
         raise ArtifactError(f"{self._path}: {name} = {value!r} {why}", path=self._path, field=name, value=value)
