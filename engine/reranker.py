@@ -19,7 +19,8 @@ from .artifact.manifest import Manifest
 from .backends.base import BackendInfo
 from .batching.packing import Plan
 from .calls.requests import RankedDocument, RankRequest, ScoreRequest
-from .calls.windows import DocumentLogit, OnTruncate, PartOptions, score_windows
+from .calls.single_texts import SingleTexts
+from .calls.windows import WINDOW, DocumentLogit, OnTruncate, PairSteps, PartOptions, score_windows
 from .errors import ArtifactError, InputError
 from .options import (
     ActivationChoice,
@@ -41,15 +42,13 @@ from .text.checks import Pair, check_pairs
 from .text.encoder import PairEncoder
 from .timing import StageTimes
 
-# Pairs that are encoded, planned and scored together: enough to find rows of similar length, few enough for memory.
-WINDOW = 4096
 # Windows are smaller with a progress bar, because the bar moves when a window is done.
 PROGRESS_WINDOW = 256
 
 W = TypeVar("W", bound=Sized)
 
 
-class Reranker:
+class Reranker(SingleTexts):
     """Scores (query, document) pairs with an exported reranker.
 
     Create one with ``Reranker.load`` or ``Reranker.from_checkpoint``. Threads may share it. Use it as a context
@@ -397,7 +396,7 @@ class Reranker:
     ) -> ScoreRequest:
         """Check the arguments of ``score``, and return what is left to be done. Nothing is read from ``pairs``."""
         encoder = self._encoder_for(max_length, truncation, limits)
-        return ScoreRequest(self.manifest, encoder, pairs, activation, on_truncate)
+        return ScoreRequest(self.manifest, PairSteps(encoder, check_pairs(pairs), on_truncate), activation)
 
     def rank_request(
         self,

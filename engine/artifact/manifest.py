@@ -7,7 +7,8 @@ Schema version 1 (``docs/artifact-format.md`` describes each field):
     created          UTC time, ISO 8601
     source           model_id (hub id or null), revision (null for a local folder), files {name: SHA-256}
     license          SPDX id from the model card, or "unknown"
-    model            architecture, layers, hidden_size, vocabulary, pooling, labels, max_length (tokens), activation
+    model            architecture, layers, hidden_size, vocabulary, pooling, labels, max_length (tokens), activation,
+                     problem_type
     tokenizer        file, pad_token_id, truncation_side, max_length (tokens)
     graphs           a list: precision, dialect, layout ("packed" or "padded"), opset, file, data, short, saturates
     engines          a list of TensorRT engines: graph, graph_sha256, precision, file, library, version,
@@ -54,6 +55,7 @@ class Model:
 
     ``activation`` is the one that the checkpoint's own files ask for: ``"logit"``, ``"sigmoid"``, ``"softmax"``, or
     another name that ``activation="model"`` then refuses; "" in artifacts of versions that did not record it.
+    ``problem_type`` is that of config.json, None if it has none; "" in artifacts of versions that did not record it.
     """
 
     architecture: str
@@ -64,6 +66,7 @@ class Model:
     labels: list[str]
     max_length: int
     activation: str = ""
+    problem_type: str | None = ""
 
 
 @dataclass(frozen=True)

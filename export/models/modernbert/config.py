@@ -39,7 +39,6 @@ WITHOUT_EFFECT = frozenset(
         "model_type",
         "num_labels",
         "position_embedding_type",
-        "problem_type",
         "reference_compile",
         "repad_logits_with_grad",
         "sbert_ce_default_activation_function",
@@ -59,6 +58,7 @@ WITHOUT_EFFECT = frozenset(
     ]
 )
 
+PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_classification")
 # The field that had RoPE's base of each layer type before ``rope_parameters``, and its default.
 OLDER_THETAS = {
     "full_attention": ("global_rope_theta", 160_000.0),
@@ -95,6 +95,7 @@ class ModernBertConfig:
     classifier_pooling: str
     labels: tuple[str, ...]
     pad_token_id: int
+    problem_type: str | None = None  # how its labels are meant; the logits do not depend on it
 
     @property
     def head_size(self) -> int:
@@ -140,6 +141,7 @@ class _Reader:
             classifier_pooling=self._one_of("classifier_pooling", "cls", tuple(POOLINGS)),
             labels=self._labels(),
             pad_token_id=self._pad_token_id(),
+            problem_type=self._problem_type(),
         )
         if config.hidden_size % config.num_attention_heads or config.head_size % 2:
             self._refuse(
@@ -209,6 +211,11 @@ class _Reader:
         if not all(key.isdecimal() for key in names) or sorted(map(int, names)) != list(range(len(names))):
             self._refuse("id2label", names, "must number the labels from 0 without a gap")
         return tuple(str(names[key]) for key in sorted(names, key=int))
+
+    def _problem_type(self) -> str | None:
+        if self._take("problem_type", None) is None:
+            return None
+        return self._one_of("problem_type", "", PROBLEM_TYPES)
 
     def _check_the_rest(self) -> None:
         for name in ("quantization_config", "is_decoder", "add_cross_attention", "pruned_heads"):
