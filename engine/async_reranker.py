@@ -292,7 +292,7 @@ class AsyncReranker:
                 texts, max_length=max_length, truncation=truncation, limits=limits, on_truncate=on_truncate
             )
             request = ClassifyRequest(self.reranker.manifest, steps, top_k, activation)
-            return request.labelled(await call.results(steps))
+            return list(request.labelled(await call.results(steps)))
 
     async def close(self, drain: bool = True) -> None:
         """Refuse further calls, and end. Closing twice does nothing more.

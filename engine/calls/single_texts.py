@@ -6,7 +6,8 @@ A text takes the way of a pair: the same windows, queue, limits and warnings. On
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,9 +56,10 @@ class ClassifyRequest:
         self._labels = model.labels
         self.steps = steps
 
-    def labelled(self, windows: Iterable[FloatArray]) -> list[list[LabelScore]]:
+    def labelled(self, windows: Iterable[FloatArray]) -> Iterator[list[LabelScore]]:
         """The labels of each text of all windows."""
-        return [best for logits in windows for best in self._best(activate(self._activation, logits))]
+        for logits in windows:
+            yield from self._best(activate(self._activation, logits))
 
     def _best(self, scores: FloatArray) -> Iterator[list[LabelScore]]:
         """The labels of each text, the highest score first, ties in the order of the labels."""
@@ -156,7 +158,43 @@ class SingleTexts(ABC):
             texts, max_length=max_length, truncation=truncation, limits=limits, on_truncate=on_truncate
         )
         request = ClassifyRequest(self.manifest, steps, top_k, activation)
-        return request.labelled(score_windows(self.scorer, steps, WINDOW, urgency))
+        return list(request.labelled(score_windows(self.scorer, steps, WINDOW, urgency)))
+
+    def classify_iter(
+        self,
+        texts: Iterable[str],
+        *,
+        top_k: int | None = 1,
+        activation: ActivationChoice | None = None,
+        max_length: int | None = None,
+        truncation: TruncationChoice | None = None,
+        limits: TextLimits | None = None,
+        on_truncate: OnTruncate | None = None,
+        window: int = WINDOW,
+        priority: int = 0,
+    ) -> Iterator[list[LabelScore]]:
+        """Label a stream of single texts in constant memory: yields the labels of each text, in order.
+
+        Args:
+            texts: as in ``score_texts``.
+            top_k: as in ``classify``.
+            activation: as in ``classify``.
+            max_length: as in ``score_texts``.
+            truncation: as in ``score_texts``.
+            limits: as in ``score_texts``.
+            on_truncate: as in ``score_texts``.
+            window: as in ``score_iter``.
+            priority: as in ``score``.
+
+        Returns:
+            An iterator of what ``classify`` returns for each text.
+        """
+        urgency = Urgency.of(priority)
+        steps = self.text_steps(
+            texts, max_length=max_length, truncation=truncation, limits=limits, on_truncate=on_truncate
+        )
+        request = ClassifyRequest(self.manifest, steps, top_k, activation)
+        return _one_by_one(request, score_windows(self.scorer, steps, positive("window", window), urgency))
 
     def text_steps(
         self,
@@ -176,3 +214,10 @@ class SingleTexts(ABC):
             )
         encoder = self._encoder_for(max_length, truncation, limits)
         return TextSteps(encoder, check_single_texts(texts), on_truncate)
+
+
+def _one_by_one(
+    request: ClassifyRequest, scored: Generator[FloatArray, None, None]
+) -> Generator[list[LabelScore], None, None]:
+    with closing(scored):  # also if the caller stops early
+        yield from request.labelled(scored)

@@ -124,7 +124,7 @@ def test_equal_scores_are_in_the_order_of_the_labels(several: Reranker) -> None:
     from modernrank.calls.single_texts import ClassifyRequest
 
     request = ClassifyRequest(several.manifest, several.text_steps(["text"]), None, "sigmoid")
-    assert request.labelled([rows]) == [[LabelScore(name, 1.0) for name in ("no", "maybe", "yes")]]
+    assert list(request.labelled([rows])) == [[LabelScore(name, 1.0) for name in ("no", "maybe", "yes")]]
 
 
 def test_another_activation_can_be_chosen(several: Reranker) -> None:
@@ -243,4 +243,40 @@ def test_an_event_loop_gets_the_same(artifacts: Path, several: Reranker) -> None
 def test_a_stream_of_texts_is_read_window_by_window(reranker: Reranker) -> None:
     texts = [f"notice {number % 7}" for number in range(5000)]
     assert np.array_equal(reranker.score_texts(iter(texts))[:7], reranker.score_texts(texts[:7]))
-    assert len(reranker.classify(iter(texts))) == 5000
+    read: list[str] = []
+
+    def stream() -> Iterator[str]:
+        for text in texts:
+            read.append(text)
+            yield text
+
+    labels = reranker.classify_iter(stream(), window=10, top_k=None)
+    assert [next(labels) for _ in range(7)] == reranker.classify(texts[:7], top_k=None)
+    assert len(read) < 100
+    assert sum(1 for _ in labels) == 5000 - 7
+
+
+def test_a_stream_names_the_text_that_is_too_long(reranker: Reranker) -> None:
+    labels = reranker.classify_iter(["short"] * 7 + ["notice " * 60], window=2, max_length=20, truncation="error")
+    with pytest.raises(InputError) as refused:
+        list(labels)
+    assert refused.value.details["index"] == 7
+
+
+def test_a_stream_that_is_not_read_to_its_end_reports_its_cuts(reranker: Reranker) -> None:
+    labels = reranker.classify_iter(["notice " * 60] * 8, window=2, max_length=20)
+    with pytest.warns(TruncationWarning, match="2 texts"):
+        next(labels)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        [next(labels) for _ in range(5)]
+        labels.close()  # type: ignore[attr-defined]
+    assert ["6 texts" in str(warning.message) for warning in caught] == [True]
+
+
+def test_the_arguments_of_a_stream_are_checked_at_once(reranker: Reranker) -> None:
+    arguments: list[dict[str, Any]] = [{"window": 0}, {"top_k": 0}, {"max_length": 8193}, {"activation": "softmax"}]
+    for argument in arguments:
+        with pytest.raises(InputError) as refused:
+            reranker.classify_iter(["text"], **argument)
+        assert refused.value.details["argument"] == next(iter(argument))

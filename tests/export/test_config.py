@@ -73,6 +73,8 @@ def test_new_rope_parameters_win_over_the_old_fields(tmp_path: Path) -> None:
         ({"layer_types": ["chunked_attention"] * 6}, "layer_types"),
         ({"num_attention_heads": 5}, "num_attention_heads"),
         ({"head_dim": 16}, "head_dim"),
+        ({"problem_type": "ranking"}, "problem_type"),
+        ({"problem_type": 1}, "problem_type"),
         ({"num_hidden_layers": 0}, "num_hidden_layers"),
         ({"id2label": {"0": "a", "2": "b"}}, "id2label"),
         ({"quantization_config": {"bits": 8}}, "quantization_config"),
@@ -144,6 +146,12 @@ def test_unknown_fields_are_named_in_a_warning(tmp_path: Path) -> None:
 def test_labels_come_in_order_and_default_to_two(tmp_path: Path) -> None:
     assert read(tmp_path, id2label={"1": "b", "0": "a"}).labels == ("a", "b")
     assert read(tmp_path, id2label=...).labels == ("LABEL_0", "LABEL_1")
+
+
+@pytest.mark.parametrize("problem", [None, "regression", "single_label_classification", "multi_label_classification"])
+def test_the_problem_is_known(tmp_path: Path, problem: str | None) -> None:
+    assert read(tmp_path, problem_type=problem).problem_type == problem
+    assert read(tmp_path, problem_type=...).problem_type is None
 
 
 def test_a_missing_or_broken_file_is_refused(tmp_path: Path) -> None:

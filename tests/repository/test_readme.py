@@ -100,6 +100,7 @@ def folder(some_of_the_evaluation: Path, tmp_path_factory: pytest.TempPathFactor
     shutil.copytree(some_of_the_evaluation, folder / "evaluation")
     (folder / "demo").symlink_to(ROOT / "demo")
     (folder / "documents.txt").write_text("Beijing\nParis\nRome\n")
+    (folder / "texts.jsonl").write_text('{"text": "a", "id": 1}\n')
     (folder / "pairs.jsonl").write_text('{"query": "a", "document": "b", "id": 1}\n')
     return folder
 
