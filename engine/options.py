@@ -79,8 +79,14 @@ def positive(argument: str, value: Any) -> int:
     return number
 
 
-def checked_length(max_length: Any, limit: int, owner: str) -> int:
-    """A maximum number of tokens within ``limit``; None stands for the limit itself. ``owner`` names whose limit it is.
+def checked_length(max_length: Any, limit: int, owner: str, source: str) -> int:
+    """A maximum number of tokens within ``limit``; None stands for the limit itself.
+
+    Args:
+        max_length: what was asked for.
+        limit: in tokens.
+        owner: names whose limit it is.
+        source: names what sets the limit.
 
     Raises:
         InputError: it is not a whole number of at least 1, or it exceeds the limit.
@@ -88,10 +94,11 @@ def checked_length(max_length: Any, limit: int, owner: str) -> int:
     length = limit if max_length is None else positive("max_length", max_length)
     if length > limit:
         raise InputError(
-            f"max_length {length} exceeds the {limit} tokens that {owner} accepts; lower it",
+            f"max_length {length} exceeds the {limit} tokens that {owner} accepts ({source}); lower it",
             argument="max_length",
             value=length,
             limit=limit,
+            source=source,
         )
     return length
 

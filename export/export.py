@@ -213,6 +213,7 @@ def _model(architecture: Architecture, activation: str) -> Model:
         labels=list(facts.labels),
         max_length=facts.max_length,
         activation=activation,
+        problem_type=facts.problem_type,
     )
 
 

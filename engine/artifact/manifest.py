@@ -7,7 +7,8 @@ Schema version 1 (``docs/artifact-format.md`` describes each field):
     created          UTC time, ISO 8601
     source           model_id (hub id or null), revision (null for a local folder), files {name: SHA-256}
     license          SPDX id from the model card, or "unknown"
-    model            architecture, layers, hidden_size, vocabulary, pooling, labels, max_length (tokens), activation
+    model            architecture, layers, hidden_size, vocabulary, pooling, labels, max_length (tokens), activation,
+                     problem_type
     tokenizer        file, pad_token_id, truncation_side, max_length (tokens), splits_special_tokens,
                      prompts {name: text}, default_prompt
     graphs           a list: precision, dialect, layout ("packed" or "padded"), opset, file, data, short, saturates
@@ -55,6 +56,7 @@ class Model:
 
     ``activation`` is the one that the checkpoint's own files ask for: ``"logit"``, ``"sigmoid"``, ``"softmax"``, or
     another name that ``activation="model"`` then refuses; "" in artifacts of versions that did not record it.
+    ``problem_type`` is that of config.json, None if it has none; "" in artifacts of versions that did not record it.
     """
 
     architecture: str
@@ -65,6 +67,7 @@ class Model:
     labels: list[str]
     max_length: int
     activation: str = ""
+    problem_type: str | None = ""
 
 
 @dataclass(frozen=True)
@@ -189,6 +192,13 @@ class Manifest:
     def max_length(self) -> int:
         """The maximum number of tokens in a pair: the lower of the model's and the tokenizer's limits."""
         return min(self.model.max_length, self.tokenizer.max_length)
+
+    @property
+    def limited_by(self) -> str:
+        """What sets ``max_length``, in words: the model's positions, or a lower limit of the tokenizer."""
+        if self.tokenizer.max_length < self.model.max_length:
+            return "model_max_length of its tokenizer_config.json"
+        return "max_position_embeddings of its config.json"
 
     def auto_precisions(self) -> list[PrecisionName]:
         """Precisions that ``precision="auto"`` may use, fastest first: those that passed, and the exact one."""

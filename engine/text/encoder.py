@@ -22,7 +22,7 @@ from modernrank.errors import ArtifactError, InputError, counted
 from modernrank.host import available_threads, sharing_interpreter
 from modernrank.options import SideChoice, TextLimits, TruncationChoice, check_choice
 
-from .checks import Pair, as_pair, check_text
+from .checks import Pair, as_pair, as_single_text, check_text
 from .long_documents import MINIMUM_PART, overlapping_spans
 from .template import Template, find_template
 from .truncation import POLICIES, TooLong, check_call_tokens, cut
@@ -82,6 +82,8 @@ class PairEncoder:
     ) -> None:
         self._tokenizer = load_tokenizer(tokenizer_file, vocabulary, splits_special_tokens)
         self._template = find_template(self._tokenizer, tokenizer_file)
+        self._file = tokenizer_file
+        self._single: list[Template] = []  # found when the first single text comes; shared by all copies
         check_choice("truncation_side", truncation_side, SideChoice)
         self._characters_at_once = CHARACTERS_PER_THREAD * available_threads()
         self._set_limits(TextLimits(max_length, truncation, cast(SideChoice, truncation_side), prompt=prompt))
@@ -150,6 +152,43 @@ class PairEncoder:
 
     def _prompted(self, pair: Pair) -> Pair:
         return (f"{self._prompt}{pair[0]}", pair[1]) if self._prompt else pair
+
+    def encode_texts(self, texts: Sequence[object], indices: Sequence[int] | None = None) -> list[EncodedPair]:
+        """Encode single texts. What a text loses counts as ``document_tokens_cut``.
+
+        Args:
+            texts: strings.
+            indices: index of each text in the caller's input, for errors; by default 0, 1, ..
+
+        Raises:
+            InputError: a text is not a string, is not valid Unicode, or is too long for ``truncation``.
+            ArtifactError: the tokenizer encodes a text as something else than special tokens around it.
+        """
+        template = self._single_template()
+        indices = range(len(texts)) if indices is None else indices
+        numbered = sharing_interpreter(zip(indices, texts, strict=True))
+        checked = [f"{self._prompt}{as_single_text(text, f'text {index}', index=index)}" for index, text in numbered]
+        distinct = list(dict.fromkeys(checked))
+        ids = dict(zip(distinct, self._token_ids(distinct), strict=True))
+        encoded = []
+        for index, text in sharing_interpreter(zip(indices, checked, strict=True)):
+            kept = self._cut_text(ids[text], self.max_length - len(template), index)
+            joined = np.array(template.join(kept), np.int64)
+            encoded.append(EncodedPair(joined, document_tokens_cut=len(ids[text]) - len(kept)))
+        return encoded
+
+    def _single_template(self) -> Template:
+        if not self._single:
+            self._single.append(find_template(self._tokenizer, self._file, texts=1))
+        return self._single[0]
+
+    def _cut_text(self, ids: list[int], room: int, index: int) -> list[int]:
+        """What remains of a single text, which the policies treat as the document of an empty query."""
+        length = _at_most(len(ids), self.limits.max_document_tokens)
+        if length > room:
+            name = f"text {index} has {length + self.max_length - room} tokens, but max_length is {self.max_length}"
+            _, length = POLICIES[self.truncation](TooLong(0, length, max(0, room), name, index))
+        return cut(ids, length, self._side)
 
     def encode_parts(
         self,

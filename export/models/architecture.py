@@ -25,6 +25,7 @@ class ModelFacts:
     labels: tuple[str, ...]
     max_length: int
     pad_token_id: int
+    problem_type: str | None = None
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,11 @@ def rope(full: float, sliding: float) -> dict[str, Any]:
     return {kind: {"rope_type": "default", "rope_theta": theta} for kind, theta in thetas.items()}
 
 
+def scaled(rope_type: str, **fields: Any) -> dict[str, Any]:
+    """RoPE for 512 tokens, scaled by 4, in the spelling of transformers 4."""
+    return {"max_position_embeddings": 512, "rope_scaling": {"rope_type": rope_type, "factor": 4.0, **fields}}
+
+
 KINDS: dict[str, dict[str, Any]] = {
     "as the target": {},
     "biases, cls, three labels": {**BIASES, "classifier_pooling": "cls", "id2label": {0: "a", 1: "b", 2: "c"}},
@@ -60,6 +65,21 @@ KINDS: dict[str, dict[str, Any]] = {
     "silu and relu": {"hidden_activation": "silu", "classifier_activation": "relu"},
     "tanh gelu": {"hidden_activation": "gelu_new", "classifier_activation": "gelu_pytorch_tanh"},
     "large norm_eps": {"norm_eps": 0.1},
+    "linear RoPE": scaled("linear"),
+    "dynamic RoPE": scaled("dynamic"),
+    "proportional RoPE": scaled("proportional", partial_rotary_factor=0.4),
+    "YaRN": scaled("yarn", original_max_position_embeddings=128),
+    "YaRN with all its fields": scaled(
+        "yarn", original_max_position_embeddings=64, beta_fast=8, beta_slow=2, mscale=1.0, mscale_all_dim=0.5
+    ),
+    "llama3 RoPE": scaled("llama3", original_max_position_embeddings=128, low_freq_factor=1, high_freq_factor=4),
+    "YaRN in global layers only": {
+        "max_position_embeddings": 512,
+        "rope_parameters": {
+            "full_attention": {"rope_type": "yarn", "factor": 4.0, "attention_factor": 1.5},
+            "sliding_attention": {"rope_type": "linear", "factor": 2.0},
+        },
+    },
 }
 # Full depth and width of the published models, with a small vocabulary.
 SHAPES: dict[str, dict[str, Any]] = {

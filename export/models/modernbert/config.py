@@ -6,9 +6,11 @@ What a head needs of the same file, its family reads (``sequence_classifier.py``
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, NoReturn
 
 from modernrank.export.checkpoint.fields import Fields
 from modernrank.export.graph.activations import ACTIVATIONS
+from modernrank.export.models.rope import Rope, RopeFields, read_rope
 
 # Fields that exist in checkpoints and do not change the logits.
 WITHOUT_EFFECT = frozenset(
@@ -31,7 +33,6 @@ WITHOUT_EFFECT = frozenset(
         "mlp_dropout",
         "model_type",
         "position_embedding_type",
-        "problem_type",
         "reference_compile",
         "repad_logits_with_grad",
         "sbert_ce_default_activation_function",
@@ -51,6 +52,13 @@ WITHOUT_EFFECT = frozenset(
     ]
 )
 
+PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_classification")
+# The field that had RoPE's base of each layer type before ``rope_parameters``, and its default.
+OLDER_THETAS = {
+    "full_attention": ("global_rope_theta", 160_000.0),
+    "sliding_attention": ("local_rope_theta", 10_000.0),
+}
+
 
 # Fields that would change the logits, and are not implemented.
 NOT_IMPLEMENTED = ("quantization_config", "is_decoder", "add_cross_attention", "pruned_heads")
@@ -58,10 +66,10 @@ NOT_IMPLEMENTED = ("quantization_config", "is_decoder", "add_cross_attention", "
 
 @dataclass(frozen=True)
 class Layer:
-    """One encoder layer: global (all tokens) or sliding (``reach`` tokens on each side), and its RoPE base."""
+    """One encoder layer: global (all tokens) or sliding (``reach`` tokens on each side), and its rotary embedding."""
 
     is_global: bool
-    rope_theta: float
+    rope: Rope
 
 
 @dataclass(frozen=True)
@@ -81,6 +89,7 @@ class ModernBertConfig:
     mlp_bias: bool
     hidden_activation: str
     pad_token_id: int
+    problem_type: str | None = None  # how its labels are meant; the logits do not depend on it
 
     @property
     def head_size(self) -> int:
@@ -114,6 +123,7 @@ class ModernBertConfig:
             mlp_bias=fields.flag("mlp_bias"),
             hidden_activation=fields.one_of("hidden_activation", "gelu", ACTIVATIONS),
             pad_token_id=_pad_token_id(fields, vocab_size),
+            problem_type=_problem_type(fields),
         )
         if config.hidden_size % config.num_attention_heads or config.head_size % 2:
             fields.refuse(
@@ -133,35 +143,56 @@ def _layers(fields: Fields) -> tuple[Layer, ...]:
     types = fields.take("layer_types")
     if types is None:
         types = ["sliding_attention" if i % period else "full_attention" for i in range(count)]
-    thetas = _rope_thetas(fields)
-    if not isinstance(types, list) or len(types) != count or not all(kind in list(thetas) for kind in types):
-        fields.refuse("layer_types", types, f"must be a list of {count}, each one of {', '.join(thetas)}")
-    return tuple(Layer(kind == "full_attention", thetas[kind]) for kind in types)
+    ropes = {kind: _rope(fields, kind) for kind in OLDER_THETAS}
+    if not isinstance(types, list) or len(types) != count or not all(kind in list(ropes) for kind in types):
+        fields.refuse("layer_types", types, f"must be a list of {count}, each one of {', '.join(ropes)}")
+    return tuple(Layer(kind == "full_attention", ropes[kind]) for kind in types)
 
 
-def _rope_thetas(fields: Fields) -> dict[str, float]:
-    """RoPE's base by layer type: ``rope_parameters`` (transformers 5), else the two older fields."""
-    scaling = fields.mapping("rope_scaling")
-    if scaling and scaling.get("rope_type", scaling.get("type")) != "default":
-        fields.refuse("rope_scaling", scaling, "is not implemented: only unscaled RoPE is")
-    parameters = fields.mapping("rope_parameters")
-    older = {
-        "full_attention": ("global_rope_theta", fields.take("global_rope_theta", 160_000.0)),
-        "sliding_attention": ("local_rope_theta", fields.take("local_rope_theta", 10_000.0)),
-    }
-    if not set(parameters) <= set(older):
-        fields.refuse("rope_parameters", parameters, f"must be keyed by {' and '.join(older)}")
-    thetas = {}
-    for kind, (older_name, older_theta) in older.items():
-        given = parameters.get(kind) or {}
-        if not isinstance(given, dict):
-            fields.refuse("rope_parameters", parameters, "must map layer types to their parameters")
-        given = dict(given)
-        if given.pop("rope_type", "default") != "default" or set(given) - {"rope_theta"}:
-            fields.refuse("rope_parameters", parameters, "is not implemented: only unscaled RoPE with a rope_theta is")
-        name = "rope_parameters" if "rope_theta" in given else older_name
-        thetas[kind] = fields.check_positive(name, given.get("rope_theta", older_theta))
-    return thetas
+def _rope(fields: Fields, kind: str) -> Rope:
+    """A layer type's rotary embedding: ``rope_parameters`` (transformers 5), ``rope_scaling``, and older fields."""
+    values, name = _rope_values(fields, kind)
+    older_name, older_theta = OLDER_THETAS[kind]
+    older_theta = fields.take(older_name, older_theta)
+    theta_name = name if "rope_theta" in values else older_name
+    theta = fields.check_positive(theta_name, values.pop("rope_theta", older_theta))
+    heads = fields.count("num_attention_heads", 12)
+    size = (fields.count("hidden_size", 768) // heads, fields.count("max_position_embeddings", 8192))
+
+    def refuse(why: str) -> NoReturn:
+        fields.refuse(name, fields.take(name), why)
+
+    return read_rope(RopeFields(values, theta, *size, refuse))
+
+
+def _rope_values(fields: Fields, kind: str) -> tuple[dict[str, Any], str]:
+    """The parameters of a layer type, merged as transformers merges them, and the field that has them."""
+    scaling, parameters = fields.mapping("rope_scaling"), fields.mapping("rope_parameters")
+    name = "rope_scaling" if scaling else "rope_parameters"
+    if not set(parameters) <= set(OLDER_THETAS):
+        fields.refuse("rope_parameters", parameters, f"must be keyed by {' and '.join(OLDER_THETAS)}")
+    given = parameters.get(kind) or {}
+    if not isinstance(given, dict):
+        fields.refuse("rope_parameters", parameters, "must map layer types to their parameters")
+    values = {**(given or {"rope_type": "default"}), **scaling}
+    older_type = values.pop("type", "default")
+    if values.setdefault("rope_type", older_type) != older_type and older_type != "default":
+        fields.refuse(
+            name,
+            fields.take(name),
+            f"has type {older_type!r}, which transformers ignores here in favour of rope_type "
+            f"{values['rope_type']!r}; rename type to rope_type, or remove it",
+        )
+    part = fields.take("partial_rotary_factor")
+    if part is not None:
+        values.setdefault("partial_rotary_factor", part)
+    return values, name
+
+
+def _problem_type(fields: Fields) -> str | None:
+    if fields.take("problem_type") is None:
+        return None
+    return fields.one_of("problem_type", "", PROBLEM_TYPES)
 
 
 def _pad_token_id(fields: Fields, vocab_size: int) -> int:

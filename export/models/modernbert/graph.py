@@ -29,6 +29,7 @@ from modernrank.export.graph.builder import GraphBuilder, Value, data_file, shor
 from modernrank.export.graph.float_types import RESIDUAL, FloatType
 from modernrank.export.graph.options import GraphOptions
 from modernrank.export.models.heads.head import Head
+from modernrank.export.models.rope import Rope
 
 from .config import Layer, ModernBertConfig
 from .fused_norms import fuse_norms
@@ -112,7 +113,7 @@ class ModernBertGraph:
         self.width_step = options.spelling.width_step
         shape = AttentionShape(config.num_attention_heads, config.head_size, config.reach)
         self.attend = attention(g, shape, Value("segment_ids"), Value("position_ids"))
-        self.rope_tables: dict[tuple[float, FloatType], tuple[Value, Value]] = {}
+        self.rope_tables: dict[tuple[Rope, FloatType], tuple[Value, Value]] = {}
 
     def logits(self) -> Value:
         """``[rows, slots, labels]``."""
@@ -185,7 +186,7 @@ class ModernBertGraph:
 
     def rotate(self, x: Value, layer: Layer, name: str, dtype: FloatType) -> Value:
         """Rotary position embedding of every head of ``x`` ``[rows, tokens, hidden_size]``."""
-        cos, sin = self._rope_tables(layer.rope_theta, self.attend.rope_type(dtype))
+        cos, sin = self._rope_tables(layer, self.attend.rope_type(dtype))
         with self.g.scope(name):
             return self.attend.rotate(x, cos, sin, dtype)
 
@@ -254,27 +255,25 @@ class ModernBertGraph:
         """A tensor of the checkpoint in the type of its place."""
         return _as(self.weights.tensor(name), dtype, name)
 
-    def _rope_tables(self, theta: float, dtype: FloatType) -> tuple[Value, Value]:
+    def _rope_tables(self, layer: Layer, dtype: FloatType) -> tuple[Value, Value]:
         """Cos and sin of every position's angles, for as many heads as the dialect turns together.
 
         They are computed in float64 and then rounded, because an angle of thousands of radians would otherwise lose
         precision.
         """
-        if (theta, dtype) not in self.rope_tables:
-            head = self.config.head_size
-            frequencies = theta ** (-np.arange(0, head, 2) / head)
+        key = layer.rope, dtype
+        if key not in self.rope_tables:
             # A row may be as wide as the next step, and ONNX Runtime refuses a row that is wider than its table.
             positions = -(-self.config.max_position_embeddings // self.width_step) * self.width_step
-            angles = np.arange(positions)[:, None] * frequencies
-            angles = np.tile(angles, self.attend.heads_turned_together)
+            name = "rope_global" if layer.is_global else "rope_sliding"
+            name = name if dtype is np.float32 else f"{name}_{np.dtype(dtype)}"
             with self.g.top():
-                name = f"rope_{theta:g}" if dtype is np.float32 else f"rope_{theta:g}_{np.dtype(dtype)}"
                 cos, sin = (
-                    self.g.constant(f"{name}.{kind}", f(angles).astype(dtype))
-                    for kind, f in (("cos", np.cos), ("sin", np.sin))
+                    self.g.constant(f"{name}.{kind}", np.tile(values, self.attend.heads_turned_together).astype(dtype))
+                    for kind, values in zip(("cos", "sin"), layer.rope.table(positions), strict=True)
                 )
-            self.rope_tables[theta, dtype] = cos, sin
-        return self.rope_tables[theta, dtype]
+            self.rope_tables[key] = cos, sin
+        return self.rope_tables[key]
 
 
 def _as(values: FloatArray, dtype: FloatType, name: str) -> np.ndarray[Any, Any]:

@@ -34,6 +34,7 @@ class ModernBert(Architecture):
             labels=self.head.labels,
             max_length=config.max_position_embeddings,
             pad_token_id=config.pad_token_id,
+            problem_type=config.problem_type,
         )
 
     def expected_tensors(self) -> ExpectedTensors:
