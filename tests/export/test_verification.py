@@ -20,7 +20,7 @@ from modernrank.export import export_checkpoint, record_parity, verify_artifact
 from modernrank.export.checkpoint.hub import DEFAULT_MODEL, DEFAULT_REVISION, locate
 from modernrank.export.models.published_logits import PUBLISHED, published_for
 from modernrank.export.report import Report, silent
-from modernrank.export.verification import verify
+from modernrank.export.verification import reference, verify
 from modernrank.export.verification.inputs import LENGTHS, LONGEST_SHARED, arrangements, random_pairs
 from modernrank.export.verification.result import ARRANGEMENTS, Parity, Row
 from modernrank.export.verification.verify import check_same_checkpoint, choose_graph
@@ -133,7 +133,7 @@ class SecondRuntime:
 @pytest.fixture
 def second_runtime(artifacts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(SecondRuntime, "artifact", artifacts / "tiny-standard", raising=False)
-    monkeypatch.setattr(verify, "TransformersModel", SecondRuntime)
+    monkeypatch.setattr(reference, "TransformersModel", SecondRuntime)
     monkeypatch.setattr(verify, "check_tokenizer", lambda artifact, checkpoint, report: None)
 
 
