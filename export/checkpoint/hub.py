@@ -26,8 +26,6 @@ NOT_ALWAYS_RECORDED = (SENTENCE_TRANSFORMERS, MODULES, TRANSFORMER_SETTINGS, SPE
 # The files besides the weights that decide a score, as far as a checkpoint has them.
 SETTINGS = ("config.json", TOKENIZER, TOKENIZER_CONFIG, *NOT_ALWAYS_RECORDED)
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "model-*.safetensors")
-# What is downloaded from the hub, besides the folders of modules.
-PATTERNS = [*SETTINGS, "README.md", *WEIGHTS]
 
 
 @dataclass(frozen=True)
@@ -39,11 +37,12 @@ class Origin:
     revision: str | None = None
 
 
-def locate(checkpoint: str, revision: str | None = None) -> Origin:
+def locate(checkpoint: str, revision: str | None = None, with_weights: bool = True) -> Origin:
     """The folder of ``checkpoint``, a local folder or a hub id such as ``"owner/name"``.
 
     A hub id is downloaded (only the files that an export reads, with a progress bar) or taken from the local cache;
-    ``HF_HUB_OFFLINE=1`` allows only the cache. The default model has its revision pinned.
+    ``HF_HUB_OFFLINE=1`` allows only the cache. The default model has its revision pinned. Without ``with_weights`` no
+    weights are downloaded.
 
     Raises:
         ArtifactError: it is neither a folder nor a hub id, or the hub does not have it.
@@ -56,17 +55,27 @@ def locate(checkpoint: str, revision: str | None = None) -> Origin:
                 revision=revision,
             )
         return Origin(Path(checkpoint))
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", checkpoint) or checkpoint.startswith("."):
+    if not is_hub_id(checkpoint):
         raise ArtifactError(
             f"{checkpoint} is neither a folder nor a hub id such as {DEFAULT_MODEL}", checkpoint=checkpoint
         )
     if revision is None and checkpoint == DEFAULT_MODEL:
         revision = DEFAULT_REVISION
-    folder = _download(checkpoint, revision, PATTERNS)
+    names = ("config.json", *WEIGHTS) if with_weights else ("config.json",)
+    folder = _download(checkpoint, revision, [*SETTINGS, "README.md", *names])
     paths = [module.path for module in read_modules(folder) if module.path]
     if paths:
-        _download(checkpoint, folder.name, [f"{path}/{name}" for path in paths for name in ("config.json", *WEIGHTS)])
+        _download(checkpoint, folder.name, [f"{path}/{name}" for path in paths for name in names])
     return Origin(folder, checkpoint, folder.name)  # the cache names a snapshot's folder by its commit
+
+
+def is_hub_id(text: str) -> bool:
+    """Whether a text has the form of a hub id.
+
+    >>> is_hub_id("Alibaba-NLP/gte-reranker-modernbert-base"), is_hub_id("./folder"), is_hub_id("a/b/c")
+    (True, False, False)
+    """
+    return re.fullmatch(r"[\w.-]+/[\w.-]+", text) is not None and not text.startswith(".")
 
 
 def _download(model_id: str, revision: str | None, patterns: Sequence[str]) -> Path:
