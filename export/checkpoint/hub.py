@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,8 +27,23 @@ ADDED_TOKENS = "added_tokens.json"
 NOT_ALWAYS_RECORDED = (SENTENCE_TRANSFORMERS, MODULES, SPECIAL_TOKENS_MAP, ADDED_TOKENS)
 # The files besides the weights that decide a score, as far as a checkpoint has them.
 SETTINGS = ("config.json", TOKENIZER, TOKENIZER_CONFIG, *NOT_ALWAYS_RECORDED)
-# What is downloaded from the hub.
-PATTERNS = [*SETTINGS, "README.md", "model.safetensors", "model.safetensors.index.json", "model-*.safetensors"]
+# A tokenizer of other forms, by the files that hold it, and the class of transformers that converts it.
+CONVERTIBLE: Mapping[tuple[str, ...], str] = {
+    ("tokenizer.model",): "AutoTokenizer",
+    ("sentencepiece.bpe.model",): "XLMRobertaTokenizer",
+    ("spiece.model",): "T5Tokenizer",
+    ("vocab.txt",): "BertTokenizer",
+    ("vocab.json", "merges.txt"): "RobertaTokenizer",
+}
+# What is downloaded from the hub. The files of CONVERTIBLE are small, and an error names them.
+PATTERNS = [
+    *SETTINGS,
+    *itertools.chain(*CONVERTIBLE),
+    "README.md",
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "model-*.safetensors",
+]
 
 
 @dataclass(frozen=True)
