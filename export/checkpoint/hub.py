@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +27,16 @@ NOT_ALWAYS_RECORDED = (SENTENCE_TRANSFORMERS, MODULES, TRANSFORMER_SETTINGS, SPE
 # The files besides the weights that decide a score, as far as a checkpoint has them.
 SETTINGS = ("config.json", TOKENIZER, TOKENIZER_CONFIG, *NOT_ALWAYS_RECORDED)
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "model-*.safetensors")
+# A tokenizer of other forms, by the files that hold it, and the class of transformers that converts it.
+CONVERTIBLE: Mapping[tuple[str, ...], str] = {
+    ("tokenizer.model",): "AutoTokenizer",
+    ("sentencepiece.bpe.model",): "XLMRobertaTokenizer",
+    ("spiece.model",): "T5Tokenizer",
+    ("vocab.txt",): "BertTokenizer",
+    ("vocab.json", "merges.txt"): "RobertaTokenizer",
+}
+# The small files that are downloaded from the hub. Those of CONVERTIBLE are read by no one, but an error names them.
+SMALL_FILES = (*SETTINGS, *itertools.chain(*CONVERTIBLE), "README.md")
 
 
 @dataclass(frozen=True)
@@ -62,7 +73,7 @@ def locate(checkpoint: str, revision: str | None = None, with_weights: bool = Tr
     if revision is None and checkpoint == DEFAULT_MODEL:
         revision = DEFAULT_REVISION
     names = ("config.json", *WEIGHTS) if with_weights else ("config.json",)
-    folder = _download(checkpoint, revision, [*SETTINGS, "README.md", *names])
+    folder = _download(checkpoint, revision, [*SMALL_FILES, *names])
     paths = [module.path for module in read_modules(folder) if module.path]
     if paths:
         _download(checkpoint, folder.name, [f"{path}/{name}" for path in paths for name in names])

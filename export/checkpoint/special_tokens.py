@@ -75,7 +75,8 @@ def check_special_tokens(checkpoint: Path, tokenizer: Tokenizer, splits_special_
         ArtifactError: it names the file, the field and the token.
     """
     own = {token.content: (token_id, token) for token_id, token in tokenizer.get_added_tokens_decoder().items()}
-    flags = (*FLAGS, "special") if splits_special_tokens else FLAGS
+    flags = [flag for flag in FLAGS if flag != "normalized" or tokenizer.normalizer is not None]
+    flags += ["special"] if splits_special_tokens else []
     for token in named_tokens(checkpoint, tokenizer):
         if token.text not in own:
             _refuse(token, f"names {token.text!r}, which is not among the added_tokens of {TOKENIZER}")

@@ -21,7 +21,7 @@ from modernrank.errors import ArtifactError, InputError
 from modernrank.text.encoder import parse_tokenizer
 
 from .description import Description
-from .hub import TOKENIZER, TOKENIZER_CONFIG
+from .hub import CONVERTIBLE, TOKENIZER, TOKENIZER_CONFIG
 from .special_tokens import DECODER, LISTS, check_ids_of_config, check_special_tokens
 
 HONOURED = frozenset(["max_len", "model_max_length", "split_special_tokens", "truncation_side"])
@@ -79,14 +79,6 @@ WITHOUT_EFFECT = frozenset(
         "wordpieces_prefix",
     ]
 )
-# A tokenizer of other forms, by the files that hold it, and the class of transformers that converts it.
-CONVERTIBLE: Mapping[tuple[str, ...], str] = {
-    ("tokenizer.model",): "AutoTokenizer",
-    ("sentencepiece.bpe.model",): "XLMRobertaTokenizer",
-    ("spiece.model",): "T5Tokenizer",
-    ("vocab.txt",): "BertTokenizer",
-    ("vocab.json", "merges.txt"): "RobertaTokenizer",
-}
 GENERIC_CLASSES = ("PreTrainedTokenizer", "TokenizersBackend", "PythonBackend")
 # A tokenizer that uses fewer of the table's rows is probably that of another model. Tables are padded by 1 % or less.
 USUAL_SHARE = 0.75

@@ -23,7 +23,7 @@ from modernrank.text.encoder import PairEncoder
 from modernrank.text.template import find_template
 from support.small_checkpoint import write_small_checkpoint
 from support.texts import PIECES, texts
-from support.tokenizer_kinds import BERT, GENERIC, REFUSED, SUPPORTED, decoder, modernbert
+from support.tokenizer_kinds import BERT, GENERIC, REFUSED, SUPPORTED, decoder, edited, modernbert
 
 # What is between the texts of a pair, in tokens, where it is not "[CLS] query [SEP] document [SEP]".
 TEMPLATES = {
@@ -121,7 +121,8 @@ def test_characters_of_a_part_are_in_its_document(exported: dict[str, Artifact],
 @pytest.mark.parametrize("name", SUPPORTED)
 def test_every_kind_scores(exported: dict[str, Artifact], name: str) -> None:
     with Reranker.load(exported[name].folder, threads=1) as reranker:
-        scores = reranker.score([("日本の首都 the Licence", "東京 Licence"), ("abc", "a [SEP] </s> b")])
+        pairs = [("日本の首都 the Licence", "東京 Licence"), ("abc", "a [SEP] </s> b")]
+        scores = reranker.score(pairs, on_truncate=lambda cut: None)
     assert np.isfinite(scores).all()
 
 
@@ -259,4 +260,12 @@ def test_a_template_that_depends_on_the_texts_is_refused(tmp_path: Path) -> None
 def test_a_decoder_that_says_the_same_is_accepted(tmp_path: Path) -> None:
     settings_ = {**BERT, **decoder("[SEP]", 2), "padding_side": "left"}
     checkpoint = write_small_checkpoint(tmp_path / "checkpoint", modernbert(), settings_, pad_token_id=3)
+    assert export_checkpoint(checkpoint, tmp_path / "out").tokenizer.pad_token_id == 3
+
+
+def test_a_flag_without_effect_may_differ(tmp_path: Path) -> None:
+    """Without a normaliser, ``normalized`` says nothing."""
+    tokenizer = edited(modernbert(), lambda content: content.update(normalizer=None))
+    settings_ = {**BERT, **decoder("[SEP]", 2, normalized=True)}
+    checkpoint = write_small_checkpoint(tmp_path / "checkpoint", tokenizer, settings_, pad_token_id=3)
     assert export_checkpoint(checkpoint, tmp_path / "out").tokenizer.pad_token_id == 3

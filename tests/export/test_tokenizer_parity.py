@@ -109,8 +109,15 @@ def test_token_types_are_returned_and_change_nothing(compared: dict[str, Compare
 
 
 def test_what_transformers_makes_of_a_pair_without_tokens(compared: dict[str, Compared]) -> None:
-    """No ids; its model fails or gives NaN, where modernrank refuses the pair."""
-    assert compared["no post-processor"].theirs([("", "")])["input_ids"] == [[]]
+    """No ids, and its model fails, where modernrank refuses the pair by its index."""
+    from transformers import AutoModelForSequenceClassification
+
+    sides = compared["no post-processor"]
+    batch = sides.theirs([("", "")], return_tensors="pt")
+    assert batch["input_ids"].shape == (1, 0)
+    model = AutoModelForSequenceClassification.from_pretrained(sides.checkpoint)
+    with pytest.raises(RuntimeError):
+        model(**batch)
 
 
 DIFFERENT = [name for name, kind in REFUSED.items() if kind.text]

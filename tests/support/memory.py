@@ -18,6 +18,21 @@ with Reranker.load(folder) as reranker:
         print(int(Path("/proc/self/statm").read_text().split()[1]) * 4096)
 """
 
+# The largest resident size of this process alone: `ru_maxrss` would begin with that of its parent.
+PEAK = """
+from pathlib import Path
+status = Path("/proc/self/status").read_text()
+print(int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) * 1024)
+"""
+
+
+def peak_bytes(code: str, *arguments: object, timeout: float = 600) -> int:
+    """Largest resident size of a process of its own that runs ``code``, with pages of mapped files. Linux only."""
+    done = run_python(code + PEAK, *arguments, timeout=timeout)
+    if done.returncode:
+        raise AssertionError(done.stderr)
+    return int(done.stdout.split()[-1])
+
 
 def resident_bytes() -> int:
     """Resident bytes of this process. Linux only."""

@@ -13,7 +13,8 @@ from tokenizers import Tokenizer
 
 from .checkpoints import checkpoint
 
-WIDTH, INNER, LAYERS, HEADS, TOKENS = 32, 48, 4, 4, 512
+SHAPE = (32, 48, 4, 4)  # width, inner width, layers, heads
+TOKENS = 512
 
 
 def write_small_checkpoint(
@@ -24,6 +25,8 @@ def write_small_checkpoint(
     pad_token_id: int = 0,
     rows: int | None = None,
     config: Mapping[str, Any] | None = None,
+    shape: tuple[int, int, int, int] = SHAPE,
+    dtype: type = np.float32,
 ) -> Path:
     """Write the checkpoint to the new ``folder``, and return it.
 
@@ -34,30 +37,33 @@ def write_small_checkpoint(
         pad_token_id: the model's.
         rows: of the table of embeddings; by default one for each token.
         config: fields of ``config.json`` that replace the small ones.
+        shape: width, inner width, layers and heads.
+        dtype: of the tensors.
     """
+    width, inner, layers, heads = shape
     folder.mkdir(parents=True)
     rows = rows or tokenizer.get_vocab_size()
     tokenizer.save(str(folder / "tokenizer.json"))
     (folder / "tokenizer_config.json").write_text(json.dumps({"model_max_length": TOKENS, **settings}))
     small = json.loads((checkpoint("tiny") / "config.json").read_text()) | {
         "vocab_size": rows,
-        "hidden_size": WIDTH,
-        "intermediate_size": INNER,
-        "num_hidden_layers": LAYERS,
-        "num_attention_heads": HEADS,
+        "hidden_size": width,
+        "intermediate_size": inner,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
         "max_position_embeddings": TOKENS,
         "pad_token_id": pad_token_id,
     }
     for name in ("layer_types", "cls_token_id", "sep_token_id", "bos_token_id", "eos_token_id"):
         small.pop(name, None)
     (folder / "config.json").write_text(json.dumps(small | dict(config or {})))
-    save_file(random_tensors(rows), folder / "model.safetensors", metadata={"format": "pt"})
+    save_file(
+        random_tensors(rows, width, inner, layers, dtype), folder / "model.safetensors", metadata={"format": "pt"}
+    )
     return folder
 
 
-def random_tensors(
-    rows: int, width: int = WIDTH, inner: int = INNER, layers: int = LAYERS, dtype: type = np.float32
-) -> dict[str, np.ndarray]:
+def random_tensors(rows: int, width: int, inner: int, layers: int, dtype: type) -> dict[str, np.ndarray]:
     """Tensors of a classifier with one label, wide enough that every token and every layer moves the logits."""
     rng = np.random.default_rng(0)
 

@@ -35,6 +35,7 @@ from .config import Layer, ModernBertConfig
 from .fused_norms import fuse_norms
 from .tensors import EMBEDDINGS
 
+ROWS_AT_ONCE = 8192  # of the table of embeddings
 TURNED = ("q_proj", "k_proj")  # what rotary position embeddings turn
 
 
@@ -142,13 +143,19 @@ class ModernBertGraph:
             return self.keep(self.g.convert(rows, self.table_type, self.types.of(RESIDUAL)), RESIDUAL)
 
     def normalised_table(self) -> FloatArray:
-        """The layer norm of each row of the embedding table, float32 ``[vocab_size, hidden_size]``."""
-        table = self.weights.tensor(EMBEDDINGS)
-        table -= table.mean(axis=1, keepdims=True)
-        table /= np.sqrt(np.mean(table**2, axis=1, keepdims=True) + self.config.norm_eps)
-        table *= self.weights.tensor("model.embeddings.norm.weight")
-        if self.config.norm_bias:
-            table += self.weights.tensor("model.embeddings.norm.bias")
+        """The layer norm of each row of the embedding table, float32 ``[vocab_size, hidden_size]``.
+
+        Some rows at a time: the table of a large vocabulary takes most of the memory of an export.
+        """
+        table, weight = self.weights.tensor(EMBEDDINGS), self.weights.tensor("model.embeddings.norm.weight")
+        bias = self.weights.tensor("model.embeddings.norm.bias") if self.config.norm_bias else None
+        for start in range(0, len(table), ROWS_AT_ONCE):
+            rows = table[start : start + ROWS_AT_ONCE]
+            rows -= rows.mean(axis=1, keepdims=True)
+            rows /= np.sqrt(np.mean(rows**2, axis=1, keepdims=True) + self.config.norm_eps)
+            rows *= weight
+            if bias is not None:
+                rows += bias
         return table
 
     def encoder_layer(self, hidden: Value, layer: Layer, name: str, is_first: bool) -> Value:

@@ -18,6 +18,8 @@ from modernrank.export.precision.observe import Observation
 
 from .choose import large_inputs
 
+ROWS_AT_ONCE = 8192  # of a table of embeddings
+
 
 @dataclass(frozen=True)
 class ChannelOrders:
@@ -63,8 +65,18 @@ class ReorderedWeights:
         values = self._weights.tensor(name)
         for axis, parts in enumerate(self._orders.architecture.axes(name)):
             if any(parts):
-                values = values.take(self._orders.numbers(name, axis, values.shape[axis]), axis=axis)
+                values = _reordered(values, self._orders.numbers(name, axis, values.shape[axis]), axis)
         return values
+
+
+def _reordered(values: FloatArray, numbers: IntArray, axis: int) -> FloatArray:
+    """``values.take(numbers, axis)``; the columns of a table of embeddings in place, some rows at a time."""
+    if axis == 0 or len(values) <= ROWS_AT_ONCE:
+        return values.take(numbers, axis=axis)
+    for start in range(0, len(values), ROWS_AT_ONCE):
+        rows = values[start : start + ROWS_AT_ONCE]
+        rows[:] = rows.take(numbers, axis=axis)
+    return values
 
 
 def _sizes(weight: FloatArray, largest: FloatArray) -> FloatArray:
