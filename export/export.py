@@ -84,8 +84,9 @@ def export_checkpoint(
         checkpoint: a folder or a hub id, with a ModernBERT sequence classifier in safetensors.
         out: the artifact's folder. It appears when everything is written, and not before.
         graph: ``"ort-cpu"`` (fastest in ONNX Runtime on CPUs), ``"standard"`` (pure ONNX operators), ``"ort-cuda"``,
-            ``"tensorrt"`` (from 10.15), ``"tensorrt-decomposed"`` (older ones), or ``"reference"`` (what optimum
-            exports; requires ``modernrank[reference]``). By default ``"tensorrt"`` for fp16, otherwise ``"ort-cpu"``.
+            ``"tensorrt"`` (from 10.15), ``"tensorrt-decomposed"`` (older ones), ``"padded"`` (``input_ids`` and
+            ``attention_mask`` in opset 17, for other runtimes), or ``"reference"`` (what optimum exports; requires
+            ``modernrank[reference]``). By default ``"tensorrt"`` for fp16, otherwise ``"ort-cpu"``.
         precision: ``"fp32"``, ``"fp16"`` for GPUs or ``"int8"`` for processors, or several of them; the last two
             require ``modernrank[cpu]`` too, to run the model on pairs.
         revision: commit, tag or branch of a hub id.

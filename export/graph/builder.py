@@ -23,6 +23,8 @@ Value = NewType("Value", str)
 
 CONTRIB = "com.microsoft"  # ONNX Runtime's own operators
 EXTERNAL_FROM = 1024  # bytes; smaller constants stay inside the .onnx file
+OPSET = 23  # of ONNX's standard operators: the first with Attention and RotaryEmbedding
+IR_VERSION = 10
 ALIGNMENT = 4096  # bytes; lets a runtime map the data file into memory page by page
 
 
@@ -44,9 +46,16 @@ class GraphBuilder:
     """Collects the nodes and constants of one model, and writes its data file constant by constant.
 
     Use it as a context manager, which closes the data file.
+
+    Args:
+        data_file: what large constants are written to.
+        opset: version of ONNX's standard operators.
+        ir_version: of the file's format. A runtime refuses a later one than it knows.
     """
 
-    def __init__(self, data_file: Path) -> None:
+    def __init__(self, data_file: Path, opset: int = OPSET, ir_version: int = IR_VERSION) -> None:
+        self.opset = opset
+        self._ir_version = ir_version
         self._data_name = data_file.name
         self._data = data_file.open("w+b")
         self._written: dict[str, TensorProto] = {}  # in the data file
@@ -83,6 +92,11 @@ class GraphBuilder:
         name = self._unique("/".join(["", *self._scopes, operator]))
         node = helper.make_node(operator, [i or "" for i in inputs], [name], name=name, domain=domain, **attributes)
         self._nodes.append(node)
+        return Value(name)
+
+    def name(self, value: Value, name: str) -> Value:
+        """Call ``value`` by ``name``, without the scopes around it."""
+        self._nodes.append(helper.make_node("Identity", [value], [name], name=f"/{name}"))
         return Value(name)
 
     def constant(self, name: str, value: np.ndarray[Any, Any]) -> Value:
@@ -126,7 +140,7 @@ class GraphBuilder:
         self._nodes = change(self._nodes)
 
     def model(
-        self, name: str, inputs: list[onnx.ValueInfoProto], outputs: dict[Value, onnx.ValueInfoProto], opset: int
+        self, name: str, inputs: list[onnx.ValueInfoProto], outputs: dict[Value, onnx.ValueInfoProto]
     ) -> onnx.ModelProto:
         """The finished model.
 
@@ -134,17 +148,16 @@ class GraphBuilder:
             name: of the graph.
             inputs: their names, types and shapes.
             outputs: the output for each value that leaves the graph.
-            opset: version of ONNX's standard operators.
         """
         for value, info in outputs.items():
-            self._nodes.append(helper.make_node("Identity", [value], [info.name], name=f"/{info.name}"))
+            self.name(value, info.name)
         graph = helper.make_graph(self._nodes, name, inputs, list(outputs.values()), list(self._constants.values()))
-        domains = [helper.make_opsetid("", opset), helper.make_opsetid(CONTRIB, 1)]
+        domains = [helper.make_opsetid("", self.opset), helper.make_opsetid(CONTRIB, 1)]
         used = {node.domain for node in _all_nodes(graph)}
         return helper.make_model(
             graph,
             opset_imports=[d for d in domains if d.domain in used],
-            ir_version=10,
+            ir_version=self._ir_version,
             producer_name="modernrank",
             producer_version=__version__,
         )
