@@ -23,6 +23,7 @@ from modernrank.text.encoder import load_tokenizer
 from .checkpoint.activation import read_activation
 from .checkpoint.hub import DEFAULT_MODEL, Origin, license_of, locate, origin_hashes
 from .checkpoint.weights import Checkpoint
+from .companions import copy_companions
 from .models.architecture import Architecture
 from .models.registry import read_architecture
 from .output_folder import check_target, replacing
@@ -168,6 +169,8 @@ def _export(checkpoint: str, out: Path, options: ExportOptions) -> Manifest:
         source = GraphSource(origin.folder, architecture, weights, tokenizer)
         shutil.copyfile(origin.folder / tokenizer.file, folder / tokenizer.file)
         graphs = [_write(source, name, folder, options) for name in options.dialects]
+        if any(written.graph.layout == "padded" for written in graphs):
+            copy_companions(origin.folder, folder, options.report)
         options.report("hashing")
         manifest = Manifest(
             name=out.name,

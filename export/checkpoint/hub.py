@@ -20,7 +20,14 @@ MODULES = "modules.json"
 # The files besides the weights that decide a score, as far as a checkpoint has them.
 SETTINGS = ("config.json", "tokenizer.json", "tokenizer_config.json", SENTENCE_TRANSFORMERS, MODULES)
 # What is downloaded from the hub.
-PATTERNS = [*SETTINGS, "README.md", "model.safetensors", "model.safetensors.index.json", "model-*.safetensors"]
+PATTERNS = [
+    *SETTINGS,
+    "special_tokens_map.json",
+    "README.md",
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "model-*.safetensors",
+]
 
 
 @dataclass(frozen=True)
