@@ -51,7 +51,9 @@ def special_tokens_map(settings_file: Path) -> dict[str, Any]:
         ArtifactError: the file cannot be read, or a token is neither.
     """
     settings = read_json_object(settings_file)
-    tokens = {field: _token(settings_file, field, settings[field]) for field in TOKEN_FIELDS if settings.get(field)}
+    tokens: dict[str, Any] = {
+        field: _token(settings_file, field, settings[field]) for field in TOKEN_FIELDS if settings.get(field)
+    }
     # transformers 4 wrote a list of further tokens, or an object of named ones; transformers 5 writes either as extra.
     for field in ("additional_special_tokens", "extra_special_tokens"):
         further = settings.get(field) or []
