@@ -143,6 +143,19 @@ def test_the_content_of_padding_changes_no_bit(tiny: Any) -> None:
     assert np.array_equal(tiny.run(None, inputs)[0], expected)
 
 
+def test_an_input_that_nothing_reads_may_be_added(artifacts: Path, tiny: Any, tmp_path: Path) -> None:
+    """For runtimes that feed ``token_type_ids`` to every model; in one file, with its weights."""
+    model = onnx.load(path_of(artifacts, "tiny"))
+    unused = onnx.helper.make_tensor_value_info("token_type_ids", onnx.TensorProto.INT64, ["batch", "tokens"])
+    model.graph.input.append(unused)
+    onnx.save(model, tmp_path / "model.onnx")
+    inputs = padded(random_rows(9, 80))
+    loaded = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    assert [entry.name for entry in loaded.get_inputs()] == ["input_ids", "attention_mask", "token_type_ids"]
+    (logits,) = loaded.run(None, {**inputs, "token_type_ids": np.ones_like(inputs["input_ids"])})
+    assert logits == pytest.approx(tiny.run(None, inputs)[0], abs=1e-6)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_reranker_runs_it(artifacts: Path, name: str) -> None:
     data = golden(name)
