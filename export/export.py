@@ -22,6 +22,7 @@ from .checkpoint.activation import read_activation
 from .checkpoint.hub import DEFAULT_MODEL, license_of, locate, origin_hashes
 from .checkpoint.tokenizer import read_tokenizer
 from .checkpoint.weights import Checkpoint
+from .companions import copy_companions
 from .models.architecture import Architecture
 from .models.registry import read_architecture
 from .output_folder import check_target, replacing
@@ -83,8 +84,9 @@ def export_checkpoint(
         checkpoint: a folder or a hub id, with a ModernBERT sequence classifier in safetensors.
         out: the artifact's folder. It appears when everything is written, and not before.
         graph: ``"ort-cpu"`` (fastest in ONNX Runtime on CPUs), ``"standard"`` (pure ONNX operators), ``"ort-cuda"``,
-            ``"tensorrt"`` (from 10.15), ``"tensorrt-decomposed"`` (older ones), or ``"reference"`` (what optimum
-            exports; requires ``modernrank[reference]``). By default ``"tensorrt"`` for fp16, otherwise ``"ort-cpu"``.
+            ``"tensorrt"`` (from 10.15), ``"tensorrt-decomposed"`` (older ones), ``"padded"`` (``input_ids`` and
+            ``attention_mask`` in opset 17, for other runtimes), or ``"reference"`` (what optimum exports; requires
+            ``modernrank[reference]``). By default ``"tensorrt"`` for fp16, otherwise ``"ort-cpu"``.
         precision: ``"fp32"``, ``"fp16"`` for GPUs or ``"int8"`` for processors, or several of them; the last two
             require ``modernrank[cpu]`` too, to run the model on pairs.
         revision: commit, tag or branch of a hub id.
@@ -169,6 +171,8 @@ def _export(checkpoint: str, out: Path, options: ExportOptions) -> Manifest:
         source = GraphSource(origin.folder, architecture, weights, tokenizer)
         shutil.copyfile(origin.folder / tokenizer.file, folder / tokenizer.file)
         graphs = [_write(source, name, folder, options) for name in options.dialects]
+        if any(written.graph.layout == "padded" for written in graphs):
+            copy_companions(origin.folder, folder, options.report)
         options.report("hashing")
         manifest = Manifest(
             name=out.name,

@@ -246,7 +246,7 @@ class Normalize(HeadModule):
         return given
 
     def write(self, g: GraphBuilder, weights: Weights, x: Value) -> Value:
-        length = g.op("ReduceL2", x, g.ints(-1))
+        length = g.op("Sqrt", g.op("ReduceSum", g.op("Mul", x, x), g.ints(-1)))
         return g.op("Div", x, g.op("Max", length, g.scalar(NORMALISE_EPS)))
 
 

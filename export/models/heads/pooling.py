@@ -66,7 +66,7 @@ def _last_token(g: GraphBuilder, hidden: Value, slots: Slots) -> Value:
 def _max(g: GraphBuilder, hidden: Value, slots: Slots) -> Value:
     of_slot = g.op("Unsqueeze", slots.tokens, g.ints(3))  # [rows, slots, tokens, 1]
     values = g.op("Where", of_slot, g.op("Unsqueeze", hidden, g.ints(1)), g.scalar(LOWEST))
-    return g.op("ReduceMax", values, g.ints(2), keepdims=0)
+    return g.largest(values, axis=2)
 
 
 def _only(g: GraphBuilder, hidden: Value, slots: Slots, chosen: Value) -> Value:

@@ -6,7 +6,8 @@ segment_ids    [rows, tokens]    1, 2, .. for the row's pairs in order, 0 for pa
 slots          [slots]           1, 2, .. slots
 logits         float32 [rows, slots, labels]; a slot without tokens gives 0
 
-The inputs are int64, or int32 in the dialects for TensorRT.
+The inputs are int64, or int32 in the dialects for TensorRT. The padded dialect makes all of these but ``input_ids`` in
+the graph (``export/graph/padded/inputs.py``), for one row, and its logits are ``[batch, labels]``.
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ import onnx
 from onnx import TensorProto, helper
 
 from modernrank.arrays import FloatArray
-from modernrank.batching.batch import INPUTS_PER_TOKEN
 from modernrank.errors import ArtifactError
 from modernrank.export.checkpoint.weights import Weights
 from modernrank.export.graph.activations import activation
@@ -50,7 +50,7 @@ class ModelToWrite:
 
 def write_graph(model: ModelToWrite, path: Path, options: GraphOptions) -> dict[str, str]:
     """Write the graph as ``Architecture.write_graph`` describes it."""
-    with GraphBuilder(data_file(path)) as g:
+    with GraphBuilder(data_file(path), options.spelling.opset, options.spelling.ir_version) as g:
         names = _write(g, model, path, options, options.spelling.attention)
         if options.spelling.short_attention is not None and options.observe is None:
             g.restart()
@@ -62,8 +62,10 @@ def _write(
     g: GraphBuilder, source: ModelToWrite, path: Path, options: GraphOptions, attention: type[PackedAttention]
 ) -> dict[str, str]:
     """Write one graph; its constants go to the data file of ``g``."""
-    model = ModernBertGraph(g, source, options, attention)
-    outputs = {model.logits(): _float_output("logits", ["rows", "slots", len(source.head.labels)])}
+    layout = options.spelling.layout
+    model = ModernBertGraph(g, source, options, attention, layout.token_ids(g))
+    logits = layout.logits(g, model.logits())
+    outputs = {logits: _float_output("logits", [*layout.outputs, len(source.head.labels)])}
     observed: dict[str, Value] = {}
     if options.observe == "linear_inputs":
         observed = model.linear_inputs
@@ -73,10 +75,10 @@ def _write(
         g.rewrite(fuse_norms)
     names = {name: f"observed_{i}" for i, name in enumerate(observed)}
     outputs |= {value: _float_output(names[name], None) for name, value in observed.items()}
-    index_type = options.spelling.index_type
-    inputs = [helper.make_tensor_value_info(name, index_type, ["rows", "tokens"]) for name in INPUTS_PER_TOKEN]
-    inputs.append(helper.make_tensor_value_info("slots", index_type, ["slots"]))
-    onnx.save(g.model("modernbert", inputs, outputs, options.spelling.opset), path)
+    inputs = [
+        helper.make_tensor_value_info(name, options.spelling.index_type, shape) for name, shape in layout.inputs.items()
+    ]
+    onnx.save(g.model("modernbert", inputs, outputs), path)
     return names
 
 
@@ -99,9 +101,11 @@ class ModernBertGraph:
         source: ModelToWrite,
         options: GraphOptions,
         attention: type[PackedAttention],
+        token_ids: Value,
     ) -> None:
         config = source.config
         self.g = g
+        self.token_ids = token_ids
         self.weights = source.weights
         self.config = config
         self.head = source.head
@@ -111,6 +115,7 @@ class ModernBertGraph:
         self.types = options.types
         self.table_type = options.embeddings
         self.half_norms = options.spelling.half_norms
+        self.biased_norms = options.spelling.biased_norms
         self.width_step = options.spelling.width_step
         shape = AttentionShape(config.num_attention_heads, config.head_size, config.reach)
         self.attend = attention(g, shape, Value("segment_ids"), Value("position_ids"))
@@ -139,7 +144,7 @@ class ModernBertGraph:
         """``[rows, tokens, hidden_size]``. Their layer norm is applied to the whole table at export."""
         with self.g.scope("embeddings"):
             table = _as(self.normalised_table(), self.table_type, "the normalised table of embeddings")
-            rows = self.g.op("Gather", self.g.constant("normalised_table", table), Value("input_ids"))
+            rows = self.g.op("Gather", self.g.constant("normalised_table", table), self.token_ids)
             return self.keep(self.g.convert(rows, self.table_type, self.types.of(RESIDUAL)), RESIDUAL)
 
     def normalised_table(self) -> FloatArray:
@@ -219,6 +224,8 @@ class ModernBertGraph:
             parameters = [g.constant("weight", self.tensor(f"{weights}.weight", inside))]
             if self.config.norm_bias:
                 parameters.append(g.constant("bias", self.tensor(f"{weights}.bias", inside)))
+            elif self.biased_norms:
+                parameters.append(g.constant("bias", np.zeros(self.config.hidden_size, inside)))
             x = g.convert(x, source, inside)
             # Its mean and variance are float32 by default (`stash_type`), whatever the type of x.
             normed = g.op("LayerNormalization", x, *parameters, epsilon=self.config.norm_eps)
