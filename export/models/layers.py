@@ -19,11 +19,14 @@ def linear(g: GraphBuilder, x: Value, name: str, weights: Weights, layer: str, h
 def layer_norm(
     g: GraphBuilder, x: Value, name: str, weights: Weights, layer: str, eps: float, has_bias: bool = True
 ) -> Value:
-    """Layer normalisation over the last axis in the scope ``name``, with tensors as in ``linear``."""
+    """Layer normalisation over the last axis in the scope ``name``, with tensors as in ``linear``.
+
+    A bias of zeros stands for none, because ONNX Runtime 1.17 dies of a layer norm without one.
+    """
+    weight = weights.tensor(f"{layer}.weight")
+    bias = weights.tensor(f"{layer}.bias") if has_bias else np.zeros_like(weight)
     with g.scope(name):
-        parameters = [g.constant("weight", np.asarray(weights.tensor(f"{layer}.weight")))]
-        if has_bias:
-            parameters.append(g.constant("bias", np.asarray(weights.tensor(f"{layer}.bias"))))
+        parameters = (g.constant("weight", weight), g.constant("bias", bias))
         return g.op("LayerNormalization", x, *parameters, epsilon=eps)
 
 

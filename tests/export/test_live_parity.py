@@ -19,7 +19,7 @@ from modernrank import ArtifactError, Reranker
 from modernrank.artifact.manifest import Manifest
 from modernrank.benchmarks.reporting.result import Result
 from modernrank.export import export_checkpoint, record_parity, verify_artifact
-from modernrank.export.checkpoint.hub import DEFAULT_MODEL, DEFAULT_REVISION
+from modernrank.export.models.published_logits import PUBLISHED
 from modernrank.export.precision.calibration import read_calibration
 from support.checkpoints import checkpoint
 from support.memory import resident_after_rounds
@@ -312,15 +312,17 @@ def test_the_command_prints_the_table_and_fails_where_scores_differ(tmp_path: Pa
     assert "fp32: agrees" in info.stdout
 
 
-def test_the_real_model_gives_its_published_logits(tmp_path: Path) -> None:
-    """Where the real weights are in the hub cache, or the hub can be reached."""
+@pytest.mark.parametrize(("model", "revision"), PUBLISHED)
+def test_a_real_model_gives_its_published_logits(model: str, revision: str, tmp_path: Path) -> None:
+    """Where the real weights are in the hub cache."""
     from huggingface_hub import try_to_load_from_cache
 
-    if not isinstance(try_to_load_from_cache(DEFAULT_MODEL, "model.safetensors", revision=DEFAULT_REVISION), str):
-        pytest.skip(f"{DEFAULT_MODEL} at {DEFAULT_REVISION} is not in the hub cache")
-    export_checkpoint(DEFAULT_MODEL, tmp_path / "artifact")
-    parity = verify_artifact(tmp_path / "artifact", DEFAULT_MODEL, longest=512)
-    assert len(parity.published) == 3
+    if not isinstance(try_to_load_from_cache(model, "model.safetensors", revision=revision), str):
+        pytest.skip(f"{model} at {revision} is not in the hub cache")
+    export_checkpoint(model, tmp_path / "artifact", revision=revision)
+    parity = verify_artifact(tmp_path / "artifact", model, longest=512)
+    assert len(parity.published) == len(PUBLISHED[model, revision])
     assert parity.passed, parity.verdict()
+    query = "what is the capital of China?"
     with Reranker.load(tmp_path / "artifact") as reranker:
-        assert reranker.rank("what is the capital of China?", ["Paris", "Beijing"])[0].document == "Beijing"
+        assert reranker.rank(query, ["Paris", "Beijing"])[0].document == "Beijing"

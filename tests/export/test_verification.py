@@ -66,9 +66,14 @@ def test_the_fidelity_decides_where_a_precision_is_not_exact(precision: str, rms
 
 
 def test_published_logits_hold_for_the_pinned_revision_only() -> None:
-    assert published_for(Source(DEFAULT_MODEL, DEFAULT_REVISION, {})) == PUBLISHED
+    assert published_for(Source(DEFAULT_MODEL, DEFAULT_REVISION, {})) == PUBLISHED[DEFAULT_MODEL, DEFAULT_REVISION]
     assert published_for(Source(DEFAULT_MODEL, "main", {})) == ()
     assert published_for(Source(None, None, {})) == ()
+
+
+def test_published_logits_are_one_for_each_pair() -> None:
+    for model, published in PUBLISHED.items():
+        assert all(len(entry.pairs) == len(entry.logits) and entry.tolerance > 0 for entry in published), model
 
 
 def test_every_pair_is_in_every_arrangement() -> None:
