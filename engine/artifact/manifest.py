@@ -1,8 +1,8 @@
 """``manifest.json``: the only interface between ``export`` and the runtime.
 
-Schema version 1 (``docs/artifact-format.md`` describes each field):
+``docs/artifact-format.md`` describes each field:
 
-    schema_version   1
+    schema_version   1, or 2 if texts are changed before they are tokenised, which version 1 did not know
     name             the artifact's name, by default its folder's
     created          UTC time, ISO 8601
     source           model_id (hub id or null), revision (null for a local folder), files {name: SHA-256}
@@ -36,7 +36,7 @@ from modernrank.text.truncation import SIDES
 
 from .json_records import read_json_object, record
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # the newest that is read
 FILE_NAME = "manifest.json"
 LAYOUTS = ("packed", "padded")
 
@@ -186,7 +186,11 @@ class Manifest:
     quantisation: dict[str, dict[str, Any]] = field(default_factory=dict)
     quality: dict[str, dict[str, Any]] = field(default_factory=dict)
     engines: list[TensorRtEngineRecord] = field(default_factory=list)
-    schema_version: int = SCHEMA_VERSION
+
+    @property
+    def schema_version(self) -> int:
+        """The lowest version whose readers score this artifact rightly."""
+        return 2 if self.tokenizer.prompt or self.tokenizer.splits_special_tokens else 1
 
     @property
     def max_length(self) -> int:
@@ -206,7 +210,7 @@ class Manifest:
 
     def to_json(self) -> str:
         """The text of ``manifest.json``."""
-        return manifest_text(dataclasses.asdict(self))
+        return manifest_text({"schema_version": self.schema_version, **dataclasses.asdict(self)})
 
     @staticmethod
     def read(folder: Path) -> Manifest:
@@ -239,9 +243,9 @@ def _parse(data: dict[str, Any], path: Path) -> Manifest:
             path=path,
             schema_version=version,
         )
-    if version != SCHEMA_VERSION:
+    if not isinstance(version, int) or version < 1:
         raise ArtifactError(
-            f"{path} has no schema_version {SCHEMA_VERSION} (it has {version!r}); export the artifact again",
+            f"{path} has no schema_version from 1 to {SCHEMA_VERSION} (it has {version!r}); export the artifact again",
             path=path,
             schema_version=version,
         )
