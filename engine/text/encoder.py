@@ -154,7 +154,7 @@ class PairEncoder:
         return (f"{self._prompt}{pair[0]}", pair[1]) if self._prompt else pair
 
     def encode_texts(self, texts: Sequence[object], indices: Sequence[int] | None = None) -> list[EncodedPair]:
-        """Encode single texts. What a text loses counts as ``document_tokens_cut``.
+        """Encode single texts, without the prompt. What a text loses counts as ``document_tokens_cut``.
 
         Args:
             texts: strings.
@@ -167,7 +167,7 @@ class PairEncoder:
         template = self._single_template()
         indices = range(len(texts)) if indices is None else indices
         numbered = sharing_interpreter(zip(indices, texts, strict=True))
-        checked = [f"{self._prompt}{as_single_text(text, f'text {index}', index=index)}" for index, text in numbered]
+        checked = [as_single_text(text, f"text {index}", index=index) for index, text in numbered]
         distinct = list(dict.fromkeys(checked))
         ids = dict(zip(distinct, self._token_ids(distinct), strict=True))
         encoded = []
