@@ -11,6 +11,10 @@ from pathlib import Path
 
 import onnx
 
+from modernrank.artifact.json_records import read_json_object
+from modernrank.errors import ArtifactError
+from modernrank.export.models.rope import is_scaled
+
 REFERENCE = "reference"  # the dialect of such a graph
 
 
@@ -19,7 +23,11 @@ def write_reference_graph(checkpoint: Path, path: Path) -> int:
 
     Inputs are ``input_ids`` and ``attention_mask``, int64 ``[rows, tokens]``; the output is ``logits``,
     float32 ``[rows, labels]``.
+
+    Raises:
+        ArtifactError: the config scales RoPE in a field that this older transformers ignores.
     """
+    _check_rope(checkpoint / "config.json")
     from optimum.exporters.onnx import main_export  # seconds to import, and only this function needs it
 
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
@@ -29,3 +37,17 @@ def write_reference_graph(checkpoint: Path, path: Path) -> int:
         onnx.save(model, path, save_as_external_data=True, location=data, size_threshold=1024)
         opset = next(entry.version for entry in model.opset_import if entry.domain == "")
     return int(opset)
+
+
+def _check_rope(config_file: Path) -> None:
+    parameters = read_json_object(config_file).get("rope_parameters") or {}
+    scaled = [kind for kind, given in parameters.items() if given and is_scaled(given)]
+    if scaled:
+        raise ArtifactError(
+            f"{config_file}: rope_parameters scale {' and '.join(scaled)}, which the transformers of the reference "
+            "graph ignores; choose another graph, or write the parameters as rope_scaling if they are the same for "
+            "both layer types",
+            path=config_file,
+            field="rope_parameters",
+            value=parameters,
+        )

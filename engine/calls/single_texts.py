@@ -105,7 +105,8 @@ class SingleTexts(ABC):
             timeout: as in ``score``.
 
         Returns:
-            float32 ``[texts]`` in input order for a model of one label, and ``[texts, labels]`` for one of several.
+            float32 ``[texts]`` in input order for a model of one label, and ``[texts, labels]`` for one of several; for
+            no texts, an empty array of ``[0]`` or ``[0, labels]``.
 
         Raises:
             InputError: ``texts`` are not strings, or one is too long for ``truncation``.
@@ -152,6 +153,12 @@ class SingleTexts(ABC):
 
         Raises:
             InputError, ArtifactError, OverloadedError, DeadlineError: as in ``score_texts``.
+
+        >>> from modernrank import Reranker
+        >>> with Reranker.load(TINY) as reranker:                                # an artifact's folder
+        ...     ((best,),) = reranker.classify(["Beijing is the capital of China."])
+        >>> best.label, 0 < best.score < 1
+        ('LABEL_0', True)
         """
         urgency = Urgency.of(priority, timeout)
         steps = self.text_steps(

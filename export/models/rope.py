@@ -123,6 +123,15 @@ def read_rope(fields: RopeFields) -> Rope:
     return Rope(tuple(frequencies.tolist()), magnitude)
 
 
+def is_scaled(parameters: Mapping[str, Any]) -> bool:
+    """Whether a layer type's parameters in a config change the frequencies that ``rope_theta`` gives.
+
+    >>> is_scaled({"rope_type": "linear", "factor": 2.0}), is_scaled({"rope_theta": 10_000.0})
+    (True, False)
+    """
+    return parameters.get("rope_type", parameters.get("type", "default")) not in ("default", "dynamic")
+
+
 def _default(fields: RopeFields) -> tuple[Float64Array, float]:
     return fields.unscaled(), 1.0
 

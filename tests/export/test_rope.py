@@ -134,6 +134,18 @@ def test_a_type_that_transformers_ignores_is_refused(tmp_path: Path) -> None:
     assert read(tmp_path, rope_scaling={"type": "default"}).layers == read(tmp_path).layers
 
 
+def test_the_reference_graph_refuses_what_its_older_transformers_ignores(
+    broken_checkpoint: Path, tmp_path: Path
+) -> None:
+    config = json.loads((broken_checkpoint / "config.json").read_text())
+    config["rope_parameters"] = {"full_attention": {"rope_type": "linear", "factor": 2.0}}
+    (broken_checkpoint / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ArtifactError) as refused:
+        export_checkpoint(broken_checkpoint, tmp_path / "out", graph="reference")
+    assert refused.value.details["field"] == "rope_parameters"
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_part_of_the_channels_beside_the_parameters_counts_too(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="partial_rotary_factor"):
         read(tmp_path, partial_rotary_factor=0.5, rope_scaling={"rope_type": "linear", "factor": 2.0})
