@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -32,6 +32,10 @@ class Weights(Protocol):
         """One tensor as float32."""
         ...
 
+    def rows(self, name: str, start: int, stop: int) -> FloatArray:
+        """Rows ``start`` to ``stop`` of a tensor as float32; only these are in memory, as far as that is possible."""
+        ...
+
 
 @dataclass(frozen=True)
 class ExpectedTensors:
@@ -50,7 +54,7 @@ class ExpectedTensors:
 class Checkpoint:
     """The tensors of a checkpoint, checked by name, shape and type when it is opened.
 
-    No more than one tensor is in memory. Use it as a context manager.
+    No more than one tensor is in memory, or some rows of one. Use it as a context manager.
 
     Raises:
         ArtifactError: a file cannot be read, or its tensors are not the expected ones.
@@ -60,20 +64,16 @@ class Checkpoint:
         self.folder = folder
         self.files = weight_files(folder)
         self._reader_of: dict[str, Any] = {}
+        self._file_of: dict[str, Path] = {}
         with ExitStack() as opened:  # closed again if a check fails
             for file in self.files:
-                try:
-                    reader = opened.enter_context(safe_open(file, framework="numpy"))
-                except (SafetensorError, OSError) as error:
-                    raise ArtifactError(
-                        f"{file} is not a readable safetensors file ({error}); download it again", path=file
-                    ) from error
+                reader = opened.enter_context(_opened(file))
                 for name in reader.keys():  # noqa: SIM118 - not a dict
                     if name in self._reader_of:
                         raise ArtifactError(
                             f"tensor {name} is in two files of {folder}; download it again", path=folder, tensor=name
                         )
-                    self._reader_of[name] = reader
+                    self._reader_of[name], self._file_of[name] = reader, file
             self._check_names(expected)
             self._check_shapes(expected)
             self.names = frozenset(self._reader_of)
@@ -85,9 +85,22 @@ class Checkpoint:
         Raises:
             ArtifactError: it holds NaN or infinity.
         """
-        # The reader returns a copy of its own, which nobody else changes. A table of embeddings may take a gigabyte.
-        values: FloatArray = self._reader_of[name].get_tensor(name).astype(np.float32, copy=False)
-        if not (np.isfinite(values.min(initial=0)) and np.isfinite(values.max(initial=0))):  # NaN becomes both
+        return self._float32(name, self._reader_of[name].get_tensor(name))
+
+    def rows(self, name: str, start: int, stop: int) -> FloatArray:
+        """Rows ``start`` to ``stop`` of a tensor as float32. No others are read.
+
+        The file is opened for them alone: what was read of a mapped file stays in memory as long as it is open.
+
+        Raises:
+            ArtifactError: they hold NaN or infinity.
+        """
+        with _opened(self._file_of[name]) as reader:
+            return self._float32(name, reader.get_slice(name)[start:stop])
+
+    def _float32(self, name: str, stored: FloatArray) -> FloatArray:
+        values: FloatArray = stored.astype(np.float32)
+        if not np.isfinite(values).all():
             raise ArtifactError(
                 f"tensor {name} in {self.folder} holds NaN or infinite values; the checkpoint is damaged",
                 path=self.folder,
@@ -143,6 +156,18 @@ class Checkpoint:
                     tensor=name,
                     type=stored.get_dtype(),
                 )
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[Any]:
+    try:
+        opened = safe_open(file, framework="numpy")
+    except (SafetensorError, OSError) as error:
+        raise ArtifactError(
+            f"{file} is not a readable safetensors file ({error}); download it again", path=file
+        ) from error
+    with opened as reader:
+        yield reader
 
 
 def _explain_names(missing: list[str], extra: list[str], expected: ExpectedTensors) -> str:
