@@ -6,6 +6,7 @@
 #   .venv-engines    TensorRT-RTX, whose builder needs no GPU
 #   .venv-placement  ONNX Runtime's GPU build, in each version that is checked
 #   .venv-page       the package with Selenium, which drives Chromium
+#   .venv-runtimes, .venv-runtimes-oldest  runtimes that load padded graphs, without the package
 #   .venv-clients    clients of rerankers; those that cannot be installed beside them in .venv-clients-apart
 PYTHON ?= python3
 # On Linux, plain `torch` from PyPI brings gigabytes of CUDA; TORCH="torch --index-url .../whl/cpu" takes the CPU build.
@@ -14,7 +15,7 @@ MODEL ?= Alibaba-NLP/gte-reranker-modernbert-base
 OUT ?= artifacts/gte-reranker-modernbert-base
 
 .PHONY: setup demo train-demo train-check export test test-python test-slow soak coverage lint typecheck check parity \
-	reference packaging peers-check engines-check placement-check openapi-check clients-check page-check page-screenshot \
+	reference packaging peers-check engines-check placement-check openapi-check clients-check runtimes-check page-check page-screenshot \
 	server-soak avx2-check arm-check gpu-check gpu-bundle golden clean
 
 setup: .venv/ready
@@ -70,6 +71,19 @@ setup: .venv/ready
 	$(PYTHON) -m venv .venv-page
 	.venv-page/bin/python -m pip install --quiet --upgrade pip
 	.venv-page/bin/python -m pip install --quiet --editable '.[dev]' selenium
+	touch $@
+
+.venv-runtimes/ready: tests/runtimes/newest/requirements.txt
+	$(PYTHON) -m venv .venv-runtimes
+	.venv-runtimes/bin/python -m pip install --quiet --upgrade pip
+	.venv-runtimes/bin/python -m pip install --quiet --requirement tests/runtimes/newest/requirements.txt
+	touch $@
+
+# Python 3.12 is the last one that this ONNX Runtime has wheels for.
+.venv-runtimes-oldest/ready: tests/runtimes/oldest/requirements.txt
+	$(PYTHON) -m venv .venv-runtimes-oldest
+	.venv-runtimes-oldest/bin/python -m pip install --quiet --upgrade pip
+	.venv-runtimes-oldest/bin/python -m pip install --quiet --requirement tests/runtimes/oldest/requirements.txt
 	touch $@
 
 .venv-clients/ready: tests/clients/requirements.txt
@@ -207,6 +221,15 @@ clients-check: setup .venv-clients/ready .venv-clients-apart/ready
 	if test -d .venv-clients/node; then export MODERNRANK_NODE_CLIENTS=$(CURDIR)/.venv-clients/node; fi; \
 	.venv-clients/bin/python -m pytest $(CLIENTS_OPTIONS) tests/clients --ignore tests/clients/apart && \
 	.venv-clients-apart/bin/python -m pytest $(CLIENTS_OPTIONS) tests/clients/apart tests/clients/test_cohere.py
+
+# The demo model's padded graph in ONNX Runtime 1.17 and today's, fastembed and OpenVINO. Their environments have no
+# modernrank: --confcutdir keeps out tests/conftest.py, which imports it.
+RUNTIMES_OPTIONS = --quiet -m runtimes --confcutdir tests/runtimes --disable-warnings
+runtimes-check: setup .venv-runtimes/ready .venv-runtimes-oldest/ready
+	.venv/bin/modernrank export demo/model --out artifacts/padded --graph padded --force
+	export MODERNRANK_PADDED=$(CURDIR)/artifacts/padded; \
+	.venv-runtimes/bin/python -m pytest $(RUNTIMES_OPTIONS) tests/runtimes && \
+	.venv-runtimes-oldest/bin/python -m pytest $(RUNTIMES_OPTIONS) tests/runtimes --ignore tests/runtimes/newest
 
 # int8 on a processor without a dot-product instruction, whose fastest product saturates: qemu emulates AVX2. Requires
 # qemu-user-static. Scores must be equal to the last bit.

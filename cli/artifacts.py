@@ -11,7 +11,10 @@ from modernrank.options import ProviderName, names_of
 from .base import Command, fail, note
 from .options import MEBIBYTE, add_artifact, add_exported_precisions, add_out, add_precision, positive_int
 
-DIALECTS = ("ort-cpu", "standard", "ort-cuda", "tensorrt", "tensorrt-half-sums", "tensorrt-decomposed", "reference")
+DIALECTS = (
+    *("ort-cpu", "standard", "ort-cuda", "tensorrt", "tensorrt-half-sums", "tensorrt-decomposed"),
+    *("padded", "reference"),
+)
 
 
 def _add_export_options(parser: argparse.ArgumentParser) -> None:
@@ -37,7 +40,8 @@ def _add_export_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--graph",
         choices=DIALECTS,
-        help="dialect of the graph (default: ort-cpu, or tensorrt for fp16); reference is optimum's export",
+        help="dialect of the graph (default: ort-cpu, or tensorrt for fp16); padded is for other "
+        "runtimes, reference is optimum's export",
     )
     parser.add_argument("--revision", help="commit, tag or branch of a hub id")
     parser.add_argument("--force", action="store_true", help="replace an existing artifact")

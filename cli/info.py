@@ -1,36 +1,106 @@
-"""``modernrank info``: what an artifact is, and what this machine would run."""
+"""``modernrank info``: what an artifact is, and what this machine would run; or what a checkpoint is."""
 
 from __future__ import annotations
 
 import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from modernrank.artifact.folder import Artifact
+from modernrank.artifact.folder import Artifact, looks_like_a_hub_id
+from modernrank.artifact.manifest import FILE_NAME
 from modernrank.backends.cuda.driver import device_name, find_driver
 from modernrank.backends.onnxruntime.int8_kernel import FAST, int8_kernel
 from modernrank.backends.open import auto_precision, usable_providers, why_no_engine_fits
 from modernrank.backends.registry import PROVIDERS, providers_of
+from modernrank.errors import InputError
 from modernrank.host import available_threads
 from modernrank.options import EXACT
 
 from .base import Command
 from .options import add_artifact, add_json
 
+if TYPE_CHECKING:
+    from modernrank.export.inspection import Inspection
+
 Rows = list[tuple[str, str]]
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
-    add_artifact(parser)
-    add_json(parser, "the manifest")
+    add_artifact(parser, "an artifact's folder, or a checkpoint: a folder or a hub id")
+    add_json(parser, "the manifest, or what is known of the checkpoint,")
+    parser.add_argument("--revision", help="commit, tag or branch of a hub id")
 
 
 def _info(args: argparse.Namespace) -> int:
+    if _is_checkpoint(args.artifact):
+        return _checkpoint(args)
+    if args.revision is not None:
+        raise InputError(
+            f"--revision {args.revision} is for hub ids, and {args.artifact} is a path; leave it out",
+            argument="revision",
+            value=args.revision,
+        )
     artifact = Artifact.open(args.artifact)
     if args.json:
         print(artifact.manifest.to_json(), end="")
         return 0
-    for name, text in [*_origin(artifact), *_contents(artifact), *_machine(artifact)]:
-        print(f"{name:>13}  {text}")
+    _print([*_origin(artifact), *_contents(artifact), *_machine(artifact)])
     return 0
+
+
+def _is_checkpoint(path: Path) -> bool:
+    """Whether a path is not that of an artifact: it is a folder with a config, or has the form of a hub id."""
+    if path.is_dir():
+        return (path / "config.json").is_file() and not (path / FILE_NAME).is_file()
+    return looks_like_a_hub_id(path.as_posix()) and not path.parent.exists()
+
+
+def _print(rows: Rows) -> None:
+    for name, text in rows:
+        print(f"{name:>13}  {text}")
+
+
+def _checkpoint(args: argparse.Namespace) -> int:
+    """Show what a checkpoint is; returns 1 if it cannot be exported."""
+    from modernrank.export.inspection import inspect_checkpoint
+
+    found = inspect_checkpoint(args.artifact.as_posix(), args.revision)
+    if args.json:
+        print(json.dumps(found.as_json(), indent=2, ensure_ascii=False))
+        return 0 if found.can_be_exported else 1
+    revision = f" at {found.revision}" if found.revision else ""
+    _print([("checkpoint", f"{found.checkpoint}{revision}, licence {found.license}")])
+    _print([("contents", ", ".join(found.described) or "not known")])
+    if found.family:
+        _print(_model(found))
+    _print([("warning", text) for text in found.warnings])
+    if found.can_be_exported:
+        _print([("export", f"possible: modernrank export {found.checkpoint} --out ARTIFACT")])
+        return 0
+    _print([("export", "not possible"), *(("because", text) for text in found.obstacles)])
+    return 1
+
+
+def _model(found: Inspection) -> Rows:
+    """What is known of a checkpoint that a family takes."""
+    millions = found.parameters / 1e6
+    prompts = [f"{name!r} ({text!r})" for name, text in found.prompts.items()] or ["none"]
+    default = f"; the default is {found.default_prompt!r}" if found.default_prompt is not None else ""
+    return [
+        ("family", f"{found.family}; {found.reference} is its reference"),
+        (
+            "model",
+            f"{found.layers} layers of {found.hidden_size}, {millions:,.1f} million parameters, a vocabulary of "
+            f"{found.vocabulary:,}, {found.pooling} pooling",
+        ),
+        ("labels", ", ".join(found.labels)),
+        ("activation", f"{found.activation or 'not known'} (activation='model')"),
+        ("prompts", f"{', '.join(prompts)}{default}"),
+        ("longest pair", f"{found.max_length:,} tokens"),
+        ("precisions", ", ".join(found.precisions)),
+        ("weights", found.weights),
+    ]
 
 
 def _origin(artifact: Artifact) -> Rows:
@@ -112,4 +182,10 @@ def _gpus() -> Rows:
     return [("GPU", f"{i}: {device_name(i)}, compute capability {capability}") for i, capability in enumerate(known)]
 
 
-INFO = Command("info", "Show what an artifact is and what this machine would run.", _add_options, _info)
+INFO = Command(
+    "info",
+    "Show what an artifact is and what this machine would run, or whether a checkpoint can be exported.",
+    _add_options,
+    _info,
+    "cpu,export",
+)

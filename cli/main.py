@@ -1,4 +1,5 @@
-"""The command line: ``modernrank export | verify | build-engine | info | score | rank | plan | serve | eval | bench``.
+"""The command line: ``modernrank export | verify | build-engine | info | score | rank | plan | classify | serve |
+eval | bench``.
 
 Exit codes: 0; 1 for a refused input or a failed verification, with one line on standard error; 2 for wrong usage; 130
 for Ctrl-C and 141 for a closed pipe.
@@ -31,6 +32,7 @@ COMMANDS = (
     scoring.SCORE,
     scoring.RANK,
     scoring.PLAN,
+    scoring.CLASSIFY,
     serve.SERVE,
     evaluate.EVAL,
     bench.BENCH,

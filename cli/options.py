@@ -64,9 +64,9 @@ def check_out(out: Path | None) -> None:
         )
 
 
-def add_artifact(parser: argparse.ArgumentParser) -> None:
-    """The artifact's folder."""
-    parser.add_argument("artifact", type=Path, help="a folder that `modernrank export` wrote")
+def add_artifact(parser: argparse.ArgumentParser, content: str = "a folder that `modernrank export` wrote") -> None:
+    """The artifact's folder. ``content`` says what else is taken."""
+    parser.add_argument("artifact", type=Path, help=content)
 
 
 def add_out(parser: argparse.ArgumentParser, content: str, required: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""``modernrank score``, ``rank`` and ``plan``: pairs and documents in, scores out."""
+"""``modernrank score``, ``rank``, ``plan`` and ``classify``: pairs, documents or texts in, scores out."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import sys
 import textwrap
 
 from modernrank import InputError, RankedDocument, Reranker, Truncation
+from modernrank.options import ActivationChoice, names_of
 from modernrank.text import jsonl
 from modernrank.text.checks import check_text
 
@@ -49,19 +50,16 @@ def _load(args: argparse.Namespace) -> Reranker:
     )
 
 
-def _add_input(parser: argparse.ArgumentParser) -> None:
+def _add_input(parser: argparse.ArgumentParser, fields: str = '{"query", "document"}') -> None:
     parser.add_argument(
         "--input",
         default=jsonl.STANDARD,
         metavar="FILE",
-        help='JSON lines {"query", "document"}; - for standard input (default: %(default)s)',
+        help=f"JSON lines {fields}; - for standard input (default: %(default)s)",
     )
 
 
-def _add_score_options(parser: argparse.ArgumentParser) -> None:
-    _add_load_options(parser)
-    add_activation(parser)
-    _add_input(parser)
+def _add_output(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", default=jsonl.STANDARD, metavar="PATH", help="JSON lines; - for standard output (default: %(default)s)"
     )
@@ -69,13 +67,24 @@ def _add_score_options(parser: argparse.ArgumentParser) -> None:
         "--window",
         type=positive_int,
         default=1024,
-        help="number of pairs read ahead and scored together (default: %(default)s)",
+        help="number of lines read ahead and scored together (default: %(default)s)",
     )
 
 
-def _score(args: argparse.Namespace) -> int:
+def _check_output(args: argparse.Namespace) -> None:
     if _is_input(args.out, args.input):
         raise InputError(f"--out {args.out} is the input; give it another name", argument="out")
+
+
+def _add_score_options(parser: argparse.ArgumentParser) -> None:
+    _add_load_options(parser)
+    add_activation(parser)
+    _add_input(parser)
+    _add_output(parser)
+
+
+def _score(args: argparse.Namespace) -> int:
+    _check_output(args)
     with _load(args) as reranker, jsonl.reading(args.input) as lines, jsonl.writing(args.out) as write:
         records = jsonl.PairReader(lines, args.input)
         cuts: dict[int, dict[str, int]] = {}
@@ -89,6 +98,42 @@ def _score(args: argparse.Namespace) -> int:
         scores = reranker.score_iter(records, activation=args.activation, window=args.window, on_truncate=remember)
         for index, score in enumerate(scores):
             write({**records.other_fields(index), "score": score.tolist(), **cuts.pop(index, {})})
+    return 0
+
+
+def _add_classify_options(parser: argparse.ArgumentParser) -> None:
+    _add_load_options(parser)
+    parser.add_argument(
+        "--activation",
+        choices=names_of(ActivationChoice),
+        help="scale of the scores (default: as transformers' pipeline applies it)",
+    )
+    parser.add_argument(
+        "--top-k",
+        type=positive_int,
+        default=1,
+        metavar="K",
+        help="number of labels of each text, the highest score first (default: %(default)s)",
+    )
+    _add_input(parser, '{"text"}')
+    _add_output(parser)
+
+
+def _classify(args: argparse.Namespace) -> int:
+    _check_output(args)
+    with _load(args) as reranker, jsonl.reading(args.input) as lines, jsonl.writing(args.out) as write:
+        records = jsonl.TextReader(lines, args.input)
+        cuts: dict[int, dict[str, int]] = {}
+
+        def remember(cut: Truncation) -> None:
+            cuts[cut.index] = {"tokens_cut": cut.document_tokens_cut}
+
+        labelled = reranker.classify_iter(
+            records, top_k=args.top_k, activation=args.activation, window=args.window, on_truncate=remember
+        )
+        for index, labels in enumerate(labelled):
+            scores = [{"label": label.label, "score": label.score} for label in labels]
+            write({**records.other_fields(index), "labels": scores, **cuts.pop(index, {})})
     return 0
 
 
@@ -178,5 +223,6 @@ def _plan(args: argparse.Namespace) -> int:
 
 
 SCORE = Command("score", 'Score JSON lines {"query", "document"}; other fields are kept.', _add_score_options, _score)
+CLASSIFY = Command("classify", 'Label JSON lines {"text"}; other fields are kept.', _add_classify_options, _classify)
 RANK = Command("rank", "Sort documents by their score for a query, best first.", _add_rank_options, _rank)
 PLAN = Command("plan", "Show how pairs would be placed in batches. Nothing is scored.", _add_plan_options, _plan)

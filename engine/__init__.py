@@ -12,6 +12,7 @@ from .backends.base import BackendInfo
 from .batching.packing import Plan
 from .calls.event_loop import CallReport
 from .calls.requests import DocumentPart, RankedDocument
+from .calls.single_texts import LabelScore
 from .errors import (
     ArtifactError,
     BackendError,
@@ -59,6 +60,7 @@ __all__ = [
     "EncodedPair",
     "GpuOptions",
     "InputError",
+    "LabelScore",
     "LoadOptions",
     "LongDocuments",
     "Manifest",

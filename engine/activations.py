@@ -54,6 +54,28 @@ def activate(name: str, logits: FloatArray) -> FloatArray:
     return ACTIVATIONS[name](logits)
 
 
+def pipeline_activation(model: Model) -> str:
+    """The activation that ``pipeline("text-classification")`` of transformers applies to a model's logits.
+
+    None for regression; sigmoid for one label or several independent ones; otherwise softmax. Where there is a label,
+    it ignores ``function_to_apply`` of a config.
+
+    Raises:
+        InputError: it depends on the checkpoint's ``problem_type``, which the artifact does not record.
+    """
+    if model.problem_type == "":
+        raise InputError(
+            "this artifact does not record the checkpoint's problem_type, so what transformers would apply is unknown; "
+            f"choose activation, one of {', '.join(ACTIVATIONS)}, or export the artifact again",
+            argument="activation",
+            choices=tuple(ACTIVATIONS),
+        )
+    if model.problem_type == "regression":
+        return "logit"
+    is_independent = len(model.labels) == 1 or model.problem_type == "multi_label_classification"
+    return "sigmoid" if is_independent else "softmax"
+
+
 def resolve_activation(activation: ActivationChoice, model: Model) -> str:
     """The activation to compute for ``model``, with ``"model"`` replaced by the one that the artifact records.
 

@@ -20,7 +20,8 @@ from .arrays import FloatArray
 from .backends.base import BackendInfo
 from .calls.event_loop import WINDOW, AsyncCall, CallReport, CallsInProgress
 from .calls.ordered_threads import OrderedThreads
-from .calls.requests import RankedDocument
+from .calls.requests import RankedDocument, ScoreRequest
+from .calls.single_texts import ClassifyRequest, LabelScore
 from .calls.windows import OnTruncate
 from .errors import ClosedError, InputError
 from .options import ActivationChoice, LongDocuments, TextLimits, TruncationChoice, positive
@@ -241,6 +242,57 @@ class AsyncReranker:
             if sum(map(len, results)) < LARGE_RANKING:
                 return request.ranking(results)
             return await call.outside_the_loop(partial(request.ranking, results))
+
+    async def score_texts(
+        self,
+        texts: Iterable[str],
+        *,
+        activation: ActivationChoice = "logit",
+        max_length: int | None = None,
+        truncation: TruncationChoice | None = None,
+        limits: TextLimits | None = None,
+        on_truncate: OnTruncate | None = None,
+        priority: int = 0,
+        timeout: float | None = None,
+        report: CallReport | None = None,
+    ) -> FloatArray:
+        """Score single texts. ``Reranker.score_texts`` has the arguments, the result and the errors.
+
+        If the task is cancelled, nothing more is computed for it. ``report`` is filled in with what the call took.
+        """
+        urgency = Urgency.of(priority, timeout)
+        async with self._call(urgency, report) as call:
+            steps = self.reranker.text_steps(
+                texts, max_length=max_length, truncation=truncation, limits=limits, on_truncate=on_truncate
+            )
+            request = ScoreRequest(self.reranker.manifest, steps, activation)
+            return request.scores(*await call.results(steps))
+
+    async def classify(
+        self,
+        texts: Iterable[str],
+        *,
+        top_k: int | None = 1,
+        activation: ActivationChoice | None = None,
+        max_length: int | None = None,
+        truncation: TruncationChoice | None = None,
+        limits: TextLimits | None = None,
+        on_truncate: OnTruncate | None = None,
+        priority: int = 0,
+        timeout: float | None = None,
+        report: CallReport | None = None,
+    ) -> list[list[LabelScore]]:
+        """Label single texts. ``Reranker.classify`` has the arguments, the result and the errors.
+
+        If the task is cancelled, nothing more is computed for it. ``report`` is filled in with what the call took.
+        """
+        urgency = Urgency.of(priority, timeout)
+        async with self._call(urgency, report) as call:
+            steps = self.reranker.text_steps(
+                texts, max_length=max_length, truncation=truncation, limits=limits, on_truncate=on_truncate
+            )
+            request = ClassifyRequest(self.reranker.manifest, steps, top_k, activation)
+            return list(request.labelled(await call.results(steps)))
 
     async def close(self, drain: bool = True) -> None:
         """Refuse further calls, and end. Closing twice does nothing more.

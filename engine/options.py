@@ -79,8 +79,14 @@ def positive(argument: str, value: Any) -> int:
     return number
 
 
-def checked_length(max_length: Any, limit: int, owner: str) -> int:
-    """A maximum number of tokens within ``limit``; None stands for the limit itself. ``owner`` names whose limit it is.
+def checked_length(max_length: Any, limit: int, owner: str, source: str) -> int:
+    """A maximum number of tokens within ``limit``; None stands for the limit itself.
+
+    Args:
+        max_length: what was asked for.
+        limit: in tokens.
+        owner: names whose limit it is.
+        source: names what sets the limit.
 
     Raises:
         InputError: it is not a whole number of at least 1, or it exceeds the limit.
@@ -88,17 +94,18 @@ def checked_length(max_length: Any, limit: int, owner: str) -> int:
     length = limit if max_length is None else positive("max_length", max_length)
     if length > limit:
         raise InputError(
-            f"max_length {length} exceeds the {limit} tokens that {owner} accepts; lower it",
+            f"max_length {length} exceeds the {limit} tokens that {owner} accepts ({source}); lower it",
             argument="max_length",
             value=length,
             limit=limit,
+            source=source,
         )
     return length
 
 
 @dataclass(frozen=True)
 class TextLimits:
-    """What a call keeps of its texts; None leaves it to the model.
+    """What a call does with its texts before they are scored; None leaves it to the model.
 
     max_length:          maximum number of tokens in a pair, special tokens included.
     truncation:          what happens to a longer pair.
@@ -106,6 +113,8 @@ class TextLimits:
     max_query_tokens:    maximum number of the query's tokens; more are cut before the pair is made.
     max_document_tokens: the same for the document.
     max_call_tokens:     maximum number of tokens of all pairs of a call; a larger call is refused.
+    prompt:              text to put before each query, and part of it in all limits; ``""`` for none. By default the
+                         model's own default prompt; ``Reranker.manifest.tokenizer.prompts`` has all that it knows.
 
     >>> TextLimits(max_length=512) | TextLimits(max_document_tokens=100)
     TextLimits(max_length=512, max_document_tokens=100)
@@ -117,6 +126,7 @@ class TextLimits:
     max_query_tokens: int | None = None
     max_document_tokens: int | None = None
     max_call_tokens: int | None = None
+    prompt: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("max_length", "max_query_tokens", "max_document_tokens", "max_call_tokens"):
@@ -126,6 +136,8 @@ class TextLimits:
             check_choice("truncation", self.truncation, TruncationChoice)
         if self.truncation_side is not None:
             check_choice("truncation_side", self.truncation_side, SideChoice)
+        if self.prompt is not None and not isinstance(self.prompt, str):
+            raise InputError(f"prompt is {self.prompt!r}; it must be a string", argument="prompt", value=self.prompt)
 
     def given(self) -> dict[str, Any]:
         """Those that are not None, by name."""

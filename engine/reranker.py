@@ -19,7 +19,8 @@ from .artifact.manifest import Manifest
 from .backends.base import BackendInfo
 from .batching.packing import Plan
 from .calls.requests import RankedDocument, RankRequest, ScoreRequest
-from .calls.windows import DocumentLogit, OnTruncate, PartOptions, score_windows
+from .calls.single_texts import SingleTexts
+from .calls.windows import WINDOW, DocumentLogit, OnTruncate, PairSteps, PartOptions, score_windows
 from .errors import ArtifactError, InputError
 from .options import (
     ActivationChoice,
@@ -41,15 +42,13 @@ from .text.checks import Pair, check_pairs
 from .text.encoder import PairEncoder
 from .timing import StageTimes
 
-# Pairs that are encoded, planned and scored together: enough to find rows of similar length, few enough for memory.
-WINDOW = 4096
 # Windows are smaller with a progress bar, because the bar moves when a window is done.
 PROGRESS_WINDOW = 256
 
 W = TypeVar("W", bound=Sized)
 
 
-class Reranker:
+class Reranker(SingleTexts):
     """Scores (query, document) pairs with an exported reranker.
 
     Create one with ``Reranker.load`` or ``Reranker.from_checkpoint``. Threads may share it. Use it as a context
@@ -152,13 +151,14 @@ class Reranker:
         1
         """
         artifact = Artifact.open(path)
-        limit = checked_length(max_length, artifact.manifest.max_length, artifact.manifest.name)
+        manifest = artifact.manifest
+        limit = checked_length(max_length, manifest.max_length, manifest.name, manifest.limited_by)
         with ExitStack() as opened:  # the model is closed if the encoder cannot be made
             scorer = Scorer.load(artifact, options)
             opened.callback(scorer.close)
             encoder = artifact.encoder(limit, truncation)
             opened.pop_all()
-        return cls(artifact.manifest, encoder, scorer)
+        return cls(manifest, encoder, scorer)
 
     @classmethod
     def from_checkpoint(
@@ -396,7 +396,7 @@ class Reranker:
     ) -> ScoreRequest:
         """Check the arguments of ``score``, and return what is left to be done. Nothing is read from ``pairs``."""
         encoder = self._encoder_for(max_length, truncation, limits)
-        return ScoreRequest(self.manifest, encoder, pairs, activation, on_truncate)
+        return ScoreRequest(self.manifest, PairSteps(encoder, check_pairs(pairs), on_truncate), activation)
 
     def rank_request(
         self,
@@ -468,7 +468,9 @@ class Reranker:
     ) -> PairEncoder:
         """The encoder with the limits of one call."""
         chosen = (limits or TextLimits()) | TextLimits(max_length, truncation)
-        checked_length(chosen.max_length, self.max_length, f"this {type(self).__name__}")
+        is_lowered = self.max_length < self.manifest.max_length
+        source = "max_length of load" if is_lowered else self.manifest.limited_by
+        checked_length(chosen.max_length, self.max_length, f"this {type(self).__name__}", source)
         return self.encoder.with_limits(chosen)
 
 

@@ -137,14 +137,15 @@ class _Contender:
 def _contender(folder: str | Path, precision: PrecisionChoice, load_options: Mapping[str, Any]) -> _Contender:
     """Check what the manifest records, so that no later contender fails after hours of work for an earlier one."""
     artifact = Artifact.open(folder)
-    labels, limit, length = artifact.manifest.model.labels, artifact.manifest.max_length, load_options.get("max_length")
+    manifest = artifact.manifest
+    labels = manifest.model.labels
     if len(labels) != 1:
         raise InputError(
             f"{folder} has {len(labels)} labels ({', '.join(labels)}), so it defines no order of documents; give "
             "artifacts of models of one label",
             labels=labels,
         )
-    checked_length(length, limit, str(folder))
+    checked_length(load_options.get("max_length"), manifest.max_length, str(folder), manifest.limited_by)
     return _Contender(artifact, _resolved_precision(artifact, precision, load_options))
 
 

@@ -19,7 +19,6 @@ from modernrank.host import cache_folder
 from modernrank.options import EXACT, PrecisionChoice, PrecisionName, ProviderChoice, check_choice
 
 from .checkpoint.hub import locate, origin_hashes
-from .checkpoint.weights import weight_files
 from .export import export_checkpoint
 from .precision.registry import PRECISIONS
 from .quality_gate import evaluation_of
@@ -57,7 +56,7 @@ def cached_artifact(
     precisions, dialect = choose_graphs(precision, provider)
     origin = locate(str(checkpoint), revision)
     key = {
-        "files": origin_hashes(origin, weight_files(origin.folder)),
+        "files": origin_hashes(origin),
         "evaluation": _hashes_of(evaluation_of(origin.folder)),
         "precisions": precisions,
         "dialect": dialect,

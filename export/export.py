@@ -19,9 +19,10 @@ from modernrank.errors import InputError
 from modernrank.options import EXACT, PrecisionName
 
 from .checkpoint.activation import read_activation
-from .checkpoint.hub import DEFAULT_MODEL, Origin, license_of, locate, origin_hashes
+from .checkpoint.hub import DEFAULT_MODEL, license_of, locate, origin_hashes
 from .checkpoint.tokenizer import read_tokenizer
 from .checkpoint.weights import Checkpoint
+from .companions import copy_companions
 from .models.architecture import Architecture
 from .models.registry import read_architecture
 from .output_folder import check_target, replacing
@@ -83,8 +84,9 @@ def export_checkpoint(
         checkpoint: a folder or a hub id, with a ModernBERT sequence classifier in safetensors.
         out: the artifact's folder. It appears when everything is written, and not before.
         graph: ``"ort-cpu"`` (fastest in ONNX Runtime on CPUs), ``"standard"`` (pure ONNX operators), ``"ort-cuda"``,
-            ``"tensorrt"`` (from 10.15), ``"tensorrt-decomposed"`` (older ones), or ``"reference"`` (what optimum
-            exports; requires ``modernrank[reference]``). By default ``"tensorrt"`` for fp16, otherwise ``"ort-cpu"``.
+            ``"tensorrt"`` (from 10.15), ``"tensorrt-decomposed"`` (older ones), ``"padded"`` (``input_ids`` and
+            ``attention_mask`` in opset 17, for other runtimes), or ``"reference"`` (what optimum exports; requires
+            ``modernrank[reference]``). By default ``"tensorrt"`` for fp16, otherwise ``"ort-cpu"``.
         precision: ``"fp32"``, ``"fp16"`` for GPUs or ``"int8"`` for processors, or several of them; the last two
             require ``modernrank[cpu]`` too, to run the model on pairs.
         revision: commit, tag or branch of a hub id.
@@ -169,11 +171,13 @@ def _export(checkpoint: str, out: Path, options: ExportOptions) -> Manifest:
         source = GraphSource(origin.folder, architecture, weights, tokenizer)
         shutil.copyfile(origin.folder / tokenizer.file, folder / tokenizer.file)
         graphs = [_write(source, name, folder, options) for name in options.dialects]
+        if any(written.graph.layout == "padded" for written in graphs):
+            copy_companions(origin.folder, folder, options.report)
         options.report("hashing")
         manifest = Manifest(
             name=out.name,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
-            source=_source(origin, weights),
+            source=Source(origin.model_id, origin.revision, origin_hashes(origin)),
             license=license_of(origin.folder),
             model=_model(architecture, activation),
             tokenizer=tokenizer,
@@ -202,10 +206,6 @@ def _read_material(checkpoint: Path, options: ExportOptions) -> Material | None:
     return read_material(options.evaluation or evaluation_of(checkpoint))
 
 
-def _source(origin: Origin, weights: Checkpoint) -> Source:
-    return Source(origin.model_id, origin.revision, origin_hashes(origin, weights.files))
-
-
 def _model(architecture: Architecture, activation: str) -> Model:
     facts = architecture.facts
     return Model(
@@ -217,6 +217,7 @@ def _model(architecture: Architecture, activation: str) -> Model:
         labels=list(facts.labels),
         max_length=facts.max_length,
         activation=activation,
+        problem_type=facts.problem_type,
     )
 
 

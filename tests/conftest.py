@@ -21,11 +21,12 @@ settings.load_profile("modernrank")
 
 @pytest.fixture(scope="session")
 def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of artifacts: each checkpoint in each dialect (``tiny``, ``tiny-standard``, ..), and ``tiny-int8``."""
+    """Each checkpoint in three dialects (``tiny``, ``tiny-standard``, ``tiny-padded``), and ``tiny-int8``."""
     folder = tmp_path_factory.mktemp("artifacts")
     for name in NAMES:
         export_checkpoint(checkpoint(name), folder / name)
-        export_checkpoint(checkpoint(name), folder / f"{name}-standard", graph="standard")
+        for graph in ("standard", "padded"):
+            export_checkpoint(checkpoint(name), folder / f"{name}-{graph}", graph=graph)
     export_checkpoint(checkpoint("tiny"), folder / "tiny-int8", precision="int8")
     return folder
 

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Write the tiny checkpoints and the golden logits that the default test suite reads. Needs torch and transformers.
+"""Write the tiny checkpoints and the golden logits that the default test suite reads. Needs torch, transformers
+and sentence-transformers.
 
     python tests/make_test_data.py
 
@@ -7,6 +8,9 @@ Two checkpoints of random weights, in ``tests/data``:
 
 tiny       like the real model: mean pooling, one label, no biases, window of 128, old spelling of the config
 tiny-cls   everything else: cls pooling, three labels, all biases, window of 32, other layers, new spelling
+
+``modular-golden.json`` holds what sentence-transformers makes of the encoder of ``tiny`` with the heads of
+``support/modular.py``. Only it can be written anew alone: ``python tests/make_test_data.py modular``.
 
 ``demo-golden.json`` holds what the trained model of ``demo/model`` makes of a query with the documents of ``demo``, and
 of texts of many lengths.
@@ -19,12 +23,18 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
+import tempfile
 from pathlib import Path
 
+import numpy as np
+import sentence_transformers
 import torch
 import transformers
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, ModernBertConfig, ModernBertForSequenceClassification
+
+from support.modular import CHAINS, GOLDEN, write_modular
 
 DATA = Path(__file__).resolve().parent / "data"
 TEXT = (DATA.parents[1] / "LICENSE").read_text(encoding="utf-8")
@@ -192,7 +202,22 @@ def write_demo() -> None:
     (DATA / "demo-golden.json").write_text(json.dumps(golden) + "\n")
 
 
+def write_modular_golden() -> None:
+    pairs = json.loads((DATA / "tiny" / "golden.json").read_text())["pairs"]
+    golden: dict = {"made_by": f"tests/make_test_data.py, sentence-transformers {sentence_transformers.__version__}"}
+    for name, chain in CHAINS.items():
+        with tempfile.TemporaryDirectory() as folder:
+            model = sentence_transformers.CrossEncoder(str(write_modular(Path(folder) / "model", chain)))
+            scores = model.predict(pairs, activation_fn=torch.nn.Identity(), batch_size=1)
+        golden[name] = np.reshape(scores, (len(pairs), -1)).tolist()
+        print(name, "scores", np.min(scores), np.max(scores), "deviation", np.std(scores, axis=0))
+    GOLDEN.write_text(json.dumps(golden) + "\n")
+
+
 if __name__ == "__main__":
+    write_modular_golden()
+    if sys.argv[1:] == ["modular"]:
+        sys.exit()
     write_demo()
     for name, settings in CONFIGS.items():
         write(name, settings)

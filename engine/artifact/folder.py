@@ -37,7 +37,7 @@ class Artifact:
         path = Path(folder)
         if not path.is_dir():
             remedy = f"make it with `modernrank export CHECKPOINT --out {folder}`"
-            if _looks_like_a_hub_id(str(folder)):
+            if looks_like_a_hub_id(str(folder)):
                 remedy += f"; for a model of that name on the hub, call Reranker.from_checkpoint({str(folder)!r})"
             raise ArtifactError(f"there is no artifact folder {folder}; {remedy}", path=path)
         return Artifact(path, Manifest.read(path))
@@ -172,9 +172,11 @@ def pair_encoder(
         tokenizer.truncation_side,
         vocabulary,
         tokenizer.splits_special_tokens,
+        tokenizer.prompt,
     )
 
 
-def _looks_like_a_hub_id(text: str) -> bool:
+def looks_like_a_hub_id(text: str) -> bool:
+    """Whether a text may be a hub id: ``"owner/name"``."""
     owner, separator, name = text.partition("/")
     return bool(separator and owner and name) and "/" not in name and not text.startswith((".", "/", "~"))

@@ -1,14 +1,16 @@
 """``manifest.json``: the only interface between ``export`` and the runtime.
 
-Schema version 1 (``docs/artifact-format.md`` describes each field):
+``docs/artifact-format.md`` describes each field:
 
-    schema_version   1
+    schema_version   1, or 2 if texts are changed before they are tokenised, which version 1 did not know
     name             the artifact's name, by default its folder's
     created          UTC time, ISO 8601
     source           model_id (hub id or null), revision (null for a local folder), files {name: SHA-256}
     license          SPDX id from the model card, or "unknown"
-    model            architecture, layers, hidden_size, vocabulary, pooling, labels, max_length (tokens), activation
-    tokenizer        file, pad_token_id, truncation_side, max_length (tokens), splits_special_tokens
+    model            architecture, layers, hidden_size, vocabulary, pooling, labels, max_length (tokens), activation,
+                     problem_type
+    tokenizer        file, pad_token_id, truncation_side, max_length (tokens), splits_special_tokens,
+                     prompts {name: text}, default_prompt
     graphs           a list: precision, dialect, layout ("packed" or "padded"), opset, file, data, short, saturates
     engines          a list of TensorRT engines: graph, graph_sha256, precision, file, library, version,
                      compute_capability, profiles, slots, options, gpu, multiprocessors; empty until
@@ -34,7 +36,7 @@ from modernrank.text.truncation import SIDES
 
 from .json_records import read_json_object, record
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # the newest that is read
 FILE_NAME = "manifest.json"
 LAYOUTS = ("packed", "padded")
 
@@ -54,6 +56,7 @@ class Model:
 
     ``activation`` is the one that the checkpoint's own files ask for: ``"logit"``, ``"sigmoid"``, ``"softmax"``, or
     another name that ``activation="model"`` then refuses; "" in artifacts of versions that did not record it.
+    ``problem_type`` is that of config.json, None if it has none; "" in artifacts of versions that did not record it.
     """
 
     architecture: str
@@ -64,14 +67,18 @@ class Model:
     labels: list[str]
     max_length: int
     activation: str = ""
+    problem_type: str | None = ""
 
 
 @dataclass(frozen=True)
 class Tokenizer:
-    """What encoding needs besides ``tokenizer.json``. ``max_length`` is the tokenizer's own limit in tokens.
+    """What encoding needs besides ``tokenizer.json``.
 
-    ``splits_special_tokens``: whether the text of a special token inside a query or a document is tokenised like any
-    other text; False in artifacts of versions that did not record it.
+    max_length:     the tokenizer's own limit in tokens.
+    splits_special_tokens: whether the text of a special token inside a query or a document is tokenised like any other
+                    text; False in artifacts of versions that did not record it.
+    prompts:        texts that may be put before a query, by name.
+    default_prompt: the name of the one that is used unless a call chooses; None for none.
     """
 
     file: str
@@ -79,6 +86,13 @@ class Tokenizer:
     truncation_side: str
     max_length: int
     splits_special_tokens: bool = False
+    prompts: dict[str, str] = field(default_factory=dict)
+    default_prompt: str | None = None
+
+    @property
+    def prompt(self) -> str:
+        """The text of the default prompt; ``""`` for none."""
+        return "" if self.default_prompt is None else self.prompts[self.default_prompt]
 
 
 @dataclass(frozen=True)
@@ -172,12 +186,23 @@ class Manifest:
     quantisation: dict[str, dict[str, Any]] = field(default_factory=dict)
     quality: dict[str, dict[str, Any]] = field(default_factory=dict)
     engines: list[TensorRtEngineRecord] = field(default_factory=list)
-    schema_version: int = SCHEMA_VERSION
+
+    @property
+    def schema_version(self) -> int:
+        """The lowest version whose readers score this artifact rightly."""
+        return 2 if self.tokenizer.prompt or self.tokenizer.splits_special_tokens else 1
 
     @property
     def max_length(self) -> int:
         """The maximum number of tokens in a pair: the lower of the model's and the tokenizer's limits."""
         return min(self.model.max_length, self.tokenizer.max_length)
+
+    @property
+    def limited_by(self) -> str:
+        """What sets ``max_length``, in words: the model's positions, or a lower limit of the tokenizer."""
+        if self.tokenizer.max_length < self.model.max_length:
+            return "model_max_length of its tokenizer_config.json"
+        return "max_position_embeddings of its config.json"
 
     def auto_precisions(self) -> list[PrecisionName]:
         """Precisions that ``precision="auto"`` may use, fastest first: those that passed, and the exact one."""
@@ -185,7 +210,7 @@ class Manifest:
 
     def to_json(self) -> str:
         """The text of ``manifest.json``."""
-        return manifest_text(dataclasses.asdict(self))
+        return manifest_text({"schema_version": self.schema_version, **dataclasses.asdict(self)})
 
     @staticmethod
     def read(folder: Path) -> Manifest:
@@ -218,9 +243,9 @@ def _parse(data: dict[str, Any], path: Path) -> Manifest:
             path=path,
             schema_version=version,
         )
-    if version != SCHEMA_VERSION:
+    if not isinstance(version, int) or version < 1:
         raise ArtifactError(
-            f"{path} has no schema_version {SCHEMA_VERSION} (it has {version!r}); export the artifact again",
+            f"{path} has no schema_version from 1 to {SCHEMA_VERSION} (it has {version!r}); export the artifact again",
             path=path,
             schema_version=version,
         )
@@ -262,6 +287,8 @@ def _check_ranges(manifest: Manifest, path: Path) -> None:
     wrong: dict[str, object] = {name: value for name, value in counts.items() if value < 1}
     if not 0 <= tokenizer.pad_token_id < model.vocabulary:
         wrong["tokenizer.pad_token_id"] = tokenizer.pad_token_id
+    if tokenizer.default_prompt is not None and tokenizer.default_prompt not in tokenizer.prompts:
+        wrong["tokenizer.default_prompt"] = tokenizer.default_prompt
     if tokenizer.truncation_side not in SIDES:
         wrong["tokenizer.truncation_side"] = tokenizer.truncation_side
     if wrong:

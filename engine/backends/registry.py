@@ -163,7 +163,7 @@ PROVIDERS: dict[str, Provider] = {
         ),
         Provider(
             "cpu",
-            ("ort-cpu", "standard", "reference"),
+            ("ort-cpu", "standard", "padded", "reference"),
             frozenset(),
             "pip install 'modernrank[cpu]'",
             _open_cpu,

@@ -16,13 +16,12 @@ from modernrank.arrays import FloatArray
 from modernrank.artifact.manifest import Manifest
 from modernrank.errors import InputError
 from modernrank.options import ActivationChoice, LongDocuments, check_choice, positive
-from modernrank.text.checks import check_pairs, check_text, check_texts
+from modernrank.text.checks import check_text, check_texts
 from modernrank.text.encoder import PairEncoder
 
 from .windows import (
     DocumentLogit,
     DocumentPartSteps,
-    OnTruncate,
     PairSteps,
     PartOptions,
     Steps,
@@ -55,30 +54,21 @@ class RankedDocument:
 
 
 class ScoreRequest:
-    """Pairs to be scored.
+    """Pairs or single texts to be scored.
 
     Args:
         manifest: of the model.
-        encoder: with the limits of the call.
-        pairs: as in ``Reranker.score``.
+        steps: of the pairs or the texts.
         activation: as in ``Reranker.score``.
-        on_truncate: as in ``Reranker.score``.
 
     Raises:
-        InputError: ``pairs`` cannot be iterated over to give pairs, or the model has no such activation.
+        InputError: the model has no such activation.
     """
 
-    def __init__(
-        self,
-        manifest: Manifest,
-        encoder: PairEncoder,
-        pairs: Iterable[Any],
-        activation: ActivationChoice,
-        on_truncate: OnTruncate | None,
-    ) -> None:
+    def __init__(self, manifest: Manifest, steps: PairSteps, activation: ActivationChoice) -> None:
         self._activation = resolve_activation(activation, manifest.model)
         self._labels = len(manifest.model.labels)
-        self.steps = PairSteps(encoder, check_pairs(pairs), on_truncate)
+        self.steps = steps
 
     def scores(self, *logits: FloatArray) -> FloatArray:
         """The scores of windows: ``[pairs]`` for a model of one label, ``[pairs, labels]`` for one of several."""

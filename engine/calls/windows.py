@@ -28,6 +28,9 @@ R = TypeVar("R", covariant=True)
 
 OnTruncate = Callable[[Truncation], None]
 
+# Pairs that are encoded, planned and scored together: enough to find rows of similar length, few enough for memory.
+WINDOW = 4096
+
 
 @dataclass(frozen=True)
 class PartLogit:
@@ -108,8 +111,9 @@ def _encoded(scorer: Scorer, steps: Steps[T, E, R], size: int) -> Iterator[E]:
 class CallSize:
     """Counts the pairs and tokens of a call while it is encoded, and refuses a call that becomes too large."""
 
-    def __init__(self, limits: TextLimits) -> None:
+    def __init__(self, limits: TextLimits, noun: str = "pair") -> None:
         self._limits = limits
+        self._noun = noun
         self.pairs = self.tokens = 0
 
     def add(self, encoded: Sequence[EncodedPair]) -> None:
@@ -120,7 +124,7 @@ class CallSize:
         """
         self.pairs += len(encoded)
         self.tokens += sum(len(pair.ids) for pair in encoded)
-        check_call_tokens(self._limits, self.tokens, self.pairs, "pair")
+        check_call_tokens(self._limits, self.tokens, self.pairs, self._noun)
 
 
 class PairSteps:
@@ -130,19 +134,24 @@ class PairSteps:
     the work, so that a warning which is turned into an error wastes none, and another one counts all at the end.
     """
 
+    noun = "pair"
+
     def __init__(self, encoder: PairEncoder, pairs: Iterable[object], on_truncate: OnTruncate | None) -> None:
         self.items = pairs
-        self.size = CallSize(encoder.limits)
+        self.size = CallSize(encoder.limits, self.noun)
         self._encoder = encoder
-        self._summary = TruncationSummary(encoder.max_length)
+        self._summary = TruncationSummary(encoder.max_length, self.noun)
         self._notify: OnTruncate = self._summary if on_truncate is None else on_truncate
         self._announced = 0
 
     def encode(self, window: Window[object]) -> list[EncodedPair]:
         """Encode the pairs of a window."""
-        encoded = self._encoder.encode(window.items, window.indices)
+        encoded = self._encode(window)
         self.size.add(encoded)
         return encoded
+
+    def _encode(self, window: Window[object]) -> list[EncodedPair]:
+        return self._encoder.encode(window.items, window.indices)
 
     def announce(self, encoded: list[EncodedPair]) -> None:
         """Report each pair that was cut."""
@@ -164,6 +173,15 @@ class PairSteps:
     def end(self) -> None:
         """Warn about all pairs that were cut."""
         self._summary.warn()
+
+
+class TextSteps(PairSteps):
+    """Scores single texts, in the same way."""
+
+    noun = "text"
+
+    def _encode(self, window: Window[object]) -> list[EncodedPair]:
+        return self._encoder.encode_texts(window.items, window.indices)
 
 
 class _DocumentSteps(Generic[E]):

@@ -55,6 +55,29 @@ def check_text(text: object, name: str, **details: Any) -> str:
     return str.__str__(text)
 
 
+def as_single_text(text: object, name: str, **details: Any) -> str:
+    """``text``, if it is one string; ``name`` names it in errors, which have the ``details``.
+
+    Raises:
+        InputError: it is a pair or something else, or not valid Unicode.
+    """
+    if isinstance(text, tuple | list | Mapping | np.ndarray):
+        raise InputError(
+            f"{name} is not a string but {type(text).__name__}; this scores single texts, and `score` pairs",
+            **details,
+        )
+    return check_text(text, name, **details)
+
+
+def check_single_texts(texts: Iterable[object]) -> Iterable[object]:
+    """``texts``, if it can be iterated over to give texts. Nothing is read from it.
+
+    Raises:
+        InputError: it is no iterable, one bare string, a mapping or a data frame.
+    """
+    return _iterable(texts, "texts", "a list of texts")
+
+
 def check_texts(texts: Iterable[object], name: str) -> list[str]:
     """The list of ``texts``, each checked. ``name`` names one of them, such as ``"document"``.
 

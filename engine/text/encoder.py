@@ -22,7 +22,7 @@ from modernrank.errors import ArtifactError, InputError, counted
 from modernrank.host import available_threads, sharing_interpreter
 from modernrank.options import SideChoice, TextLimits, TruncationChoice, check_choice
 
-from .checks import Pair, as_pair
+from .checks import Pair, as_pair, as_single_text, check_text
 from .long_documents import MINIMUM_PART, overlapping_spans
 from .template import Template, find_template
 from .truncation import POLICIES, TooLong, check_call_tokens, cut
@@ -63,6 +63,7 @@ class PairEncoder:
         vocabulary: number of rows of the model's embedding table; a tokenizer with ids beyond it is refused.
         splits_special_tokens: whether the text of a special token inside a query or a document is tokenised like any
             other text, instead of becoming that token.
+        prompt: text to put before each query, which is part of it from then on.
 
     Raises:
         ArtifactError: the file is not a tokenizer that encodes pairs, or has ids beyond ``vocabulary``.
@@ -77,12 +78,15 @@ class PairEncoder:
         truncation_side: str = "right",
         vocabulary: int | None = None,
         splits_special_tokens: bool = False,
+        prompt: str = "",
     ) -> None:
         self._tokenizer = load_tokenizer(tokenizer_file, vocabulary, splits_special_tokens)
         self._template = find_template(self._tokenizer, tokenizer_file)
+        self._file = tokenizer_file
+        self._single: list[Template] = []  # found when the first single text comes; shared by all copies
         check_choice("truncation_side", truncation_side, SideChoice)
         self._characters_at_once = CHARACTERS_PER_THREAD * available_threads()
-        self._set_limits(TextLimits(max_length, truncation, cast(SideChoice, truncation_side)))
+        self._set_limits(TextLimits(max_length, truncation, cast(SideChoice, truncation_side), prompt=prompt))
 
     @property
     def template(self) -> Template:
@@ -120,6 +124,7 @@ class PairEncoder:
             )
         self.limits = limits
         self._side = limits.truncation_side or "right"
+        self._prompt = check_text(limits.prompt or "", "prompt", argument="prompt")
 
     def count(self, pair: Pair) -> int:
         """The number of tokens of a pair, special tokens included, cut as ``encode`` cuts it."""
@@ -137,13 +142,53 @@ class PairEncoder:
         """
         indices = range(len(pairs)) if indices is None else indices
         numbered = sharing_interpreter(zip(indices, pairs, strict=True))
-        checked = [as_pair(pair, f"pair {index}", index=index) for index, pair in numbered]
+        checked = [self._prompted(as_pair(pair, f"pair {index}", index=index)) for index, pair in numbered]
         texts = list(dict.fromkeys(text for pair in checked for text in pair))
         ids = dict(zip(texts, self._token_ids(texts), strict=True))
         return [
             self._join(ids[query], ids[document], index)
             for index, (query, document) in sharing_interpreter(zip(indices, checked, strict=True))
         ]
+
+    def _prompted(self, pair: Pair) -> Pair:
+        return (f"{self._prompt}{pair[0]}", pair[1]) if self._prompt else pair
+
+    def encode_texts(self, texts: Sequence[object], indices: Sequence[int] | None = None) -> list[EncodedPair]:
+        """Encode single texts. What a text loses counts as ``document_tokens_cut``.
+
+        Args:
+            texts: strings.
+            indices: index of each text in the caller's input, for errors; by default 0, 1, ..
+
+        Raises:
+            InputError: a text is not a string, is not valid Unicode, or is too long for ``truncation``.
+            ArtifactError: the tokenizer encodes a text as something else than special tokens around it.
+        """
+        template = self._single_template()
+        indices = range(len(texts)) if indices is None else indices
+        numbered = sharing_interpreter(zip(indices, texts, strict=True))
+        checked = [f"{self._prompt}{as_single_text(text, f'text {index}', index=index)}" for index, text in numbered]
+        distinct = list(dict.fromkeys(checked))
+        ids = dict(zip(distinct, self._token_ids(distinct), strict=True))
+        encoded = []
+        for index, text in sharing_interpreter(zip(indices, checked, strict=True)):
+            kept = self._cut_text(ids[text], self.max_length - len(template), index)
+            joined = np.array(template.join(kept), np.int64)
+            encoded.append(EncodedPair(joined, document_tokens_cut=len(ids[text]) - len(kept)))
+        return encoded
+
+    def _single_template(self) -> Template:
+        if not self._single:
+            self._single.append(find_template(self._tokenizer, self._file, texts=1))
+        return self._single[0]
+
+    def _cut_text(self, ids: list[int], room: int, index: int) -> list[int]:
+        """What remains of a single text, which the policies treat as the document of an empty query."""
+        length = _at_most(len(ids), self.limits.max_document_tokens)
+        if length > room:
+            name = f"text {index} has {length + self.max_length - room} tokens, but max_length is {self.max_length}"
+            _, length = POLICIES[self.truncation](TooLong(0, length, max(0, room), name, index))
+        return cut(ids, length, self._side)
 
     def encode_parts(
         self,
@@ -168,7 +213,7 @@ class PairEncoder:
         Raises:
             InputError: the query leaves no room for MINIMUM_PART tokens of a document that needs parts.
         """
-        all_query_ids = self._token_ids([query])[0]
+        all_query_ids = self._token_ids([f"{self._prompt}{query}"])[0]
         query_ids = cut(all_query_ids, _at_most(len(all_query_ids), self.limits.max_query_tokens), self._side)
         left = self.max_length - len(self._template) - len(query_ids)
         room = left if part_tokens is None else min(left, part_tokens)

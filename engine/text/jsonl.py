@@ -14,13 +14,15 @@ from typing import Any, NoReturn
 
 from modernrank.errors import InputError
 
-from .checks import Pair, as_pair, check_text
+from .checks import Pair, as_pair, as_single_text, check_text
 
 STANDARD = "-"
 # Name endings of files that hold one JSON object a line; upper or lower case does not matter.
 JSON_LINES = (".jsonl", ".ndjson")
 # Fields that the result of a pair adds to its line.
 RESULT_FIELDS = ("score", "query_tokens_cut", "document_tokens_cut")
+# The same for a single text.
+TEXT_RESULT_FIELDS = ("labels", "tokens_cut")
 
 
 @dataclass(frozen=True)
@@ -89,31 +91,58 @@ def writing(name: str) -> Iterator[Callable[[dict[str, Any]], None]]:
         yield lambda record: print(json.dumps(record), file=stream)
 
 
-class PairReader:
-    """Iterates over the pairs of JSON lines, and keeps each line's other fields until they are requested."""
+class _Reader:
+    """Reads the items of JSON lines, and keeps each line's other fields until they are requested."""
+
+    inputs: tuple[str, ...]  # fields that make an item
+    results: tuple[str, ...]  # fields that its result adds
 
     def __init__(self, lines: Iterable[bytes], source: str) -> None:
         self._lines = lines
         self._source = source
         self._other_fields: dict[int, dict[str, Any]] = {}
 
-    def __iter__(self) -> Iterator[Pair]:
+    def _items(self) -> Iterator[tuple[list[Any], Place]]:
+        """The values of ``inputs`` of each line, and its place."""
         for index, (record, place) in enumerate(objects(self._lines, self._source)):
-            missing = [name for name in ("query", "document") if name not in record]
+            missing = [name for name in self.inputs if name not in record]
             if missing:
-                raise place.error(f'has no "{missing[0]}"; a line is {{"query": .., "document": ..}}', field=missing[0])
-            pair = as_pair((record.pop("query"), record.pop("document")), str(place), **place.details)
-            reserved = [name for name in RESULT_FIELDS if name in record]
+                example = ", ".join(f'"{name}": ..' for name in self.inputs)
+                raise place.error(f'has no "{missing[0]}"; a line is {{{example}}}', field=missing[0])
+            item = [record.pop(name) for name in self.inputs]
+            reserved = [name for name in self.results if name in record]
             if reserved:
                 raise place.error(
                     f'has a field "{reserved[0]}", which the result would replace; rename it', field=reserved[0]
                 )
             self._other_fields[index] = record
-            yield pair
+            yield item, place
 
     def other_fields(self, index: int) -> dict[str, Any]:
-        """The fields of pair ``index`` besides query and document; they can be requested once."""
+        """The fields of item ``index`` besides those that make it; they can be requested once."""
         return self._other_fields.pop(index)
+
+
+class PairReader(_Reader):
+    """Iterates over the pairs of JSON lines, and keeps each line's other fields until they are requested."""
+
+    inputs = ("query", "document")
+    results = RESULT_FIELDS
+
+    def __iter__(self) -> Iterator[Pair]:
+        for pair, place in self._items():
+            yield as_pair(pair, str(place), **place.details)
+
+
+class TextReader(_Reader):
+    """The same for single texts."""
+
+    inputs = ("text",)
+    results = TEXT_RESULT_FIELDS
+
+    def __iter__(self) -> Iterator[str]:
+        for (text,), place in self._items():
+            yield as_single_text(text, str(place), **place.details)
 
 
 def read_documents(lines: Iterable[bytes], source: str) -> list[str]:

@@ -13,7 +13,10 @@ from modernrank.options import TextLimits
 
 @dataclass(frozen=True)
 class Truncation:
-    """A pair that was cut: its index in the input, and the number of tokens that its query and document lost."""
+    """A pair that was cut: its index in the input, and the number of tokens that its query and document lost.
+
+    A single text counts as a document.
+    """
 
     index: int
     query_tokens_cut: int
@@ -126,10 +129,11 @@ def check_call_tokens(limits: TextLimits, tokens: int, count: int, noun: str) ->
 
 
 class TruncationSummary:
-    """Collects cut pairs, and reports them in one warning."""
+    """Collects cut pairs or texts, of which ``noun`` is the singular, and reports them in one warning."""
 
-    def __init__(self, max_length: int) -> None:
+    def __init__(self, max_length: int, noun: str = "pair") -> None:
         self._max_length = max_length
+        self._noun = noun
         self._pairs = self._tokens = self._reported = 0
         self._first: Truncation | None = None
 
@@ -146,8 +150,9 @@ class TruncationSummary:
         self._reported = self._pairs
         verb = "was" if self._pairs == 1 else "were"
         warnings.warn(
-            f"{counted(self._pairs, 'pair')} {verb} cut to max_length={self._max_length} and lost "
-            f"{counted(self._tokens, 'token')} (the first is pair {self._first.index}); pass on_truncate to see each",
+            f"{counted(self._pairs, self._noun)} {verb} cut to max_length={self._max_length} and lost "
+            f"{counted(self._tokens, 'token')} (the first is {self._noun} {self._first.index}); pass on_truncate to "
+            "see each",
             TruncationWarning,
             stacklevel=_level_of_caller(),
         )

@@ -18,7 +18,7 @@ from typing import Any
 from modernrank.artifact.json_records import read_json_object
 from modernrank.errors import ArtifactError
 
-from .hub import MODULES, SENTENCE_TRANSFORMERS
+from .modules import MODULES, SENTENCE_TRANSFORMERS
 
 # By the last part of the name of a class of torch.
 KNOWN = {"Identity": "logit", "Sigmoid": "sigmoid", "Softmax": "softmax"}

@@ -20,6 +20,7 @@ from modernrank.artifact.manifest import Tokenizer
 from modernrank.errors import ArtifactError, InputError
 from modernrank.text.encoder import parse_tokenizer
 
+from .description import Description
 from .hub import CONVERTIBLE, TOKENIZER, TOKENIZER_CONFIG
 from .special_tokens import DECODER, LISTS, check_ids_of_config, check_special_tokens
 
@@ -86,6 +87,7 @@ USUAL_SHARE = 0.75
 def read_tokenizer(checkpoint: Path, *, rows: int, pad_token_id: int, max_length: int) -> Tokenizer:
     """The manifest's record of the tokenizer in the folder ``checkpoint``, which has a ``config.json``.
 
+    The prompts and the limit are those of sentence-transformers, where it saved the checkpoint and they are set.
     It warns of fields that it does not know, and of a tokenizer that may be that of another model.
 
     Args:
@@ -106,9 +108,11 @@ def read_tokenizer(checkpoint: Path, *, rows: int, pad_token_id: int, max_length
     own = parse_tokenizer(file)
     _check_dropout(own, file)
     splits = _flag(settings, settings_file, "split_special_tokens")
-    limit = _limit(settings, settings_file, max_length)
+    description = Description.read(checkpoint)
+    limit = min(description.max_length or _limit(settings, settings_file, max_length), max_length)
     side = settings.get("truncation_side", (own.truncation or {}).get("direction", "right"))
-    tokenizer = Tokenizer(file.name, pad_token_id, side, limit, splits)
+    prompts = description.prompts
+    tokenizer = Tokenizer(file.name, pad_token_id, side, limit, splits, dict(prompts.texts), prompts.default)
     check_special_tokens(checkpoint, own, splits)
     try:
         pair_encoder(checkpoint, tokenizer, limit, vocabulary=rows)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -44,11 +44,22 @@ class ExpectedTensors:
     architecture: the model's name in ``config.json``.
     shapes:       name and shape of every tensor.
     embeddings:   name of the table of embeddings, which has one row for each token id.
+    folders:      the folders of the checkpoint that hold tensors, by what is put before the names in their files.
     """
 
     architecture: str
     shapes: Mapping[str, tuple[int, ...]]
     embeddings: str
+    folders: Mapping[str, str] = field(default_factory=lambda: {"": ""})
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """A tensor in a file: the file, open, and the name of the tensor there."""
+
+    file: Path
+    reader: Any
+    name: str
 
 
 class Checkpoint:
@@ -62,22 +73,26 @@ class Checkpoint:
 
     def __init__(self, folder: Path, expected: ExpectedTensors) -> None:
         self.folder = folder
-        self.files = weight_files(folder)
-        self._reader_of: dict[str, Any] = {}
-        self._file_of: dict[str, Path] = {}
+        self._stored: dict[str, _Stored] = {}
         with ExitStack() as opened:  # closed again if a check fails
-            for file in self.files:
-                reader = opened.enter_context(_opened(file))
-                for name in reader.keys():  # noqa: SIM118 - not a dict
-                    if name in self._reader_of:
-                        raise ArtifactError(
-                            f"tensor {name} is in two files of {folder}; download it again", path=folder, tensor=name
-                        )
-                    self._reader_of[name], self._file_of[name] = reader, file
+            for prefix, part in expected.folders.items():
+                for file in weight_files(folder / part):
+                    self._add(file, prefix, opened)
             self._check_names(expected)
             self._check_shapes(expected)
-            self.names = frozenset(self._reader_of)
+            self.names = frozenset(self._stored)
             self._open = opened.pop_all()
+
+    def _add(self, file: Path, prefix: str, opened: ExitStack) -> None:
+        """Open a file, and know its tensors by their names with ``prefix`` before them, if they have not got it."""
+        reader = opened.enter_context(_opened(file))
+        for stored_name in reader.keys():  # noqa: SIM118 - not a dict
+            name = stored_name if stored_name.startswith(prefix) else f"{prefix}{stored_name}"
+            if name in self._stored:
+                raise ArtifactError(
+                    f"tensor {name} is in two files of {file.parent}; download it again", path=file.parent, tensor=name
+                )
+            self._stored[name] = _Stored(file, reader, stored_name)
 
     def tensor(self, name: str) -> FloatArray:
         """One tensor as float32, in whatever type it is stored.
@@ -85,7 +100,8 @@ class Checkpoint:
         Raises:
             ArtifactError: it holds NaN or infinity.
         """
-        return self._float32(name, self._reader_of[name].get_tensor(name))
+        stored = self._stored[name]
+        return self._float32(name, stored.reader.get_tensor(stored.name))
 
     def rows(self, name: str, start: int, stop: int) -> FloatArray:
         """Rows ``start`` to ``stop`` of a tensor as float32. No others are read.
@@ -95,8 +111,9 @@ class Checkpoint:
         Raises:
             ArtifactError: they hold NaN or infinity.
         """
-        with _opened(self._file_of[name]) as reader:
-            return self._float32(name, reader.get_slice(name)[start:stop])
+        stored = self._stored[name]
+        with _opened(stored.file) as reader:
+            return self._float32(name, reader.get_slice(stored.name)[start:stop])
 
     def _float32(self, name: str, stored: FloatArray) -> FloatArray:
         values: FloatArray = stored.astype(np.float32)
@@ -117,8 +134,8 @@ class Checkpoint:
         self._open.close()
 
     def _check_names(self, expected: ExpectedTensors) -> None:
-        missing = sorted(expected.shapes.keys() - self._reader_of.keys())
-        extra = sorted(self._reader_of.keys() - expected.shapes.keys())
+        missing = sorted(expected.shapes.keys() - self._stored.keys())
+        extra = sorted(self._stored.keys() - expected.shapes.keys())
         if not missing and not extra:
             return
         raise ArtifactError(
@@ -130,7 +147,7 @@ class Checkpoint:
 
     def _check_shapes(self, expected: ExpectedTensors) -> None:
         for name, shape in expected.shapes.items():
-            stored = self._reader_of[name].get_slice(name)
+            stored = self._stored[name].reader.get_slice(self._stored[name].name)
             stored_shape = tuple(stored.get_shape())
             if stored_shape != shape:
                 is_padded = name == expected.embeddings and stored_shape[1:] == shape[1:] and stored_shape[0] > shape[0]

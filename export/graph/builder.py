@@ -24,6 +24,9 @@ Value = NewType("Value", str)
 CONTRIB = "com.microsoft"  # ONNX Runtime's own operators
 EXTERNAL_FROM = 1024  # bytes; smaller constants stay inside the .onnx file
 COMPARED_AT_ONCE = 1 << 24  # bytes
+OPSET = 23  # of ONNX's standard operators: the first with Attention and RotaryEmbedding
+REDUCE_MAX_TAKES_AXES = 18  # the opset in which they became an input
+IR_VERSION = 10
 ALIGNMENT = 4096  # bytes; lets a runtime map the data file into memory page by page
 
 
@@ -45,9 +48,16 @@ class GraphBuilder:
     """Collects the nodes and constants of one model, and writes its data file constant by constant.
 
     Use it as a context manager, which closes the data file.
+
+    Args:
+        data_file: what large constants are written to.
+        opset: version of ONNX's standard operators.
+        ir_version: of the file's format. A runtime refuses a later one than it knows.
     """
 
-    def __init__(self, data_file: Path) -> None:
+    def __init__(self, data_file: Path, opset: int = OPSET, ir_version: int = IR_VERSION) -> None:
+        self.opset = opset
+        self._ir_version = ir_version
         self._data_name = data_file.name
         self._data = data_file.open("w+b")
         self._written: dict[str, TensorProto] = {}  # in the data file
@@ -86,6 +96,11 @@ class GraphBuilder:
         self._nodes.append(node)
         return Value(name)
 
+    def name(self, value: Value, name: str) -> Value:
+        """Call ``value`` by ``name``, without the scopes around it."""
+        self._nodes.append(helper.make_node("Identity", [value], [name], name=f"/{name}"))
+        return Value(name)
+
     def constant(self, name: str, value: np.ndarray[Any, Any]) -> Value:
         """A named constant, such as a weight."""
         path = self._unique(".".join([*self._scopes, name]))
@@ -105,6 +120,12 @@ class GraphBuilder:
     def convert(self, value: Value, source: FloatType, target: FloatType) -> Value:
         """A value of type ``source`` as ``target``: a Cast, or the value itself where they agree."""
         return value if source is target else self.op("Cast", value, to=onnx_type(target))
+
+    def largest(self, value: Value, axis: int) -> Value:
+        """The maximum over an axis, which the result does not have any more."""
+        if self.opset < REDUCE_MAX_TAKES_AXES:
+            return self.op("ReduceMax", value, axes=[axis], keepdims=0)
+        return self.op("ReduceMax", value, self.ints(axis), keepdims=0)
 
     def branch(self, condition: Value, then: Callable[[], Value], otherwise: Callable[[], Value]) -> Value:
         """Run ``then`` where the bool ``condition`` holds, else ``otherwise``; each makes a float tensor by a node."""
@@ -127,7 +148,7 @@ class GraphBuilder:
         self._nodes = change(self._nodes)
 
     def model(
-        self, name: str, inputs: list[onnx.ValueInfoProto], outputs: dict[Value, onnx.ValueInfoProto], opset: int
+        self, name: str, inputs: list[onnx.ValueInfoProto], outputs: dict[Value, onnx.ValueInfoProto]
     ) -> onnx.ModelProto:
         """The finished model.
 
@@ -135,17 +156,16 @@ class GraphBuilder:
             name: of the graph.
             inputs: their names, types and shapes.
             outputs: the output for each value that leaves the graph.
-            opset: version of ONNX's standard operators.
         """
         for value, info in outputs.items():
-            self._nodes.append(helper.make_node("Identity", [value], [info.name], name=f"/{info.name}"))
+            self.name(value, info.name)
         graph = helper.make_graph(self._nodes, name, inputs, list(outputs.values()), list(self._constants.values()))
-        domains = [helper.make_opsetid("", opset), helper.make_opsetid(CONTRIB, 1)]
+        domains = [helper.make_opsetid("", self.opset), helper.make_opsetid(CONTRIB, 1)]
         used = {node.domain for node in _all_nodes(graph)}
         return helper.make_model(
             graph,
             opset_imports=[d for d in domains if d.domain in used],
-            ir_version=10,
+            ir_version=self._ir_version,
             producer_name="modernrank",
             producer_version=__version__,
         )

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import ClassVar, Literal, Self
 
-from modernrank.artifact.manifest import Source
+from modernrank.export.checkpoint.description import Description
 from modernrank.export.checkpoint.weights import ExpectedTensors, Weights
 from modernrank.export.graph.options import GraphOptions
+
+Reference = Literal["transformers", "sentence-transformers"]
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class ModelFacts:
     labels: tuple[str, ...]
     max_length: int
     pad_token_id: int
+    problem_type: str | None = None
 
 
 @dataclass(frozen=True)
@@ -60,32 +62,23 @@ class Stream:
 Axes = tuple[tuple[Stream | None, ...], ...]
 
 
-@dataclass(frozen=True)
-class Published:
-    """Published logits of some pairs.
-
-    pairs:     (query, document) tuples.
-    logits:    one for each pair.
-    tolerance: maximum difference of ours from them.
-    source:    who published them, and in which precision.
-    """
-
-    pairs: tuple[tuple[str, str], ...]
-    logits: tuple[float, ...]
-    tolerance: float
-    source: str
-
-
 class Architecture(ABC):
     """A model family, with the config of one checkpoint. ``registry.FAMILIES`` lists them."""
 
-    # The name in ``architectures`` of config.json.
+    # As an artifact records it.
     name: ClassVar[str]
+    # The library that loads such checkpoints, and so says which scores are right.
+    reference: ClassVar[Reference] = "transformers"
 
     @classmethod
     @abstractmethod
-    def read(cls, config_file: Path) -> Self:
-        """Read ``config.json``.
+    def describes(cls, description: Description) -> bool:
+        """Whether a checkpoint is of this family."""
+
+    @classmethod
+    @abstractmethod
+    def read(cls, description: Description) -> Self:
+        """Read the files of a checkpoint of this family.
 
         Raises:
             ArtifactError: a field has an effect that is not implemented, or a value that is not allowed.
@@ -120,10 +113,6 @@ class Architecture(ABC):
     @abstractmethod
     def linear_layers(self) -> list[LinearLayer]:
         """The layers that can be quantised, in the order in which they run."""
-
-    def published_logits(self, source: Source) -> Sequence[Published]:
-        """Logits that others published for the checkpoint of ``source``, which verification must reproduce."""
-        return ()
 
     @abstractmethod
     def absorbed_by(self, layer: str) -> tuple[str, int]:

@@ -1,19 +1,21 @@
-"""The model families that can be exported, by the name of the architecture in ``config.json``.
+"""The model families that can be exported. The first one that describes a checkpoint reads it.
 
-A new family is one module with an ``Architecture``, and one line here.
+A new family is one module with an ``Architecture``, and one line here. On a ModernBERT encoder it only says what its
+head computes and where the checkpoint has the tensors, as ``sequence_classifier.py`` does.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from modernrank.artifact.json_records import read_json_object
 from modernrank.errors import ArtifactError
+from modernrank.export.checkpoint.description import Description
 
 from .architecture import Architecture
-from .modernbert.family import ModernBert
+from .modular_reranker import ModularReranker
+from .sequence_classifier import SequenceClassifier
 
-FAMILIES: dict[str, type[Architecture]] = {family.name: family for family in (ModernBert,)}
+FAMILIES: tuple[type[Architecture], ...] = (ModularReranker, SequenceClassifier)
 
 
 def read_architecture(checkpoint: Path) -> Architecture:
@@ -22,20 +24,17 @@ def read_architecture(checkpoint: Path) -> Architecture:
     Raises:
         ArtifactError: it has no ``config.json``, is of an unknown family, or uses a feature that is not implemented.
     """
-    file = checkpoint / "config.json"
-    if not file.is_file():
-        raise ArtifactError(f"{checkpoint} is not a checkpoint: it has no {file.name}", path=checkpoint)
-    raw = read_json_object(file)
-    names = raw.get("architectures")
-    names = [str(name) for name in names] if isinstance(names, list) else []
-    for name in names:
-        if name in FAMILIES:
-            return FAMILIES[name].read(file)
+    description = Description.read(checkpoint)
+    for family in FAMILIES:
+        if family.describes(description):
+            return family.read(description)
+    file, names = description.config_file, description.architectures
     raise ArtifactError(
-        f"{file} describes {', '.join(names) or 'no architecture'} (model_type {raw.get('model_type')!r}); modernrank "
-        f"exports {', '.join(FAMILIES)} only",
+        f"{file} describes {', '.join(names) or 'no architecture'} (model_type {description.model_type!r}), and "
+        f"{description.modules_file.name} {'adds no head' if description.modules else 'does not exist'}; modernrank "
+        f"exports {' and '.join(family.name for family in FAMILIES)}",
         path=file,
         field="architectures",
-        value=names,
-        choices=tuple(FAMILIES),
+        value=list(names),
+        choices=tuple(family.name for family in FAMILIES),
     )

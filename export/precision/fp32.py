@@ -17,4 +17,4 @@ def write_fp32(job: GraphJob) -> WrittenGraph:
     architecture, options = job.source.architecture, GraphOptions(job.dialect)
     job.report(f"writing the {job.dialect} graph of {architecture.facts.layers} layers")
     architecture.write_graph(job.source.weights, job.path, options)
-    return job.written(options.spelling.opset)
+    return job.written(options.spelling.opset, options.spelling.layout.name)

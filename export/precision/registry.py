@@ -58,7 +58,7 @@ TENSORRT = ("tensorrt", "tensorrt-half-sums", "tensorrt-decomposed")
 PRECISIONS: Mapping[str, Precision] = {
     precision.name: precision
     for precision in (
-        Precision("fp32", ("ort-cpu", "standard", "ort-cuda", *TENSORRT, REFERENCE), write_fp32),
+        Precision("fp32", ("ort-cpu", "standard", "ort-cuda", *TENSORRT, "padded", REFERENCE), write_fp32),
         Precision("fp16", (*TENSORRT, "ort-cuda"), write_fp16, FidelityBounds(0.01, 0.95)),
         Precision("int8", ("ort-cpu",), write_int8, FidelityBounds(0.05, 0.9)),
     )

@@ -84,10 +84,12 @@ def check_tokenizer(artifact: Artifact, checkpoint: Path, report: Report = silen
     special_tokens = len(encoder.template)
     texts = token_texts(checkpoint, parse_tokenizer(checkpoint / TOKENIZER))
     pairs = [*itertools.product(TEXTS, TEXTS), *special_token_pairs(texts)]
+    prompt = artifact.manifest.tokenizer.prompt
+    prompted = [(f"{prompt}{query}", document) for query, document in pairs]
     for limit in (max(8, special_tokens + 2), 64, artifact.manifest.model.max_length):
         max_length = limit - (limit - special_tokens) % 2 if only_even else limit
         # A list of pairs, as rerankers are called: given two strings, transformers treats an empty second one as none.
-        expected = tokenizer(pairs, truncation=True, max_length=max_length)["input_ids"]
+        expected = tokenizer(prompted, truncation=True, max_length=max_length)["input_ids"]
         # What has no token in transformers has no score there either.
         with_tokens = [(pair, ids) for pair, ids in zip(pairs, expected, strict=True) if ids]
         encoded = encoder.with_limits(TextLimits(max_length)).encode([pair for pair, _ in with_tokens])

@@ -1,4 +1,4 @@
-"""``modernrank verify``: an artifact's logits against those of ``transformers``, over a grid of lengths and packings.
+"""``modernrank verify``: an artifact's logits against those of its reference, over a grid of lengths and packings.
 
 Each pair is scored alone, packed in one row with others in every order, and in a batch of several rows of different
 fill. ``inputs.py`` explains the lengths.
@@ -28,9 +28,7 @@ from modernrank.batching.batch import assemble, unpack
 from modernrank.errors import ArtifactError, InputError, counted
 from modernrank.evaluation.agreement import Fidelity, measure
 from modernrank.export.checkpoint.hub import NOT_ALWAYS_RECORDED, Origin, locate, origin_hashes
-from modernrank.export.checkpoint.weights import weight_files
-from modernrank.export.models.architecture import Published
-from modernrank.export.models.registry import read_architecture
+from modernrank.export.models.published_logits import Published, published_for
 from modernrank.export.output_folder import update_manifest
 from modernrank.export.precision.calibration import held_out_pairs, read_calibration
 from modernrank.export.precision.fp16_emulation import backend_on_processor
@@ -39,8 +37,9 @@ from modernrank.export.report import Report, silent
 from modernrank.options import PrecisionChoice, PrecisionName, ProviderName, check_choice
 
 from .inputs import LENGTHS, MINIMUM_LONGEST, arrangements, random_pairs
+from .reference import ReferenceModel, load_reference
 from .result import Parity, Row
-from .transformers_model import TransformersModel, check_tokenizer
+from .transformers_model import check_tokenizer
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +56,9 @@ def verify_artifact(
     record: bool = True,
     report: Report = silent,
 ) -> Parity:
-    """Compare the artifact in ``folder`` with ``transformers`` on the checkpoint from which it was exported.
+    """Compare the artifact in ``folder`` with the library that loads the checkpoint from which it was exported.
+
+    That is ``transformers``, or sentence-transformers for a modular reranker.
 
     Args:
         folder: the artifact.
@@ -94,9 +95,9 @@ def verify_artifact(
     check_same_checkpoint(artifact, origin)
     check_tokenizer(artifact, origin.folder, report)
     artifact.check_files(artifact.files_of(graph))
-    model = TransformersModel(origin.folder, transformers_device)
+    model = load_reference(origin.folder, transformers_device)
     with _opened(artifact, graph, provider) as backend:
-        known = read_architecture(origin.folder).published_logits(artifact.manifest.source)
+        known = published_for(artifact.manifest.source)
         parity = _Verification(artifact, graph, backend, model, known, report).run(longest, pairs_file, provider)
     logger.info("%s %s: %s", artifact.folder, graph.precision, parity.verdict())
     if record:
@@ -170,7 +171,7 @@ def check_same_checkpoint(artifact: Artifact, origin: Origin) -> None:
     Raises:
         ArtifactError: it names the files that differ.
     """
-    hashes = origin_hashes(origin, weight_files(origin.folder))
+    hashes = origin_hashes(origin)
     recorded = artifact.manifest.source.files
     for name in NOT_ALWAYS_RECORDED:
         if name not in recorded:  # versions that did not read it did not record it either
@@ -193,7 +194,7 @@ class _Verification:
     artifact: Artifact
     graph: OnnxGraph
     backend: Backend
-    model: TransformersModel
+    model: ReferenceModel
     known: Sequence[Published]
     report: Report
 

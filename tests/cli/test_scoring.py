@@ -1,4 +1,4 @@
-"""``modernrank score``, ``rank`` and ``plan``: what they read, what they print, what they refuse."""
+"""``modernrank score``, ``rank``, ``plan`` and ``classify``: what they read, what they print, what they refuse."""
 
 from __future__ import annotations
 
@@ -259,3 +259,58 @@ def test_the_table_fits_into_any_terminal(
     documents.write_text("word " * 20_000 + "\nshort\n")
     assert main(["rank", tiny, "--query", "a", "--documents", str(documents), "--max-length", "100"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 3
+
+
+def test_classify_labels_json_lines(
+    artifacts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    artifact, out = str(artifacts / "tiny-cls"), tmp_path / "out.jsonl"
+    texts = lines([{"text": text, "id": f"d{i}"} for i, text in enumerate(DOCUMENTS)])
+    give(monkeypatch, texts)
+    options = ["--top-k", "9", "--window", "2", "--max-length", "30", "--threads", "1"]
+    assert main(["classify", artifact, "--out", str(out), *options]) == 0
+    records = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [record["id"] for record in records] == ["d0", "d1", "d2"]
+    assert ["tokens_cut" in record for record in records] == [False, True, False]
+    with Reranker.load(artifact, threads=1, max_length=30) as model:
+        expected = model.classify(DOCUMENTS, top_k=None, on_truncate=lambda cut: None)
+    assert [record["labels"] for record in records] == [[vars(label) for label in labels] for labels in expected]
+    give(monkeypatch, texts)
+    assert main(["classify", artifact, "--activation", "logit"]) == 0
+    assert [len(record["labels"]) for record in printed(capsys)] == [1, 1, 1]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("line", "fact"),
+    [
+        ('{"txt": "a"}', "text"),
+        ('{"text": ["a", "b"]}', "list"),
+        ('{"text": null}', "NoneType"),
+        ('{"text": "a", "labels": 1}', "labels"),
+        ('{"text": "a", "tokens_cut": 1}', "tokens_cut"),
+    ],
+)
+def test_classify_refuses_a_line_by_its_number(
+    tiny: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], line: str, fact: str
+) -> None:
+    give(monkeypatch, '{"text": "fine"}\n' + line + "\n")
+    assert main(["classify", tiny]) == 1
+    error = capsys.readouterr().err
+    assert fact in error
+    assert "line 2" in error
+
+
+def test_classify_does_not_overwrite_its_input(tiny: str, tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text('{"text": "a"}\n')
+    assert main(["classify", tiny, "--input", str(tmp_path / "in.jsonl"), "--out", str(tmp_path / "in.jsonl")]) == 1
+    assert (tmp_path / "in.jsonl").read_text() == '{"text": "a"}\n'
+
+
+@pytest.mark.parametrize("command", ["score", "plan"])
+def test_a_length_beyond_the_models_limit_is_refused(
+    tiny: str, pairs_file: Path, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([command, tiny, "--input", str(pairs_file), "--max-length", "8193"]) == 1
+    error = capsys.readouterr().err
+    assert "8192" in error
+    assert "max_position_embeddings" in error

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from modernrank import ArtifactError, InputError, Reranker
+from modernrank import ArtifactError, InputError, Reranker, TextLimits
 from support.artifacts import DATA, GRAPH, MANIFEST, TOKENIZER, edit_manifest, flip_a_bit
 
 PAIRS = [("the terms of the license", "notice " * n) for n in (1, 2, 40)]
@@ -37,10 +37,29 @@ def test_arguments_out_of_range_are_refused(artifacts: Path, argument: str, valu
     assert caught.value.details["value"] == value
 
 
-def test_the_refusal_of_a_length_names_the_limit(artifacts: Path) -> None:
-    with pytest.raises(InputError) as caught:
+def test_the_refusal_of_a_length_names_the_limit_and_what_sets_it(artifacts: Path, artifact: Path) -> None:
+    with pytest.raises(InputError, match="max_position_embeddings") as caught:
         Reranker.load(artifacts / "tiny", max_length=8193)
     assert caught.value.details["limit"] == 8192
+    edit_manifest(artifact, lambda manifest: manifest["tokenizer"].update(max_length=512))
+    with pytest.raises(InputError, match="model_max_length") as caught:
+        Reranker.load(artifact, max_length=513)
+    assert caught.value.details["limit"] == 512
+
+
+@pytest.mark.parametrize(("loaded_with", "source"), [(64, "max_length of load"), (None, "max_position_embeddings")])
+def test_a_call_cannot_raise_the_limit(artifacts: Path, loaded_with: int | None, source: str) -> None:
+    with Reranker.load(artifacts / "tiny", max_length=loaded_with, threads=1) as reranker:
+        for call in (
+            lambda length: reranker.score(PAIRS, max_length=length),
+            lambda length: reranker.score_iter(PAIRS, max_length=length),
+            lambda length: reranker.rank("q", ["d"], max_length=length),
+            lambda length: reranker.count_tokens(PAIRS, max_length=length),
+            lambda length: reranker.score(PAIRS, limits=TextLimits(max_length=length)),
+        ):
+            with pytest.raises(InputError, match=source) as caught:
+                call(reranker.max_length + 1)
+            assert caught.value.details["limit"] == (loaded_with or 8192)
 
 
 def test_more_workers_than_threads_are_refused(artifacts: Path) -> None:

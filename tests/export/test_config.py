@@ -5,12 +5,14 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from modernrank import ArtifactError
 from modernrank.export.models.modernbert.config import Layer, ModernBertConfig
-from modernrank.export.models.modernbert.family import ModernBert
+from modernrank.export.models.modernbert.model import ModernBert
 from modernrank.export.models.registry import read_architecture
+from modernrank.export.models.rope import Rope
 from support.checkpoints import checkpoint
 
 NEW_ROPE = {
@@ -19,17 +21,27 @@ NEW_ROPE = {
 }
 
 
-def read(tmp_path: Path, **changes: Any) -> ModernBertConfig:
-    """The config of ``tiny`` with some fields changed; a value of ... removes one."""
+def read_model(tmp_path: Path, **changes: Any) -> ModernBert:
+    """The model of ``tiny`` with some fields of its config changed; a value of ... removes one."""
     raw = {**json.loads((checkpoint("tiny") / "config.json").read_text()), **changes}
     (tmp_path / "config.json").write_text(json.dumps({k: v for k, v in raw.items() if v is not ...}))
     architecture = read_architecture(tmp_path)
     assert isinstance(architecture, ModernBert)
-    return architecture.config
+    return architecture
+
+
+def read(tmp_path: Path, **changes: Any) -> ModernBertConfig:
+    """Its encoder's config."""
+    return read_model(tmp_path, **changes).config
+
+
+def unscaled(theta: float) -> Rope:
+    """Of the heads of ``tiny``, which have 8 channels."""
+    return Rope(tuple((theta ** (-np.arange(0, 8, 2) / 8)).tolist()))
 
 
 def test_layers_alternate_one_global_and_two_sliding(tmp_path: Path) -> None:
-    full, sliding = Layer(True, 160000.0), Layer(False, 10000.0)
+    full, sliding = Layer(True, unscaled(160000.0)), Layer(False, unscaled(10000.0))
     assert read(tmp_path).layers == (full, sliding, sliding) * 2
     assert read(tmp_path).reach == 64
 
@@ -45,7 +57,7 @@ def test_the_new_spelling_means_the_same(tmp_path: Path) -> None:
 def test_new_rope_parameters_win_over_the_old_fields(tmp_path: Path) -> None:
     """As in transformers, which fills only what ``rope_parameters`` leaves out."""
     layers = read(tmp_path, rope_parameters={"full_attention": {"rope_theta": 7.0}}).layers
-    assert [layer.rope_theta for layer in layers[:2]] == [7.0, 10000.0]
+    assert [layer.rope for layer in layers[:2]] == [unscaled(7.0), unscaled(10000.0)]
 
 
 @pytest.mark.parametrize(
@@ -57,11 +69,8 @@ def test_new_rope_parameters_win_over_the_old_fields(tmp_path: Path) -> None:
         ({"architectures": ...}, "architectures"),
         ({"model_type": "bert"}, "model_type"),
         ({"hidden_activation": "mish"}, "hidden_activation"),
-        ({"classifier_activation": "tanh"}, "classifier_activation"),
+        ({"classifier_activation": "hardswish"}, "classifier_activation"),
         ({"classifier_pooling": "max"}, "classifier_pooling"),
-        ({"rope_scaling": {"rope_type": "yarn", "factor": 2.0}}, "rope_scaling"),
-        ({"rope_parameters": {"full_attention": {"rope_type": "linear", "factor": 2.0}}}, "rope_parameters"),
-        ({"rope_parameters": {"full_attention": {"partial_rotary_factor": 0.5}}}, "rope_parameters"),
         ({"rope_parameters": {"full_attention": {"rope_theta": 0}}}, "rope_parameters"),
         ({"rope_parameters": {"rope_theta": 1.0}}, "rope_parameters"),
         ({"local_rope_theta": None}, "local_rope_theta"),
@@ -69,6 +78,8 @@ def test_new_rope_parameters_win_over_the_old_fields(tmp_path: Path) -> None:
         ({"layer_types": ["chunked_attention"] * 6}, "layer_types"),
         ({"num_attention_heads": 5}, "num_attention_heads"),
         ({"head_dim": 16}, "head_dim"),
+        ({"problem_type": "ranking"}, "problem_type"),
+        ({"problem_type": 1}, "problem_type"),
         ({"num_hidden_layers": 0}, "num_hidden_layers"),
         ({"id2label": {"0": "a", "2": "b"}}, "id2label"),
         ({"quantization_config": {"bits": 8}}, "quantization_config"),
@@ -90,7 +101,7 @@ def test_an_unknown_family_is_refused_with_those_that_are_known(tmp_path: Path) 
     with pytest.raises(ArtifactError) as refused:
         read(tmp_path, model_type="roberta", architectures=["RobertaForMaskedLM"])
     assert refused.value.details["value"] == ["RobertaForMaskedLM"]
-    assert refused.value.details["choices"] == ("ModernBertForSequenceClassification",)
+    assert "ModernBertForSequenceClassification" in refused.value.details["choices"]
 
 
 WITH_EFFECT = [
@@ -138,8 +149,14 @@ def test_unknown_fields_are_named_in_a_warning(tmp_path: Path) -> None:
 
 
 def test_labels_come_in_order_and_default_to_two(tmp_path: Path) -> None:
-    assert read(tmp_path, id2label={"1": "b", "0": "a"}).labels == ("a", "b")
-    assert read(tmp_path, id2label=...).labels == ("LABEL_0", "LABEL_1")
+    assert read_model(tmp_path, id2label={"1": "b", "0": "a"}).facts.labels == ("a", "b")
+    assert read_model(tmp_path, id2label=...).facts.labels == ("LABEL_0", "LABEL_1")
+
+
+@pytest.mark.parametrize("problem", [None, "regression", "single_label_classification", "multi_label_classification"])
+def test_the_problem_is_known(tmp_path: Path, problem: str | None) -> None:
+    assert read(tmp_path, problem_type=problem).problem_type == problem
+    assert read(tmp_path, problem_type=...).problem_type is None
 
 
 def test_a_missing_or_broken_file_is_refused(tmp_path: Path) -> None:

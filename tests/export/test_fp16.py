@@ -116,7 +116,7 @@ def test_constants_of_the_same_name_and_another_content_are_both_kept(tmp_path: 
         places = []
         for value in (first, second, second):
             g.constant("weight", value)
-            (tensor,) = g.model("m", [], {}, 23).graph.initializer
+            (tensor,) = g.model("m", [], {}).graph.initializer
             places.append((tensor.data_type, {entry.key: entry.value for entry in tensor.external_data}["offset"]))
             g.restart()
     assert places == [(TensorProto.FLOAT, "0"), (TensorProto.FLOAT16, "16384"), (TensorProto.FLOAT16, "16384")]

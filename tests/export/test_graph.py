@@ -12,7 +12,7 @@ from modernrank.artifact.folder import Artifact
 from modernrank.backends.onnxruntime.cpu import CpuSettings, OnnxRuntimeCpuBackend
 from modernrank.backends.registry import PROVIDERS
 from modernrank.batching.batch import Batch
-from modernrank.export.graph.dialects import OPSET
+from modernrank.export.graph.builder import OPSET
 from support.checkpoints import NAMES
 
 DIALECTS = {"ort-cpu": "", "standard": "-standard"}

@@ -18,9 +18,9 @@ from modernrank.backends.profiles import ProfileShapes, default_profiles, fit
 from modernrank.evaluation.agreement import Fidelity
 from modernrank.export import export_checkpoint, record_parity, verify_artifact
 from modernrank.export.checkpoint.hub import DEFAULT_MODEL, DEFAULT_REVISION, locate
-from modernrank.export.models.modernbert.published_logits import PUBLISHED, published_for
+from modernrank.export.models.published_logits import PUBLISHED, published_for
 from modernrank.export.report import Report, silent
-from modernrank.export.verification import verify
+from modernrank.export.verification import reference, verify
 from modernrank.export.verification.inputs import LENGTHS, LONGEST_SHARED, arrangements, random_pairs
 from modernrank.export.verification.result import ARRANGEMENTS, Parity, Row
 from modernrank.export.verification.verify import check_same_checkpoint, choose_graph
@@ -66,9 +66,14 @@ def test_the_fidelity_decides_where_a_precision_is_not_exact(precision: str, rms
 
 
 def test_published_logits_hold_for_the_pinned_revision_only() -> None:
-    assert published_for(Source(DEFAULT_MODEL, DEFAULT_REVISION, {})) == PUBLISHED
+    assert published_for(Source(DEFAULT_MODEL, DEFAULT_REVISION, {})) == PUBLISHED[DEFAULT_MODEL, DEFAULT_REVISION]
     assert published_for(Source(DEFAULT_MODEL, "main", {})) == ()
     assert published_for(Source(None, None, {})) == ()
+
+
+def test_published_logits_are_one_for_each_pair() -> None:
+    for model, published in PUBLISHED.items():
+        assert all(len(entry.pairs) == len(entry.logits) and entry.tolerance > 0 for entry in published), model
 
 
 def test_every_pair_is_in_every_arrangement() -> None:
@@ -133,7 +138,7 @@ class SecondRuntime:
 @pytest.fixture
 def second_runtime(artifacts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(SecondRuntime, "artifact", artifacts / "tiny-standard", raising=False)
-    monkeypatch.setattr(verify, "TransformersModel", SecondRuntime)
+    monkeypatch.setattr(reference, "TransformersModel", SecondRuntime)
     monkeypatch.setattr(verify, "check_tokenizer", lambda artifact, checkpoint, report: None)
 
 

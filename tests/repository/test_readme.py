@@ -96,11 +96,22 @@ def folder(some_of_the_evaluation: Path, tmp_path_factory: pytest.TempPathFactor
     folder = tmp_path_factory.mktemp("pages")
     export_checkpoint(checkpoint("tiny"), folder / "artifacts" / "gte", precision=["fp32", "int8"])
     shutil.copytree(folder / "artifacts" / "gte", folder / "artifacts" / "demo")
+    _export_nli(folder)
     shutil.copytree(some_of_the_evaluation, folder / "evaluation")
     (folder / "demo").symlink_to(ROOT / "demo")
     (folder / "documents.txt").write_text("Beijing\nParis\nRome\n")
+    (folder / "texts.jsonl").write_text('{"text": "a", "id": 1}\n')
     (folder / "pairs.jsonl").write_text('{"query": "a", "document": "b", "id": 1}\n')
     return folder
+
+
+def _export_nli(folder: Path) -> None:
+    """A tiny model of three labels, with the names of natural language inference."""
+    source = Path(shutil.copytree(checkpoint("tiny-cls"), folder / "nli"))
+    config = json.loads((source / "config.json").read_text())
+    config["id2label"] = {"0": "contradiction", "1": "neutral", "2": "entailment"}
+    (source / "config.json").write_text(json.dumps(config))
+    export_checkpoint(source, folder / "artifacts" / "nli")
 
 
 @pytest.fixture

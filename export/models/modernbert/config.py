@@ -1,18 +1,16 @@
-"""``config.json``, validated once: each field that changes a score is honoured here or refused by name."""
+"""``config.json`` of a ModernBERT encoder: each field that changes a score is honoured here or refused by name.
+
+What a head needs of the same file, its family reads (``sequence_classifier.py``).
+"""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-from modernrank.artifact.json_records import read_json_object
-from modernrank.errors import ArtifactError
+from modernrank.export.checkpoint.fields import Fields
 from modernrank.export.graph.activations import ACTIVATIONS
-
-from .pooling import POOLINGS
+from modernrank.export.models.rope import Rope, RopeFields, read_rope
 
 # Fields that exist in checkpoints and do not change the logits.
 WITHOUT_EFFECT = frozenset(
@@ -29,16 +27,12 @@ WITHOUT_EFFECT = frozenset(
         "embedding_dropout",
         "eos_token_id",
         "gradient_checkpointing",
-        "id2label",
         "initializer_cutoff_factor",
         "initializer_range",
-        "label2id",
         "layer_norm_eps",
         "mlp_dropout",
         "model_type",
-        "num_labels",
         "position_embedding_type",
-        "problem_type",
         "reference_compile",
         "repad_logits_with_grad",
         "sbert_ce_default_activation_function",
@@ -58,18 +52,29 @@ WITHOUT_EFFECT = frozenset(
     ]
 )
 
+PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_classification")
+# The field that had RoPE's base of each layer type before ``rope_parameters``, and its default.
+OLDER_THETAS = {
+    "full_attention": ("global_rope_theta", 160_000.0),
+    "sliding_attention": ("local_rope_theta", 10_000.0),
+}
+
+
+# Fields that would change the logits, and are not implemented.
+NOT_IMPLEMENTED = ("quantization_config", "is_decoder", "add_cross_attention", "pruned_heads")
+
 
 @dataclass(frozen=True)
 class Layer:
-    """One encoder layer: global (all tokens) or sliding (``reach`` tokens on each side), and its RoPE base."""
+    """One encoder layer: global (all tokens) or sliding (``reach`` tokens on each side), and its rotary embedding."""
 
     is_global: bool
-    rope_theta: float
+    rope: Rope
 
 
 @dataclass(frozen=True)
 class ModernBertConfig:
-    """A ModernBERT sequence classifier's architecture. Widths and lengths are counts."""
+    """The architecture of a ModernBERT encoder. Widths and lengths are counts."""
 
     vocab_size: int
     hidden_size: int
@@ -82,12 +87,9 @@ class ModernBertConfig:
     norm_bias: bool
     attention_bias: bool
     mlp_bias: bool
-    classifier_bias: bool  # of head.dense; the classifier itself always has a bias
     hidden_activation: str
-    classifier_activation: str
-    classifier_pooling: str
-    labels: tuple[str, ...]
     pad_token_id: int
+    problem_type: str | None = None  # how its labels are meant; the logits do not depend on it
 
     @property
     def head_size(self) -> int:
@@ -95,155 +97,106 @@ class ModernBertConfig:
         return self.hidden_size // self.num_attention_heads
 
     @staticmethod
-    def read(path: Path) -> ModernBertConfig:
-        """Read ``config.json``, in the spelling of transformers 4 or 5.
+    def read(fields: Fields) -> ModernBertConfig:
+        """Take the encoder's fields of ``config.json``, in the spelling of transformers 4 or 5.
 
         Raises:
             ArtifactError: a field has an effect that this exporter does not implement, or a value that is not allowed.
         """
-        return _Reader(read_json_object(path), path).config()
-
-
-class _Reader:
-    """Takes fields one by one and remembers them, so that no unknown field is ignored silently."""
-
-    def __init__(self, raw: Mapping[str, Any], path: Path) -> None:
-        self._raw = raw
-        self._path = path
-        self._seen = set(WITHOUT_EFFECT)
-
-    def config(self) -> ModernBertConfig:
-        if self._raw.get("model_type") != "modernbert":
-            self._refuse("model_type", self._raw.get("model_type"), "must be 'modernbert'")
+        model_type = fields.take("model_type")
+        if model_type != "modernbert":
+            fields.refuse("model_type", model_type, "must be 'modernbert'")
+        fields.ignore(WITHOUT_EFFECT)
+        fields.refuse_if_set(NOT_IMPLEMENTED)
+        vocab_size = fields.count("vocab_size", 50368)
         config = ModernBertConfig(
-            vocab_size=self._count("vocab_size", 50368),
-            hidden_size=self._count("hidden_size", 768),
-            intermediate_size=self._count("intermediate_size", 1152),
-            num_attention_heads=self._count("num_attention_heads", 12),
-            layers=self._layers(),
-            reach=self._count("local_attention", 128) // 2,
-            max_position_embeddings=self._count("max_position_embeddings", 8192),
-            norm_eps=self._positive("norm_eps", 1e-5),
-            norm_bias=self._flag("norm_bias"),
-            attention_bias=self._flag("attention_bias"),
-            mlp_bias=self._flag("mlp_bias"),
-            classifier_bias=self._flag("classifier_bias"),
-            hidden_activation=self._one_of("hidden_activation", "gelu", tuple(ACTIVATIONS)),
-            classifier_activation=self._one_of("classifier_activation", "gelu", tuple(ACTIVATIONS)),
-            classifier_pooling=self._one_of("classifier_pooling", "cls", tuple(POOLINGS)),
-            labels=self._labels(),
-            pad_token_id=self._pad_token_id(),
+            vocab_size=vocab_size,
+            hidden_size=fields.count("hidden_size", 768),
+            intermediate_size=fields.count("intermediate_size", 1152),
+            num_attention_heads=fields.count("num_attention_heads", 12),
+            layers=_layers(fields),
+            reach=fields.count("local_attention", 128) // 2,
+            max_position_embeddings=fields.count("max_position_embeddings", 8192),
+            norm_eps=fields.positive("norm_eps", 1e-5),
+            norm_bias=fields.flag("norm_bias"),
+            attention_bias=fields.flag("attention_bias"),
+            mlp_bias=fields.flag("mlp_bias"),
+            hidden_activation=fields.one_of("hidden_activation", "gelu", ACTIVATIONS),
+            pad_token_id=_pad_token_id(fields, vocab_size),
+            problem_type=_problem_type(fields),
         )
         if config.hidden_size % config.num_attention_heads or config.head_size % 2:
-            self._refuse(
+            fields.refuse(
                 "num_attention_heads",
                 config.num_attention_heads,
                 f"does not divide hidden_size {config.hidden_size} evenly",
             )
-        if self._take("head_dim", config.head_size) != config.head_size:
-            self._refuse(
-                "head_dim", self._raw["head_dim"], f"must be hidden_size / num_attention_heads = {config.head_size}"
-            )
-        self._check_the_rest()
+        head_size = fields.take("head_dim", config.head_size)
+        if head_size != config.head_size:
+            fields.refuse("head_dim", head_size, f"must be hidden_size / num_attention_heads = {config.head_size}")
         return config
 
-    def _layers(self) -> tuple[Layer, ...]:
-        count = self._count("num_hidden_layers", 22)
-        period = self._count("global_attn_every_n_layers", 3)
-        types = self._take("layer_types", None)
-        if types is None:
-            types = ["sliding_attention" if i % period else "full_attention" for i in range(count)]
-        thetas = self._rope_thetas()
-        if not isinstance(types, list) or len(types) != count or not all(kind in list(thetas) for kind in types):
-            self._refuse("layer_types", types, f"must be a list of {count}, each one of {', '.join(thetas)}")
-        return tuple(Layer(kind == "full_attention", thetas[kind]) for kind in types)
 
-    def _rope_thetas(self) -> dict[str, float]:
-        """RoPE's base by layer type: ``rope_parameters`` (transformers 5), else the two older fields."""
-        scaling = self._mapping("rope_scaling")
-        if scaling and scaling.get("rope_type", scaling.get("type")) != "default":
-            self._refuse("rope_scaling", scaling, "is not implemented: only unscaled RoPE is")
-        parameters = self._mapping("rope_parameters")
-        older = {
-            "full_attention": ("global_rope_theta", self._take("global_rope_theta", 160_000.0)),
-            "sliding_attention": ("local_rope_theta", self._take("local_rope_theta", 10_000.0)),
-        }
-        if not set(parameters) <= set(older):
-            self._refuse("rope_parameters", parameters, f"must be keyed by {' and '.join(older)}")
-        thetas = {}
-        for kind, (older_name, older_theta) in older.items():
-            given = parameters.get(kind) or {}
-            if not isinstance(given, dict):
-                self._refuse("rope_parameters", parameters, "must map layer types to their parameters")
-            given = dict(given)
-            if given.pop("rope_type", "default") != "default" or set(given) - {"rope_theta"}:
-                self._refuse(
-                    "rope_parameters", parameters, "is not implemented: only unscaled RoPE with a rope_theta is"
-                )
-            name = "rope_parameters" if "rope_theta" in given else older_name
-            thetas[kind] = self._check_positive(name, given.get("rope_theta", older_theta))
-        return thetas
+def _layers(fields: Fields) -> tuple[Layer, ...]:
+    count = fields.count("num_hidden_layers", 22)
+    period = fields.count("global_attn_every_n_layers", 3)
+    types = fields.take("layer_types")
+    if types is None:
+        types = ["sliding_attention" if i % period else "full_attention" for i in range(count)]
+    ropes = {kind: _rope(fields, kind) for kind in OLDER_THETAS}
+    if not isinstance(types, list) or len(types) != count or not all(kind in list(ropes) for kind in types):
+        fields.refuse("layer_types", types, f"must be a list of {count}, each one of {', '.join(ropes)}")
+    return tuple(Layer(kind == "full_attention", ropes[kind]) for kind in types)
 
-    def _labels(self) -> tuple[str, ...]:
-        count = self._count("num_labels", 2)
-        names = self._mapping("id2label") or {str(i): f"LABEL_{i}" for i in range(count)}
-        if not all(key.isdecimal() for key in names) or sorted(map(int, names)) != list(range(len(names))):
-            self._refuse("id2label", names, "must number the labels from 0 without a gap")
-        return tuple(str(names[key]) for key in sorted(names, key=int))
 
-    def _check_the_rest(self) -> None:
-        for name in ("quantization_config", "is_decoder", "add_cross_attention", "pruned_heads"):
-            if self._take(name, None):
-                self._refuse(name, self._raw[name], "is not implemented")
-        unknown = sorted(set(self._raw) - self._seen)
-        if unknown:
-            warnings.warn(
-                f"{self._path} has unknown fields, which are ignored: {', '.join(unknown)}; "
-                "check the scores with `modernrank verify`",
-                stacklevel=4,
-            )
+def _rope(fields: Fields, kind: str) -> Rope:
+    """A layer type's rotary embedding: ``rope_parameters`` (transformers 5), ``rope_scaling``, and older fields."""
+    values, name = _rope_values(fields, kind)
+    older_name, older_theta = OLDER_THETAS[kind]
+    older_theta = fields.take(older_name, older_theta)
+    theta_name = name if "rope_theta" in values else older_name
+    theta = fields.check_positive(theta_name, values.pop("rope_theta", older_theta))
+    heads = fields.count("num_attention_heads", 12)
+    size = (fields.count("hidden_size", 768) // heads, fields.count("max_position_embeddings", 8192))
 
-    def _take(self, name: str, default: Any) -> Any:
-        self._seen.add(name)
-        return self._raw.get(name, default)
+    def refuse(why: str) -> NoReturn:
+        fields.refuse(name, fields.take(name), why)
 
-    def _count(self, name: str, default: int) -> int:
-        value = self._take(name, default)
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            self._refuse(name, value, "must be a whole number, and the minimum is 1")
-        return int(value)
+    return read_rope(RopeFields(values, theta, *size, refuse))
 
-    def _flag(self, name: str) -> bool:
-        value = self._take(name, False)
-        if not isinstance(value, bool):
-            self._refuse(name, value, "must be true or false")
-        return bool(value)
 
-    def _positive(self, name: str, default: float) -> float:
-        return self._check_positive(name, self._take(name, default))
+def _rope_values(fields: Fields, kind: str) -> tuple[dict[str, Any], str]:
+    """The parameters of a layer type, merged as transformers merges them, and the field that has them."""
+    scaling, parameters = fields.mapping("rope_scaling"), fields.mapping("rope_parameters")
+    name = "rope_scaling" if scaling else "rope_parameters"
+    if not set(parameters) <= set(OLDER_THETAS):
+        fields.refuse("rope_parameters", parameters, f"must be keyed by {' and '.join(OLDER_THETAS)}")
+    given = parameters.get(kind) or {}
+    if not isinstance(given, dict):
+        fields.refuse("rope_parameters", parameters, "must map layer types to their parameters")
+    values = {**(given or {"rope_type": "default"}), **scaling}
+    older_type = values.pop("type", "default")
+    if values.setdefault("rope_type", older_type) != older_type and older_type != "default":
+        fields.refuse(
+            name,
+            fields.take(name),
+            f"has type {older_type!r}, which transformers ignores here in favour of rope_type "
+            f"{values['rope_type']!r}; rename type to rope_type, or remove it",
+        )
+    part = fields.take("partial_rotary_factor")
+    if part is not None:
+        values.setdefault("partial_rotary_factor", part)
+    return values, name
 
-    def _check_positive(self, name: str, value: Any) -> float:
-        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < float("inf"):
-            self._refuse(name, value, "must be a positive number")
-        return float(value)
 
-    def _mapping(self, name: str) -> dict[str, Any]:
-        value = self._take(name, None)
-        if value is not None and not isinstance(value, dict):
-            self._refuse(name, value, "must be an object")
-        return value or {}
+def _problem_type(fields: Fields) -> str | None:
+    if fields.take("problem_type") is None:
+        return None
+    return fields.one_of("problem_type", "", PROBLEM_TYPES)
 
-    def _pad_token_id(self) -> int:
-        value, vocabulary = self._take("pad_token_id", 50283), self._raw.get("vocab_size", 50368)
-        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < vocabulary:
-            self._refuse("pad_token_id", value, f"must be a token id below vocab_size {vocabulary}")
-        return int(value)
 
-    def _one_of(self, name: str, default: str, choices: tuple[str, ...]) -> str:
-        value = self._take(name, default)
-        if value not in choices:
-            self._refuse(name, value, f"is not implemented; implemented are {', '.join(choices)}")
-        return str(value)
-
-    def _refuse(self, name: str, value: object, why: str) -> None:
-        raise ArtifactError(f"{self._path}: {name} = {value!r} {why}", path=self._path, field=name, value=value)
+def _pad_token_id(fields: Fields, vocab_size: int) -> int:
+    value = fields.take("pad_token_id", 50283)
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < vocab_size:
+        fields.refuse("pad_token_id", value, f"must be a token id below vocab_size {vocab_size}")
+    return int(value)

@@ -1,4 +1,4 @@
-"""ModernBertForSequenceClassification as an ONNX graph, module by module as in ``transformers``.
+"""A ModernBERT encoder with a head as an ONNX graph, module by module as in ``transformers``.
 
 input_ids      [rows, tokens]    token ids; padding is pad_token_id
 position_ids   [rows, tokens]    position within the pair, from 0
@@ -6,11 +6,13 @@ segment_ids    [rows, tokens]    1, 2, .. for the row's pairs in order, 0 for pa
 slots          [slots]           1, 2, .. slots
 logits         float32 [rows, slots, labels]; a slot without tokens gives 0
 
-The inputs are int64, or int32 in the dialects for TensorRT.
+The inputs are int64, or int32 in the dialects for TensorRT. The padded dialect makes all of these but ``input_ids`` in
+the graph (``export/graph/padded/inputs.py``), for one row, and its logits are ``[batch, labels]``.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,6 @@ import onnx
 from onnx import TensorProto, helper
 
 from modernrank.arrays import FloatArray
-from modernrank.batching.batch import INPUTS_PER_TOKEN
 from modernrank.errors import ArtifactError
 from modernrank.export.checkpoint.weights import Weights
 from modernrank.export.graph.activations import activation
@@ -27,37 +28,44 @@ from modernrank.export.graph.attention import AttentionShape, PackedAttention
 from modernrank.export.graph.builder import GraphBuilder, Value, data_file, short_file
 from modernrank.export.graph.float_types import RESIDUAL, FloatType
 from modernrank.export.graph.options import GraphOptions
+from modernrank.export.models.heads.head import Head
+from modernrank.export.models.rope import Rope
 
 from .config import Layer, ModernBertConfig
 from .fused_norms import fuse_norms
-from .pooling import pool
 from .tensors import EMBEDDINGS
 
 ROWS_AT_ONCE = 8192  # of the table of embeddings
 TURNED = ("q_proj", "k_proj")  # what rotary position embeddings turn
 
 
-def write_graph(weights: Weights, config: ModernBertConfig, path: Path, options: GraphOptions) -> dict[str, str]:
+@dataclass(frozen=True)
+class ModelToWrite:
+    """An encoder's config, its head, and the tensors of both."""
+
+    config: ModernBertConfig
+    head: Head
+    weights: Weights
+
+
+def write_graph(model: ModelToWrite, path: Path, options: GraphOptions) -> dict[str, str]:
     """Write the graph as ``Architecture.write_graph`` describes it."""
-    with GraphBuilder(data_file(path)) as g:
-        names = _write(g, weights, config, path, options, options.spelling.attention)
+    with GraphBuilder(data_file(path), options.spelling.opset, options.spelling.ir_version) as g:
+        names = _write(g, model, path, options, options.spelling.attention)
         if options.spelling.short_attention is not None and options.observe is None:
             g.restart()
-            _write(g, weights, config, short_file(path), options, options.spelling.short_attention)
+            _write(g, model, short_file(path), options, options.spelling.short_attention)
     return names
 
 
 def _write(
-    g: GraphBuilder,
-    weights: Weights,
-    config: ModernBertConfig,
-    path: Path,
-    options: GraphOptions,
-    attention: type[PackedAttention],
+    g: GraphBuilder, source: ModelToWrite, path: Path, options: GraphOptions, attention: type[PackedAttention]
 ) -> dict[str, str]:
     """Write one graph; its constants go to the data file of ``g``."""
-    model = ModernBertGraph(g, weights, config, options, attention)
-    outputs = {model.logits(): _float_output("logits", ["rows", "slots", len(config.labels)])}
+    layout = options.spelling.layout
+    model = ModernBertGraph(g, source, options, attention, layout.token_ids(g))
+    logits = layout.logits(g, model.logits())
+    outputs = {logits: _float_output("logits", [*layout.outputs, len(source.head.labels)])}
     observed: dict[str, Value] = {}
     if options.observe == "linear_inputs":
         observed = model.linear_inputs
@@ -67,10 +75,10 @@ def _write(
         g.rewrite(fuse_norms)
     names = {name: f"observed_{i}" for i, name in enumerate(observed)}
     outputs |= {value: _float_output(names[name], None) for name, value in observed.items()}
-    index_type = options.spelling.index_type
-    inputs = [helper.make_tensor_value_info(name, index_type, ["rows", "tokens"]) for name in INPUTS_PER_TOKEN]
-    inputs.append(helper.make_tensor_value_info("slots", index_type, ["slots"]))
-    onnx.save(g.model("modernbert", inputs, outputs, options.spelling.opset), path)
+    inputs = [
+        helper.make_tensor_value_info(name, options.spelling.index_type, shape) for name, shape in layout.inputs.items()
+    ]
+    onnx.save(g.model("modernbert", inputs, outputs), path)
     return names
 
 
@@ -90,24 +98,28 @@ class ModernBertGraph:
     def __init__(
         self,
         g: GraphBuilder,
-        weights: Weights,
-        config: ModernBertConfig,
+        source: ModelToWrite,
         options: GraphOptions,
         attention: type[PackedAttention],
+        token_ids: Value,
     ) -> None:
+        config = source.config
         self.g = g
-        self.weights = weights
+        self.token_ids = token_ids
+        self.weights = source.weights
         self.config = config
+        self.head = source.head
         self.linear_kind = options.linear
         self.linear_inputs: dict[str, Value] = {}
         self.places: dict[str, list[Value]] = {}  # values that are kept in the type of a place
         self.types = options.types
         self.table_type = options.embeddings
         self.half_norms = options.spelling.half_norms
+        self.biased_norms = options.spelling.biased_norms
         self.width_step = options.spelling.width_step
         shape = AttentionShape(config.num_attention_heads, config.head_size, config.reach)
         self.attend = attention(g, shape, Value("segment_ids"), Value("position_ids"))
-        self.rope_tables: dict[tuple[float, FloatType], tuple[Value, Value]] = {}
+        self.rope_tables: dict[tuple[Rope, FloatType], tuple[Value, Value]] = {}
 
     def logits(self) -> Value:
         """``[rows, slots, labels]``."""
@@ -132,7 +144,7 @@ class ModernBertGraph:
         """``[rows, tokens, hidden_size]``. Their layer norm is applied to the whole table at export."""
         with self.g.scope("embeddings"):
             table = self.g.constant("normalised_table", self.normalised_table())
-            rows = self.g.op("Gather", table, Value("input_ids"))
+            rows = self.g.op("Gather", table, self.token_ids)
             return self.keep(self.g.convert(rows, self.table_type, self.types.of(RESIDUAL)), RESIDUAL)
 
     def normalised_table(self) -> np.ndarray[Any, Any]:
@@ -188,7 +200,7 @@ class ModernBertGraph:
 
     def rotate(self, x: Value, layer: Layer, name: str, dtype: FloatType) -> Value:
         """Rotary position embedding of every head of ``x`` ``[rows, tokens, hidden_size]``."""
-        cos, sin = self._rope_tables(layer.rope_theta, self.attend.rope_type(dtype))
+        cos, sin = self._rope_tables(layer, self.attend.rope_type(dtype))
         with self.g.scope(name):
             return self.attend.rotate(x, cos, sin, dtype)
 
@@ -202,15 +214,9 @@ class ModernBertGraph:
             return self.keep(self.linear(x, "Wo", f"{weights}.Wo", has_bias, dtype), place)
 
     def classify(self, hidden: Value) -> Value:
-        """Pool each slot's tokens, then the prediction head and the classifier."""
-        g, config = self.g, self.config
-        with g.scope("pooling"):
-            pooled, is_used = pool(g, hidden, config.classifier_pooling)
-        with g.scope("head"):
-            x = self.linear(pooled, "dense", "head.dense", config.classifier_bias)
-            x = self.norm(activation(g, x, config.classifier_activation), "norm", "head.norm", np.float32, np.float32)
-        logits = self.linear(x, "classifier", "classifier", has_bias=True)
-        return g.op("Where", is_used, logits, g.scalar(0.0))
+        """The head's logits, and 0 for a slot without tokens."""
+        logits, is_used = self.head.write(self.g, self.weights, hidden)
+        return self.g.op("Where", is_used, logits, self.g.scalar(0.0))
 
     def norm(self, x: Value, name: str, weights: str, source: FloatType, target: FloatType) -> Value:
         """Layer normalisation over the width, with float32 statistics, of ``x`` of one type into another."""
@@ -220,6 +226,8 @@ class ModernBertGraph:
             parameters = [g.constant("weight", self.tensor(f"{weights}.weight", inside))]
             if self.config.norm_bias:
                 parameters.append(g.constant("bias", self.tensor(f"{weights}.bias", inside)))
+            elif self.biased_norms:
+                parameters.append(g.constant("bias", np.zeros(self.config.hidden_size, inside)))
             x = g.convert(x, source, inside)
             # Its mean and variance are float32 by default (`stash_type`), whatever the type of x.
             normed = g.op("LayerNormalization", x, *parameters, epsilon=self.config.norm_eps)
@@ -263,27 +271,25 @@ class ModernBertGraph:
         """A tensor of the checkpoint in the type of its place."""
         return _as(self.weights.tensor(name), dtype, name)
 
-    def _rope_tables(self, theta: float, dtype: FloatType) -> tuple[Value, Value]:
+    def _rope_tables(self, layer: Layer, dtype: FloatType) -> tuple[Value, Value]:
         """Cos and sin of every position's angles, for as many heads as the dialect turns together.
 
         They are computed in float64 and then rounded, because an angle of thousands of radians would otherwise lose
         precision.
         """
-        if (theta, dtype) not in self.rope_tables:
-            head = self.config.head_size
-            frequencies = theta ** (-np.arange(0, head, 2) / head)
+        key = layer.rope, dtype
+        if key not in self.rope_tables:
             # A row may be as wide as the next step, and ONNX Runtime refuses a row that is wider than its table.
             positions = -(-self.config.max_position_embeddings // self.width_step) * self.width_step
-            angles = np.arange(positions)[:, None] * frequencies
-            angles = np.tile(angles, self.attend.heads_turned_together)
+            name = "rope_global" if layer.is_global else "rope_sliding"
+            name = name if dtype is np.float32 else f"{name}_{np.dtype(dtype)}"
             with self.g.top():
-                name = f"rope_{theta:g}" if dtype is np.float32 else f"rope_{theta:g}_{np.dtype(dtype)}"
                 cos, sin = (
-                    self.g.constant(f"{name}.{kind}", f(angles).astype(dtype))
-                    for kind, f in (("cos", np.cos), ("sin", np.sin))
+                    self.g.constant(f"{name}.{kind}", np.tile(values, self.attend.heads_turned_together).astype(dtype))
+                    for kind, values in zip(("cos", "sin"), layer.rope.table(positions), strict=True)
                 )
-            self.rope_tables[theta, dtype] = cos, sin
-        return self.rope_tables[theta, dtype]
+            self.rope_tables[key] = cos, sin
+        return self.rope_tables[key]
 
 
 def _as(values: FloatArray, dtype: FloatType, name: str) -> np.ndarray[Any, Any]:

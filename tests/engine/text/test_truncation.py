@@ -112,7 +112,8 @@ def test_a_call_may_lower_the_limit(reranker: Reranker, short: Reranker) -> None
 def test_a_call_cannot_raise_the_limit_of_the_load(short: Reranker) -> None:
     with pytest.raises(InputError) as caught:
         short.score(PAIRS, max_length=SHORT + 1)
-    assert caught.value.details == {"argument": "max_length", "value": SHORT + 1, "limit": SHORT}
+    source = "max_length of load"
+    assert caught.value.details == {"argument": "max_length", "value": SHORT + 1, "limit": SHORT, "source": source}
 
 
 def test_the_limit_of_a_call_ends_with_it(reranker: Reranker) -> None:

@@ -1,0 +1,1 @@
+"""Heads: from an encoder's hidden states to logits."""
