@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -32,6 +32,10 @@ class Weights(Protocol):
         """One tensor as float32."""
         ...
 
+    def rows(self, name: str, start: int, stop: int) -> FloatArray:
+        """Rows ``start`` to ``stop`` of a tensor as float32; only these are in memory, as far as that is possible."""
+        ...
+
 
 @dataclass(frozen=True)
 class ExpectedTensors:
@@ -51,8 +55,9 @@ class ExpectedTensors:
 
 @dataclass(frozen=True)
 class _Stored:
-    """A tensor in a file: the open file, and the name of the tensor there."""
+    """A tensor in a file: the file, open, and the name of the tensor there."""
 
+    file: Path
     reader: Any
     name: str
 
@@ -60,7 +65,7 @@ class _Stored:
 class Checkpoint:
     """The tensors of a checkpoint, checked by name, shape and type when it is opened.
 
-    No more than one tensor is in memory. Use it as a context manager.
+    No more than one tensor is in memory, or some rows of one. Use it as a context manager.
 
     Raises:
         ArtifactError: a file cannot be read, or its tensors are not the expected ones.
@@ -80,19 +85,14 @@ class Checkpoint:
 
     def _add(self, file: Path, prefix: str, opened: ExitStack) -> None:
         """Open a file, and know its tensors by their names with ``prefix`` before them, if they have not got it."""
-        try:
-            reader = opened.enter_context(safe_open(file, framework="numpy"))
-        except (SafetensorError, OSError) as error:
-            raise ArtifactError(
-                f"{file} is not a readable safetensors file ({error}); download it again", path=file
-            ) from error
+        reader = opened.enter_context(_opened(file))
         for stored_name in reader.keys():  # noqa: SIM118 - not a dict
             name = stored_name if stored_name.startswith(prefix) else f"{prefix}{stored_name}"
             if name in self._stored:
                 raise ArtifactError(
                     f"tensor {name} is in two files of {file.parent}; download it again", path=file.parent, tensor=name
                 )
-            self._stored[name] = _Stored(reader, stored_name)
+            self._stored[name] = _Stored(file, reader, stored_name)
 
     def tensor(self, name: str) -> FloatArray:
         """One tensor as float32, in whatever type it is stored.
@@ -101,9 +101,23 @@ class Checkpoint:
             ArtifactError: it holds NaN or infinity.
         """
         stored = self._stored[name]
-        # The reader returns a copy of its own, which nobody else changes. A table of embeddings may take a gigabyte.
-        values: FloatArray = stored.reader.get_tensor(stored.name).astype(np.float32, copy=False)
-        if not (np.isfinite(values.min(initial=0)) and np.isfinite(values.max(initial=0))):  # NaN becomes both
+        return self._float32(name, stored.reader.get_tensor(stored.name))
+
+    def rows(self, name: str, start: int, stop: int) -> FloatArray:
+        """Rows ``start`` to ``stop`` of a tensor as float32. No others are read.
+
+        The file is opened for them alone: what was read of a mapped file stays in memory as long as it is open.
+
+        Raises:
+            ArtifactError: they hold NaN or infinity.
+        """
+        stored = self._stored[name]
+        with _opened(stored.file) as reader:
+            return self._float32(name, reader.get_slice(stored.name)[start:stop])
+
+    def _float32(self, name: str, stored: FloatArray) -> FloatArray:
+        values: FloatArray = stored.astype(np.float32)
+        if not np.isfinite(values).all():
             raise ArtifactError(
                 f"tensor {name} in {self.folder} holds NaN or infinite values; the checkpoint is damaged",
                 path=self.folder,
@@ -159,6 +173,18 @@ class Checkpoint:
                     tensor=name,
                     type=stored.get_dtype(),
                 )
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[Any]:
+    try:
+        opened = safe_open(file, framework="numpy")
+    except (SafetensorError, OSError) as error:
+        raise ArtifactError(
+            f"{file} is not a readable safetensors file ({error}); download it again", path=file
+        ) from error
+    with opened as reader:
+        yield reader
 
 
 def _explain_names(missing: list[str], extra: list[str], expected: ExpectedTensors) -> str:

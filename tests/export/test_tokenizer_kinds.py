@@ -22,8 +22,9 @@ from modernrank.export import export_checkpoint
 from modernrank.text.encoder import PairEncoder
 from modernrank.text.template import find_template
 from support.small_checkpoint import write_small_checkpoint
+from support.small_tokenizers import edited, modernbert
 from support.texts import PIECES, texts
-from support.tokenizer_kinds import BERT, GENERIC, REFUSED, SUPPORTED, decoder, edited, modernbert
+from support.tokenizer_kinds import BERT, GENERIC, REFUSED, SUPPORTED, decoder
 
 # What is between the texts of a pair, in tokens, where it is not "[CLS] query [SEP] document [SEP]".
 TEMPLATES = {

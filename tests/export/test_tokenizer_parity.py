@@ -22,8 +22,9 @@ from modernrank.artifact.folder import Artifact
 from modernrank.artifact.manifest import FILE_NAME
 from modernrank.export import export_checkpoint, verify_artifact
 from modernrank.export.verification.transformers_model import check_tokenizer
+from support.small_tokenizers import modernbert
 from support.texts import texts
-from support.tokenizer_kinds import REFUSED, SUPPORTED, modernbert
+from support.tokenizer_kinds import REFUSED, SUPPORTED
 
 pytestmark = pytest.mark.parity
 

@@ -9,7 +9,8 @@ import numpy as np
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
 from .small_checkpoint import write_small_checkpoint
-from .tokenizer_kinds import GEMMA, with_template
+from .small_tokenizers import with_template
+from .tokenizer_kinds import GEMMA
 
 TOKENS, WIDTH, INNER, LAYERS, HEADS = 256_000, 768, 1152, 22, 12
 LETTERS = "▁eatoinshrdlucmfwygpbvkxqjz日本東京"

@@ -70,7 +70,7 @@ def random_tensors(rows: int, width: int, inner: int, layers: int, dtype: type) 
     def normal(*shape: int) -> np.ndarray:
         return (rng.standard_normal(shape, np.float32) * np.float32(1.5 * shape[-1] ** -0.5)).astype(dtype)
 
-    ones = np.ones(width, dtype)
+    ones: np.ndarray = np.ones(width, dtype)
     tensors = {
         "model.embeddings.tok_embeddings.weight": normal(rows, width),
         "model.embeddings.norm.weight": ones,

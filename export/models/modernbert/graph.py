@@ -143,24 +143,26 @@ class ModernBertGraph:
     def embeddings(self) -> Value:
         """``[rows, tokens, hidden_size]``. Their layer norm is applied to the whole table at export."""
         with self.g.scope("embeddings"):
-            table = _as(self.normalised_table(), self.table_type, "the normalised table of embeddings")
-            rows = self.g.op("Gather", self.g.constant("normalised_table", table), self.token_ids)
+            table = self.g.constant("normalised_table", self.normalised_table())
+            rows = self.g.op("Gather", table, self.token_ids)
             return self.keep(self.g.convert(rows, self.table_type, self.types.of(RESIDUAL)), RESIDUAL)
 
-    def normalised_table(self) -> FloatArray:
-        """The layer norm of each row of the embedding table, float32 ``[vocab_size, hidden_size]``.
+    def normalised_table(self) -> np.ndarray[Any, Any]:
+        """The layer norm of each row of the embedding table, ``[vocab_size, hidden_size]`` in the table's type.
 
         Some rows at a time: the table of a large vocabulary takes most of the memory of an export.
         """
-        table, weight = self.weights.tensor(EMBEDDINGS), self.weights.tensor("model.embeddings.norm.weight")
+        weight = self.weights.tensor("model.embeddings.norm.weight")
         bias = self.weights.tensor("model.embeddings.norm.bias") if self.config.norm_bias else None
+        table = np.empty((self.config.vocab_size, self.config.hidden_size), self.table_type)
         for start in range(0, len(table), ROWS_AT_ONCE):
-            rows = table[start : start + ROWS_AT_ONCE]
-            rows -= rows.mean(axis=1, keepdims=True)
+            rows = self.weights.rows(EMBEDDINGS, start, min(start + ROWS_AT_ONCE, len(table)))
+            rows = rows - rows.mean(axis=1, keepdims=True)
             rows /= np.sqrt(np.mean(rows**2, axis=1, keepdims=True) + self.config.norm_eps)
             rows *= weight
             if bias is not None:
                 rows += bias
+            table[start : start + len(rows)] = _as(rows, self.table_type, "the normalised table of embeddings")
         return table
 
     def encoder_layer(self, hidden: Value, layer: Layer, name: str, is_first: bool) -> Value:

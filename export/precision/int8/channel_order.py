@@ -18,8 +18,6 @@ from modernrank.export.precision.observe import Observation
 
 from .choose import large_inputs
 
-ROWS_AT_ONCE = 8192  # of a table of embeddings
-
 
 @dataclass(frozen=True)
 class ChannelOrders:
@@ -62,21 +60,20 @@ class ReorderedWeights:
 
     def tensor(self, name: str) -> FloatArray:
         """One tensor as float32."""
-        values = self._weights.tensor(name)
-        for axis, parts in enumerate(self._orders.architecture.axes(name)):
+        return self._reordered(name, self._weights.tensor(name), first_axis=0)
+
+    def rows(self, name: str, start: int, stop: int) -> FloatArray:
+        """Rows of a tensor as float32."""
+        axes = self._orders.architecture.axes(name)
+        if axes and any(axes[0]):  # they come from other rows
+            return self.tensor(name)[start:stop]
+        return self._reordered(name, self._weights.rows(name, start, stop), first_axis=1)
+
+    def _reordered(self, name: str, values: FloatArray, first_axis: int) -> FloatArray:
+        for axis, parts in list(enumerate(self._orders.architecture.axes(name)))[first_axis:]:
             if any(parts):
-                values = _reordered(values, self._orders.numbers(name, axis, values.shape[axis]), axis)
+                values = values.take(self._orders.numbers(name, axis, values.shape[axis]), axis=axis)
         return values
-
-
-def _reordered(values: FloatArray, numbers: IntArray, axis: int) -> FloatArray:
-    """``values.take(numbers, axis)``; the columns of a table of embeddings in place, some rows at a time."""
-    if axis == 0 or len(values) <= ROWS_AT_ONCE:
-        return values.take(numbers, axis=axis)
-    for start in range(0, len(values), ROWS_AT_ONCE):
-        rows = values[start : start + ROWS_AT_ONCE]
-        rows[:] = rows.take(numbers, axis=axis)
-    return values
 
 
 def _sizes(weight: FloatArray, largest: FloatArray) -> FloatArray:

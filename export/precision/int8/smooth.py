@@ -45,6 +45,12 @@ class SmoothedWeights:
             target /= self._scales[reader] if target.ndim == 1 else self._scales[reader][:, None]
         return values
 
+    def rows(self, name: str, start: int, stop: int) -> FloatArray:
+        """Rows of a tensor as float32."""
+        layer, _, kind = name.rpartition(".")
+        is_scaled = (kind == "weight" and layer in self._scales) or self._absorbed_by(layer)[0] in self._scales
+        return self.tensor(name)[start:stop] if is_scaled else self._weights.rows(name, start, stop)
+
 
 def smoothing_scale(activation: FloatArray, weight: FloatArray, strength: float) -> FloatArray:
     """``s = max|x| ** strength / max|w| ** (1 - strength)`` by input channel (SmoothQuant, equation 4).
