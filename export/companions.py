@@ -25,7 +25,7 @@ TOKEN_SETTINGS = ("content", "lstrip", "normalized", "rstrip", "single_word")
 def copy_companions(checkpoint: Path, folder: Path, report: Report) -> None:
     """Copy ``config.json`` and the settings of the tokenizer of ``checkpoint`` to ``folder``.
 
-    transformers 5 saves no ``special_tokens_map.json``, which fastembed before 0.9 and DJL read; it is then made from
+    transformers 5 saves no ``special_tokens_map.json``, which fastembed 0.7 requires; it is then made from
     ``tokenizer_config.json``.
 
     Raises:

@@ -115,6 +115,31 @@ def test_a_batch_of_padding_alone_gives_zeros(tiny: Any, batch: int, tokens: int
     assert np.array_equal(logits, np.zeros((batch, 1)))
 
 
+def test_a_batch_of_no_rows_gives_no_logits(tiny: Any) -> None:
+    nothing = np.zeros((0, 5), np.int64)
+    assert tiny.run(None, {"input_ids": nothing, "attention_mask": nothing})[0].shape == (0, 1)
+
+
+def test_a_longer_row_than_the_model_accepts_is_an_error(tiny: Any) -> None:
+    """As long as it is not padding that makes it longer."""
+    inputs = padded(random_rows(8193))
+    with pytest.raises(Exception, match="8192"):
+        tiny.run(None, inputs)
+    inputs["attention_mask"][0, 20:] = 0
+    assert np.isfinite(tiny.run(None, inputs)[0]).all()
+
+
+def test_linear_layers_compute_no_padding(artifacts: Path, tmp_path: Path) -> None:
+    model = onnx.load(path_of(artifacts, "tiny"))
+    product = onnx.helper.make_tensor_value_info("/layers.0/mlp/up/MatMul", onnx.TensorProto.FLOAT, None)
+    model.graph.output.append(product)
+    onnx.save(model, tmp_path / "model.onnx")
+    loaded = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    for extra in (0, 5000):
+        _, up = loaded.run(None, padded(random_rows(9, 3, 12), extra=extra))
+        assert up.shape[:2] == (1, 9 + 3 + 12)
+
+
 def test_what_shares_a_batch_changes_a_score_by_rounding_only(tiny: Any) -> None:
     rows = random_rows(3, 50, 64, 130, 131, 260)
     alone = np.concatenate([tiny.run(None, padded([row]))[0] for row in rows])
