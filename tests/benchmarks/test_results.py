@@ -35,6 +35,7 @@ PLOTS = {
     "mixed-demo-zen5-2cores": set(),
     "mixed-zen5-2cores": set(),
     "one-pair-zen3-2cores": set(),
+    "padded-zen5-2cores": set(),
     "peers-8192-zen3-2cores": {"throughput"},
     "peers-fidelity-outliers": {"throughput"},
     "peers-fidelity-plain": {"throughput"},

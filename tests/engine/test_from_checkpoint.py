@@ -118,12 +118,12 @@ def test_two_processes_at_once_export_once(tmp_path: Path, reranker: Reranker) -
 def test_everything_that_an_export_reads_counts_in_the_cache(tmp_path: Path) -> None:
     copy = Path(shutil.copytree(checkpoint("tiny"), tmp_path / "checkpoint"))
     before = cached_artifact(copy, cache=tmp_path / "cache")
-    (copy / "modules.json").write_text("[]")
-    modules = cached_artifact(copy, cache=tmp_path / "cache")
+    (copy / "special_tokens_map.json").write_text("{}")
+    settings = cached_artifact(copy, cache=tmp_path / "cache")
     (copy / "evaluation").mkdir()
     (copy / "evaluation" / "queries.jsonl").write_text('{"_id": "q", "text": "x"}')
     evaluation = cached_artifact(copy, cache=tmp_path / "cache")
-    assert len({before, modules, evaluation}) == 3
+    assert len({before, settings, evaluation}) == 3
     assert Manifest.read(before).name == "checkpoint"
 
 
