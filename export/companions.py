@@ -10,11 +10,10 @@ from typing import Any
 from modernrank.artifact.json_records import read_json_object
 from modernrank.errors import ArtifactError
 
+from .checkpoint.hub import SPECIAL_TOKENS_MAP, TOKENIZER_CONFIG
 from .report import Report
 
-TOKENIZER_CONFIG = "tokenizer_config.json"
-SPECIAL_TOKENS = "special_tokens_map.json"
-COPIED = ("config.json", TOKENIZER_CONFIG, SPECIAL_TOKENS)
+COPIED = ("config.json", TOKENIZER_CONFIG, SPECIAL_TOKENS_MAP)
 
 # The fields of tokenizer_config.json that hold one special token each.
 TOKEN_FIELDS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
@@ -36,9 +35,11 @@ def copy_companions(checkpoint: Path, folder: Path, report: Report) -> None:
             shutil.copyfile(checkpoint / name, folder / name)
     if not (folder / TOKENIZER_CONFIG).is_file():
         report(f"the checkpoint has no {TOKENIZER_CONFIG}; runtimes that require it cannot load the artifact")
-    elif not (folder / SPECIAL_TOKENS).is_file():
+    elif not (folder / SPECIAL_TOKENS_MAP).is_file():
         tokens = special_tokens_map(checkpoint / TOKENIZER_CONFIG)
-        (folder / SPECIAL_TOKENS).write_text(json.dumps(tokens, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        (folder / SPECIAL_TOKENS_MAP).write_text(
+            json.dumps(tokens, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+        )
 
 
 def special_tokens_map(settings_file: Path) -> dict[str, Any]:

@@ -50,10 +50,27 @@ def scores_of(artifact: Path, pairs: list[Any] = PAIRS, **options: Any) -> np.nd
         return reranker.score(pairs, **options)
 
 
+@pytest.mark.parametrize("graph", ["ort-cpu", "padded"])
 @pytest.mark.parametrize("name", CHAINS)
-def test_every_chain_gives_the_scores_of_sentence_transformers(tmp_path: Path, name: str) -> None:
-    found = scores_of(exported(tmp_path, CHAINS[name]))
-    assert found.reshape(len(PAIRS), -1) == pytest.approx(golden_of(name), abs=1e-4)
+def test_every_chain_gives_the_scores_of_sentence_transformers(tmp_path: Path, name: str, graph: str) -> None:
+    export_checkpoint(write_modular(tmp_path / "checkpoint", CHAINS[name]), tmp_path / "artifact", graph=graph)
+    assert scores_of(tmp_path / "artifact").reshape(len(PAIRS), -1) == pytest.approx(golden_of(name), abs=1e-4)
+
+
+def test_optimum_is_not_asked_for_a_head_that_it_would_make_up(tmp_path: Path) -> None:
+    folder = write_modular(tmp_path / "checkpoint", CHAINS["ettin"])
+    with pytest.raises(ArtifactError) as refused:
+        export_checkpoint(folder, tmp_path / "artifact", graph="reference")
+    assert refused.value.details["path"] == folder
+
+
+def test_it_is_exported_into_the_cache_too(tmp_path: Path) -> None:
+    folder = write_modular(tmp_path / "checkpoint", CHAINS["ettin"])
+    with Reranker.from_checkpoint(folder, cache=tmp_path / "cache") as reranker:
+        before = reranker.score(FEW)
+    edit_json(folder / "2_Dense" / "config.json", activation_function="torch.nn.modules.activation.Tanh")
+    with Reranker.from_checkpoint(folder, cache=tmp_path / "cache") as reranker:
+        assert (reranker.score(FEW) != before).any()
 
 
 def test_the_same_weights_score_the_same_as_a_classifier_and_as_modules(tmp_path: Path) -> None:
