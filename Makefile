@@ -15,7 +15,7 @@ MODEL ?= Alibaba-NLP/gte-reranker-modernbert-base
 OUT ?= artifacts/gte-reranker-modernbert-base
 
 .PHONY: setup demo train-demo train-check export test test-python test-slow soak coverage lint typecheck check parity \
-	reference packaging peers-check engines-check placement-check openapi-check clients-check runtimes-check page-check page-screenshot \
+	reference packaging peers-check engines-check placement-check openapi-check clients-check integrations runtimes-check page-check page-screenshot \
 	server-soak avx2-check arm-check gpu-check gpu-bundle golden clean
 
 setup: .venv/ready
@@ -221,6 +221,22 @@ clients-check: setup .venv-clients/ready .venv-clients-apart/ready
 	if test -d .venv-clients/node; then export MODERNRANK_NODE_CLIENTS=$(CURDIR)/.venv-clients/node; fi; \
 	.venv-clients/bin/python -m pytest $(CLIENTS_OPTIONS) tests/clients --ignore tests/clients/apart && \
 	.venv-clients-apart/bin/python -m pytest $(CLIENTS_OPTIONS) tests/clients/apart tests/clients/test_cohere.py
+
+# Each folder of tests/integrations is a framework, or several that can be installed together, with the environment of
+# its requirements.txt: make integrations ONLY='langchain haystack'
+ONLY ?= $(notdir $(patsubst %/requirements.txt,%,$(wildcard tests/integrations/*/requirements.txt)))
+integrations: $(ONLY:%=.venv-integrations/%/ready)
+	for name in $(ONLY); do \
+		.venv-integrations/$$name/bin/python -m pytest --quiet -m integrations tests/integrations/$$name || exit 1; \
+	done
+
+.venv-integrations/%/ready: tests/integrations/%/requirements.txt pyproject.toml
+	$(PYTHON) -m venv .venv-integrations/$*
+	.venv-integrations/$*/bin/python -m pip install --quiet --upgrade pip
+	if grep --quiet '^torch' $<; then .venv-integrations/$*/bin/python -m pip install --quiet $(TORCH); fi
+	.venv-integrations/$*/bin/python -m pip install --quiet --requirement $<
+	.venv-integrations/$*/bin/python -m pip install --quiet --editable '.[cpu,export]' pytest pytest-timeout hypothesis
+	touch $@
 
 # The demo model's padded graph in ONNX Runtime 1.17 and today's, fastembed and OpenVINO. Their environments have no
 # modernrank: --confcutdir keeps out tests/conftest.py, which imports it.

@@ -12,8 +12,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "evaluation": {"engine"},
     "export": {"engine", "evaluation"},
     "server": {"engine"},
+    "integrations": {"engine"},
     "benchmarks": {"engine", "evaluation", "export"},
-    "cli": {"engine", "evaluation", "export", "server", "benchmarks"},
+    "cli": {"engine", "evaluation", "export", "server", "benchmarks", "integrations"},
 }
 # What only a call imports: `Reranker.from_checkpoint` exports a checkpoint.
 MAY_IMPORT_WHEN_CALLED = {"engine": {"export"}}

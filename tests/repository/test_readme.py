@@ -175,7 +175,7 @@ def anchors(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page != "CHANGELOG.md"])
 def test_files_that_a_page_names_exist(page: str) -> None:
-    folders = "engine|evaluation|export|server|cli|benchmarks|tests|docs|demo"
+    folders = "engine|evaluation|export|server|integrations|cli|benchmarks|tests|docs|demo"
     for name in re.findall(rf"`((?:{folders})/[\w./-]*)`", text_of(page)):
         assert (ROOT / name).exists(), name
 
