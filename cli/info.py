@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -85,8 +86,6 @@ def _checkpoint(args: argparse.Namespace) -> int:
 def _model(found: Inspection) -> Rows:
     """What is known of a checkpoint that a family takes."""
     millions = found.parameters / 1e6
-    prompts = [f"{name!r} ({text!r})" for name, text in found.prompts.items()] or ["none"]
-    default = f"; the default is {found.default_prompt!r}" if found.default_prompt is not None else ""
     return [
         ("family", f"{found.family}; {found.reference} is its reference"),
         (
@@ -96,7 +95,7 @@ def _model(found: Inspection) -> Rows:
         ),
         ("labels", ", ".join(found.labels)),
         ("activation", f"{found.activation or 'not known'} (activation='model')"),
-        ("prompts", f"{', '.join(prompts)}{default}"),
+        ("prompts", _prompts(found.prompts, found.default_prompt)),
         ("longest pair", f"{found.max_length:,} tokens"),
         ("precisions", ", ".join(found.precisions)),
         ("weights", found.weights),
@@ -113,8 +112,15 @@ def _origin(artifact: Artifact) -> Rows:
         ("model", f"{model.architecture}, {model.layers} layers of {model.hidden_size}, {model.pooling} pooling"),
         ("labels", ", ".join(model.labels)),
         ("activation", f"{model.activation or 'not recorded'} (activation='model')"),
+        ("prompts", _prompts(manifest.tokenizer.prompts, manifest.tokenizer.default_prompt)),
         ("longest pair", f"{manifest.max_length:,} tokens"),
     ]
+
+
+def _prompts(prompts: Mapping[str, str], default: str | None) -> str:
+    """The prompts by name, and which of them is put before every query."""
+    known = ", ".join(f"{name!r} ({text!r})" for name, text in prompts.items()) or "none"
+    return known if default is None else f"{known}; the default is {default!r}"
 
 
 def _contents(artifact: Artifact) -> Rows:

@@ -213,12 +213,12 @@ class SingleTexts(ABC):
         on_truncate: OnTruncate | None = None,
     ) -> TextSteps:
         """Check the arguments of a call on texts, and return its steps. Nothing is read from ``texts``."""
-        if limits is not None and limits.max_query_tokens is not None:
-            raise InputError(
-                "max_query_tokens applies to pairs, and these are single texts; use max_document_tokens",
-                argument="max_query_tokens",
-                value=limits.max_query_tokens,
-            )
+        for name, remedy in (("max_query_tokens", "use max_document_tokens"), ("prompt", "put it before the texts")):
+            value = None if limits is None else getattr(limits, name)
+            if value is not None:
+                raise InputError(
+                    f"{name} applies to pairs, and these are single texts; {remedy}", argument=name, value=value
+                )
         encoder = self._encoder_for(max_length, truncation, limits)
         return TextSteps(encoder, check_single_texts(texts), on_truncate)
 

@@ -171,6 +171,7 @@ def test_the_side_and_the_limit_of_a_text_apply(reranker: Reranker) -> None:
         ({"truncation": "error", "max_length": 20}, {"argument": "truncation", "index": 3}),
         ({"max_length": 8193}, {"argument": "max_length", "limit": 8192}),
         ({"limits": TextLimits(max_query_tokens=3)}, {"argument": "max_query_tokens", "value": 3}),
+        ({"limits": TextLimits(prompt="p: ")}, {"argument": "prompt", "value": "p: "}),
         ({"limits": TextLimits(max_call_tokens=30)}, {"argument": "max_call_tokens", "limit": 30}),
         ({"activation": "softmax"}, {"argument": "activation"}),
         ({"activation": "none"}, {"argument": "activation", "value": "none"}),
