@@ -175,9 +175,11 @@ typecheck: setup
 	.venv/bin/python tests/support/link_tree.py build/types
 	MYPYPATH=build/types .venv/bin/mypy -p modernrank -p demo.training
 
-# Live, against transformers: tiny models of every kind, and the shapes of ModernBERT-base and -large.
+# Live, against transformers and sentence-transformers: tiny models of every kind, and the shapes of real ones. Two
+# processes with one thread of torch each take less time than one with two.
 parity: .venv-parity/ready
-	.venv-parity/bin/python -m pytest -m parity tests/export tests/benchmarks
+	OMP_NUM_THREADS=1 .venv-parity/bin/python -m pytest -m parity --numprocesses 2 --dist worksteal tests/export \
+		tests/benchmarks
 
 # The same checkpoint through optimum's exporter.
 reference: .venv-reference/ready
