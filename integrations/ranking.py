@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +13,38 @@ from modernrank.artifact.manifest import FILE_NAME
 from modernrank.errors import counted
 
 
-def load_model(model: str | Path, options: Mapping[str, Any]) -> Reranker:
-    """Load an artifact's folder; anything else is a checkpoint, a folder or a hub id, which is exported into the cache.
+def open_model(
+    model: Reranker | AsyncReranker | str | Path, load_options: Mapping[str, Any]
+) -> Reranker | AsyncReranker:
+    """A model that can rank, which is loaded if it is not yet.
 
     Args:
-        model: the folder of an artifact, the folder of a checkpoint, or a hub id.
-        options: further arguments of ``Reranker.load`` or ``Reranker.from_checkpoint``.
+        model: the folder of an artifact; or a checkpoint, by its folder or hub id, which is exported once into the
+            cache; or a loaded model.
+        load_options: further arguments of ``Reranker.load`` or ``Reranker.from_checkpoint``.
 
     Raises:
-        ArtifactError, ProviderError, InputError: as ``Reranker.load`` and ``Reranker.from_checkpoint``.
+        InputError: the model is of another type, has several labels, or is loaded already and has ``load_options``.
+        ArtifactError, ProviderError: as ``Reranker.load`` and ``Reranker.from_checkpoint``.
         ModuleNotFoundError: a checkpoint requires ``modernrank[export]``.
     """
-    if (Path(model) / FILE_NAME).is_file():
-        return Reranker.load(model, **options)
-    return Reranker.from_checkpoint(model, **options)
+    if not isinstance(model, str | Path):
+        if load_options:
+            raise InputError(
+                f"load_options ({', '.join(load_options)}) cannot be applied, because this model is loaded already; "
+                "pass them to Reranker.load",
+                argument="load_options",
+            )
+        return checked_model(model)
+    is_artifact = (Path(model) / FILE_NAME).is_file()
+    with ExitStack() as opened:
+        loaded = (
+            Reranker.load(model, **load_options) if is_artifact else Reranker.from_checkpoint(model, **load_options)
+        )
+        opened.callback(loaded.close)
+        checked = checked_model(loaded)
+        opened.pop_all()
+    return checked
 
 
 def checked_model(model: object) -> Reranker | AsyncReranker:
