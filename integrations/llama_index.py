@@ -162,7 +162,7 @@ class ModernRankRerank(BaseNodePostprocessor):
         return query
 
     def _callback(self, nodes: list[NodeWithScore], query: str) -> AbstractContextManager[Any]:
-        payload = {
+        payload: dict[str, Any] = {
             EventPayload.NODES: nodes,
             EventPayload.MODEL_NAME: self.model,
             EventPayload.QUERY_STR: query,

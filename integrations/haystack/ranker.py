@@ -179,6 +179,13 @@ class ModernRankRanker:
         ranking = await arank(model, query, self._texts(distinct), most, **self._options(scale_score))
         return {"documents": self._chosen(distinct, ranking, score_threshold)}
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies and pickles, of which each loads a model of its own."""
+        return {name: value for name, value in vars(self).items() if name not in ("_loading", "_loaded")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _loading=threading.Lock(), _loaded=None)
+
     def _model(self) -> Reranker:
         with self._loading:  # one of several threads loads it, the others wait
             if self._loaded is None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import importlib.util
 import os
+import pickle
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -100,6 +102,22 @@ def test_a_loaded_pipeline_is_the_one_that_was_saved(demo: Path) -> None:
     made = pipeline(demo)
 
     assert Pipeline.loads(made.dumps()).to_dict() == made.to_dict()
+
+
+def test_copies_load_models_of_their_own(demo: Path, ranking: Any) -> None:
+    documents = [Document(content=text) for text in TEXTS]
+    made = Pipeline()
+    made.add_component("ranker", ModernRankRanker(str(demo), 3, load_options={"precision": "fp32"}))
+    made.warm_up()
+
+    copied = copy.deepcopy(made)
+    pickled = pickle.loads(pickle.dumps(made.get_component("ranker")))
+    made.close()
+
+    assert places(copied.run({"ranker": {"query": QUERY, "documents": documents}})) == ranking
+    assert places({"ranker": pickled.run(QUERY, documents)}) == ranking
+    copied.close()
+    pickled.close()
 
 
 def test_every_argument_is_saved() -> None:
