@@ -1,0 +1,1 @@
+../langchain/test_cross_encoder.py

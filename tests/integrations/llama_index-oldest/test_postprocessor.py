@@ -1,0 +1,1 @@
+../llama_index/test_postprocessor.py
