@@ -37,7 +37,8 @@ class _Registered:
 
 
 def register(name: str, folder: str | Path, **load_options: Any) -> None:
-    """Make an artifact a model of ``TextCrossEncoder`` in this process.
+    """Make an artifact a model of ``TextCrossEncoder`` in this process. Doing so again with the same folder and options
+    changes nothing.
 
     Args:
         name: the name by which fastembed finds it; upper and lower case are equal.
@@ -45,7 +46,7 @@ def register(name: str, folder: str | Path, **load_options: Any) -> None:
         load_options: further arguments of ``Reranker.load``, such as ``provider`` or ``precision``.
 
     Raises:
-        InputError: fastembed has a model of this name, or the artifact's model has several labels.
+        InputError: fastembed has another model of this name, or the artifact's model has several labels.
         ArtifactError: ``folder`` is not an artifact.
 
     >>> from fastembed.rerank.cross_encoder import TextCrossEncoder
@@ -55,6 +56,10 @@ def register(name: str, folder: str | Path, **load_options: Any) -> None:
     >>> len(list(encoder.rerank("capital of France?", ["A baguette", "Paris"])))
     2
     """
+    place = Path(folder).resolve()
+    before = ModernRankCrossEncoder.registered.get(name.lower())
+    if before is not None and (before.folder, before.load_options) == (place, load_options):
+        return
     known = {model["model"].lower() for model in TextCrossEncoder.list_supported_models()}
     if name.lower() in known:
         raise InputError(
@@ -67,7 +72,6 @@ def register(name: str, folder: str | Path, **load_options: Any) -> None:
             "expects one score; register a model of one label",
             labels=manifest.model.labels,
         )
-    place = Path(folder).resolve()
     description = BaseModelDescription(
         model=name,
         sources=ModelSource(url=place.as_uri()),

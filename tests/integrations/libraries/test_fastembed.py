@@ -117,6 +117,9 @@ def test_further_processes_are_refused(encoder: TextCrossEncoder) -> None:
 
 
 def test_wrong_names_and_folders_are_refused(name: str, demo: Path, artifacts: Path, tmp_path: Path) -> None:
+    before = len(TextCrossEncoder.list_supported_models())
+    register("modernrank/Demo", demo, precision="fp32")
+    assert len(TextCrossEncoder.list_supported_models()) == before
     with pytest.raises(InputError, match="Demo"):
         register("modernrank/Demo", demo)
     with pytest.raises(InputError, match="MiniLM"):
