@@ -110,8 +110,9 @@ def task_of(data: EvaluationSet, kind: str, candidates: dict[str, list[str]] | N
 def _split(data: EvaluationSet, candidates: dict[str, list[str]] | None) -> dict[str, object]:
     from datasets import Dataset
 
+    titled = [(name, *text.partition(" ")) for name, text in data.documents.items()]  # MTEB joins them again
     return {
-        "corpus": Dataset.from_list([{"id": name, "text": text} for name, text in data.documents.items()]),
+        "corpus": Dataset.from_list([{"id": name, "title": title, "text": text} for name, title, _, text in titled]),
         "queries": Dataset.from_list([{"id": name, "text": text} for name, text in data.queries.items()]),
         "relevant_docs": {query: dict(grades) for query, grades in data.qrels.items()},
         "top_ranked": candidates,
