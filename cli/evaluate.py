@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from modernrank.errors import InputError
 
@@ -22,6 +22,7 @@ from .options import (
 )
 
 if TYPE_CHECKING:  # the command line reads this file on every start
+    from modernrank.evaluation.compare import Row
     from modernrank.evaluation.formats import EvaluationSet
 
 
@@ -31,7 +32,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "artifact", type=Path, nargs="+", help="a folder that `modernrank export` wrote; several are compared"
     )
     parser.add_argument(
-        "--beir", type=Path, metavar="FOLDER", help="queries, corpus, judgements and candidates in one folder"
+        "--beir",
+        type=Path,
+        action="append",
+        metavar="FOLDER",
+        help="queries, corpus, judgements and candidates in one folder; may be given several times",
     )
     parser.add_argument("--queries", type=Path, metavar="FILE", help='JSON lines {"_id", "text"}, or ID <tab> TEXT')
     parser.add_argument(
@@ -57,49 +62,87 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Compare, and print the table or the JSON."""
-    from modernrank.evaluation.compare import compare_artifacts
-    from modernrank.evaluation.report import as_json, table
+    from modernrank.evaluation.report import as_json, mean_as_json, mean_table, table
 
     check_out(args.out)
-    data = _read(args)
-    if not args.json:
-        for note in data.notes:
-            print(f"note: {note}")
-    rows = compare_artifacts(
+    sets = _read(args)
+    compared: dict[str, list[Row]] = {}
+    for name, data in sets.items():
+        if not args.json:
+            for line in ([name] if len(sets) > 1 else []) + [f"note: {note}" for note in data.notes]:
+                print(line)
+        compared[name] = _compare(args, data, name if len(sets) > 1 else None)
+        if not args.json:
+            print(table(data, compared[name]))
+    figures: dict[str, Any] = {name: as_json(data, compared[name]) for name, data in sets.items()}
+    if len(sets) == 1:
+        (figures,) = figures.values()
+    else:
+        figures = {"sets": figures, "mean": mean_as_json(compared)}
+        if not args.json:
+            print(mean_table(compared))
+    text = json.dumps(figures, indent=1, allow_nan=False)
+    if args.json:
+        print(text)
+    if args.out:
+        args.out.write_text(text + "\n", encoding="utf-8")
+    return 0
+
+
+def _compare(args: argparse.Namespace, data: EvaluationSet, name: str | None) -> list[Row]:
+    """The rows of one evaluation set. Of several, each has a folder of runs of its own."""
+    from modernrank.evaluation.compare import compare_artifacts
+
+    return compare_artifacts(
         data,
         args.artifact,
         precisions=args.precision or ["auto"],
         long_documents=args.long_documents,
-        runs=args.runs,
+        runs=args.runs / name if args.runs and name else args.runs,
         show_progress=True,
         max_length=args.max_length,
         **running_options(args),
     )
-    figures = json.dumps(as_json(data, rows), indent=1, allow_nan=False)
-    print(figures if args.json else table(data, rows))
-    if args.out:
-        args.out.write_text(figures + "\n", encoding="utf-8")
-    return 0
 
 
-def _read(args: argparse.Namespace) -> EvaluationSet:
+def _read(args: argparse.Namespace) -> dict[str, EvaluationSet]:
+    """Each evaluation set by name. All are read before anything is scored, so that none fails after hours."""
     from modernrank.evaluation.formats import read_files, read_folder
 
     if args.beir:
-        excess = [f"--{name}" for name in ("queries", "qrels", "corpus") if getattr(args, name) is not None]
-        if excess:
-            raise InputError(
-                f"--beir cannot be combined with {', '.join(excess)}, which its folder holds; remove one or the other",
-                argument="--beir",
-            )
-        return read_folder(args.beir, args.candidates)
+        _check_folders(args)
+        return {folder.resolve().name: read_folder(folder, args.candidates) for folder in args.beir}
     missing = [f"--{name}" for name in ("queries", "candidates", "qrels") if getattr(args, name) is None]
     if missing:
         raise InputError(
             f"eval also requires {', '.join(missing)}; give queries, candidates and qrels, or one folder with --beir",
             argument=missing[0],
         )
-    return read_files(args.queries, args.candidates, args.qrels, args.corpus)
+    return {args.queries.name: read_files(args.queries, args.candidates, args.qrels, args.corpus)}
+
+
+def _check_folders(args: argparse.Namespace) -> None:
+    """The folders of ``--beir``, and what may stand beside them."""
+    excess = [f"--{name}" for name in ("queries", "qrels", "corpus") if getattr(args, name) is not None]
+    if excess:
+        raise InputError(
+            f"--beir cannot be combined with {', '.join(excess)}, which its folder holds; remove one or the other",
+            argument="--beir",
+        )
+    if len(args.beir) > 1 and args.candidates is not None:
+        raise InputError(
+            f"--candidates gives the candidates of one folder, and --beir gives {len(args.beir)}; put a candidates.run "
+            "into each folder instead",
+            argument="--candidates",
+        )
+    names = [folder.resolve().name for folder in args.beir]
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(
+                f"two folders of --beir have the name {name!r}; give each once, and rename one of two different ones",
+                argument="--beir",
+                value=name,
+            )
 
 
 EVAL = Command(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from .compare import Row
 from .formats import EvaluationSet
@@ -67,3 +69,30 @@ def _figures(row: Row, measure: str) -> dict[str, float | None]:
     if measure in row.changes:
         figures |= {"change": row.changes[measure], "p": row.p_values[measure]}
     return figures
+
+
+def mean_table(compared: Mapping[str, Sequence[Row]]) -> str:
+    """A line for each contender: its means over several evaluation sets, of which each counts the same."""
+    means = mean_as_json(compared)
+    measures = list(next(iter(means.values())))
+    width = max(map(len, means))
+    lines = [f"mean of {len(compared)} sets", f"{'':{width}}  {'  '.join(f'{measure:<8}' for measure in measures)}"]
+    lines += [
+        f"{name:{width}}  {'  '.join(f'{value:<8.4f}' for value in values.values())}" for name, values in means.items()
+    ]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def mean_as_json(compared: Mapping[str, Sequence[Row]]) -> dict[str, dict[str, float]]:
+    """By contender and measure the mean of the means of each set.
+
+    Args:
+        compared: by name of an evaluation set the rows of the same contenders in the same order.
+    """
+    by_contender = list(zip(*compared.values(), strict=True))
+    return {
+        rows[0].name: {
+            measure: float(np.mean([row.estimates[measure].mean for row in rows])) for measure in rows[0].estimates
+        }
+        for rows in by_contender
+    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -62,9 +63,33 @@ def test_running_options_reach_the_model(
     assert provenance["long_documents"] == "chunk"
 
 
+def test_several_folders_have_figures_of_their_own_and_a_mean(
+    folder: Path, artifacts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(folder, other)
+    (other / "qrels" / "test.tsv").write_text("q1\td5\t1\n")
+    arguments = ["eval", str(artifacts / "tiny"), "--beir", str(folder), "--beir", str(other)]
+    runs = ["--runs", str(tmp_path / "runs")]
+
+    assert main([*arguments, *runs, "--json"]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert main([*arguments, *runs]) == 0
+    lines = capsys.readouterr().out.splitlines()
+
+    of_sets = [figures["sets"][name]["results"]["tiny fp32"]["MAP"]["mean"] for name in (folder.name, "other")]
+    assert of_sets[1] == 0.0 < of_sets[0]
+    assert figures["mean"]["tiny fp32"]["MAP"] == sum(of_sets) / 2
+    assert {folder.name, "other"} <= set(lines)
+    assert (tmp_path / "runs" / "other" / "tiny-fp32.run").is_file()
+    assert float(lines[-1].split()[-1]) == pytest.approx(sum(of_sets) / 2, abs=1e-4)
+
+
 @pytest.mark.parametrize(
     ("arguments", "fact"),
     [
+        (["--beir", "{folder}", "--beir", "{folder}"], "name"),
+        (["--beir", "{folder}", "--beir", "x", "--candidates", "y"], "--candidates"),
         ([], "--queries, --candidates, --qrels"),
         (["--beir", "x", "--qrels", "y"], "--qrels"),
         (["--beir", "nowhere"], "nowhere"),

@@ -97,7 +97,8 @@ def folder(some_of_the_evaluation: Path, tmp_path_factory: pytest.TempPathFactor
     export_checkpoint(checkpoint("tiny"), folder / "artifacts" / "gte", precision=["fp32", "int8"])
     shutil.copytree(folder / "artifacts" / "gte", folder / "artifacts" / "demo")
     _export_nli(folder)
-    shutil.copytree(some_of_the_evaluation, folder / "evaluation")
+    for name in ("evaluation", "beir/SciFact", "beir/NFCorpus", "beir/FiQA2018"):
+        shutil.copytree(some_of_the_evaluation, folder / name)
     (folder / "demo").symlink_to(ROOT / "demo")
     (folder / "documents.txt").write_text("Beijing\nParis\nRome\n")
     (folder / "texts.jsonl").write_text('{"text": "a", "id": 1}\n')

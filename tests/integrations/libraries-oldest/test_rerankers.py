@@ -1,0 +1,1 @@
+../libraries/test_rerankers.py

@@ -1,0 +1,1 @@
+../mteb/test_docstrings.py

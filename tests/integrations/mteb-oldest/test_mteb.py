@@ -1,0 +1,1 @@
+../mteb/test_mteb.py
