@@ -52,6 +52,10 @@ class CrossEncoder:
     ((2,), dtype('float32'), ['corpus_id', 'score'])
     """
 
+    prompts: dict[str, str]
+    default_prompt_name: str | None
+    _limits: TextLimits
+
     @accepts_older_names(
         2,  # the object and its name; then what had positions before version 5.4
         ("num_labels", "max_length", "activation_fn", "device"),
@@ -349,7 +353,7 @@ class CrossEncoder:
         self.max_seq_length = settings.max_length
         recorded = self.reranker.manifest.tokenizer
         given = {name: text for name, text in (prompts or {}).items() if text is not None}
-        self.prompts: dict[str, str] = {**dict.fromkeys(prompts or {}, ""), **recorded.prompts, **given}
+        self.prompts = {**dict.fromkeys(prompts or {}, ""), **recorded.prompts, **given}
         self.default_prompt_name = recorded.default_prompt if default is None else default
         if self.default_prompt_name is not None:
             self._prompt(None, self.default_prompt_name)

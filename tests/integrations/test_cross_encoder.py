@@ -138,7 +138,7 @@ def test_options_of_the_engine_are_passed_on(artifacts: Path) -> None:
 def test_a_checkpoint_is_exported_once(tmp_path: Path, broken_checkpoint: Path) -> None:
     with CrossEncoder(str(broken_checkpoint), cache_folder=str(tmp_path / "cache")) as model:
         expected = model.predict(PAIRS)
-    exported = [path for path in (tmp_path / "cache").rglob("manifest.json")]
+    exported = list((tmp_path / "cache").rglob("manifest.json"))
     assert len(exported) == 1
     written = exported[0].stat().st_mtime_ns
     with CrossEncoder(str(broken_checkpoint), cache_folder=str(tmp_path / "cache")) as model:

@@ -71,7 +71,7 @@ def llama_index(folder: str) -> SentenceTransformerRerank:
 
 def test_llama_index_reranks(llama_index: SentenceTransformerRerank, reranker: Reranker) -> None:
     assert isinstance(llama_index._model[0], ModernRank)
-    assert llama_index._model.max_seq_length == 512
+    assert llama_index._model.max_seq_length == min(512, reranker.max_length)
     nodes = [NodeWithScore(node=TextNode(text=text), score=0.25) for text in DOCUMENTS]
     best = llama_index.postprocess_nodes(nodes, query_str=QUERY)
     assert_ranked([(found.node.text, found.score) for found in best], ranking(reranker, DOCUMENTS)[:5])
