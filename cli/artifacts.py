@@ -15,6 +15,7 @@ DIALECTS = (
     *("ort-cpu", "standard", "ort-cuda", "tensorrt", "tensorrt-half-sums", "tensorrt-decomposed"),
     *("padded", "reference"),
 )
+FRAMEWORKS = ("sentence-transformers",)
 
 
 def _add_export_options(parser: argparse.ArgumentParser) -> None:
@@ -43,6 +44,13 @@ def _add_export_options(parser: argparse.ArgumentParser) -> None:
         help="dialect of the graph (default: ort-cpu, or tensorrt for fp16); padded is for other "
         "runtimes, reference is optimum's export",
     )
+    parser.add_argument(
+        "--with",
+        action="append",
+        dest="frameworks",
+        choices=FRAMEWORKS,
+        help="add the files with which this framework loads the artifact as a model of its own",
+    )
     parser.add_argument("--revision", help="commit, tag or branch of a hub id")
     parser.add_argument("--force", action="store_true", help="replace an existing artifact")
 
@@ -58,6 +66,7 @@ def _export(args: argparse.Namespace) -> int:
         revision=args.revision,
         calibration=args.calibration,
         evaluation=args.evaluation,
+        frameworks=args.frameworks or (),
         force=args.force,
         report=note,
     )

@@ -23,6 +23,7 @@ from .checkpoint.hub import DEFAULT_MODEL, license_of, locate, origin_hashes
 from .checkpoint.tokenizer import read_tokenizer
 from .checkpoint.weights import Checkpoint
 from .companions import copy_companions
+from .frameworks import check_frameworks, write_framework_files
 from .models.architecture import Architecture
 from .models.registry import read_architecture
 from .output_folder import check_target, replacing
@@ -44,6 +45,7 @@ class ExportOptions:
     revision:    commit, tag or branch of a hub id.
     calibration: JSON lines of pairs; None for those that ship.
     evaluation:  a folder in BEIR's layout; None for the checkpoint's own, or pairs of the shipped texts.
+    frameworks:  names of those that shall load the artifact as a model of their own.
     force:       whether an artifact may be replaced.
     report:      called with a line for each step.
     """
@@ -52,6 +54,7 @@ class ExportOptions:
     revision: str | None = None
     calibration: Path | None = None
     evaluation: Path | None = None
+    frameworks: tuple[str, ...] = ()
     force: bool = False
     report: Report = silent
 
@@ -75,6 +78,7 @@ def export_checkpoint(
     revision: str | None = None,
     calibration: str | Path | None = None,
     evaluation: str | Path | None = None,
+    frameworks: Sequence[str] = (),
     force: bool = False,
     report: Report = silent,
 ) -> Manifest:
@@ -95,6 +99,8 @@ def export_checkpoint(
         evaluation: for fp16 and int8, a folder in BEIR's layout with ``candidates.run``, to measure their loss of
             quality; by default the checkpoint's own folder ``evaluation``, or if it has none, pairs of the shipped
             texts. ``quality_gate.py`` decides from the loss whether ``precision="auto"`` may take them.
+        frameworks: ``"sentence-transformers"`` adds the files with which ``CrossEncoder(out, trust_remote_code=True)``
+            loads the artifact and runs modernrank.
         force: replace an existing artifact.
         report: called with a line for each step.
 
@@ -102,7 +108,7 @@ def export_checkpoint(
         The manifest that was written.
 
     Raises:
-        InputError: ``graph`` or ``precision`` is unknown, or pairs or judgements cannot be used.
+        InputError: ``graph``, ``precision`` or a framework is unknown, or pairs or judgements cannot be used.
         ArtifactError: the checkpoint is not such a classifier or is damaged, or ``out`` exists or cannot be written.
     """
     options = ExportOptions(
@@ -110,6 +116,7 @@ def export_checkpoint(
         revision,
         None if calibration is None else Path(calibration),
         None if evaluation is None else Path(evaluation),
+        check_frameworks(frameworks),
         force,
         report,
     )
@@ -173,13 +180,15 @@ def _export(checkpoint: str, out: Path, options: ExportOptions) -> Manifest:
         graphs = [_write(source, name, folder, options) for name in options.dialects]
         if any(written.graph.layout == "padded" for written in graphs):
             copy_companions(origin.folder, folder, options.report)
+        model = _model(architecture, activation)
+        write_framework_files(folder, options.frameworks, model, tokenizer)
         options.report("hashing")
         manifest = Manifest(
             name=out.name,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             source=Source(origin.model_id, origin.revision, origin_hashes(origin)),
             license=license_of(origin.folder),
-            model=_model(architecture, activation),
+            model=model,
             tokenizer=tokenizer,
             graphs=[written.graph for written in graphs],
             files={path.name: FileRecord(path.stat().st_size, sha256_of(path)) for path in sorted(folder.iterdir())},

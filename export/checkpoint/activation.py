@@ -23,6 +23,12 @@ from .modules import MODULES, SENTENCE_TRANSFORMERS
 # By the last part of the name of a class of torch.
 KNOWN = {"Identity": "logit", "Sigmoid": "sigmoid", "Softmax": "softmax"}
 TORCH = "torch.nn."
+# The classes of the same names, by what the manifest calls them.
+CLASSES = {
+    "logit": "torch.nn.modules.linear.Identity",
+    "sigmoid": "torch.nn.modules.activation.Sigmoid",
+    "softmax": "torch.nn.modules.activation.Softmax",
+}
 
 
 def read_activation(checkpoint: Path, labels: int) -> str:
