@@ -49,6 +49,7 @@ ELSEWHERE = {
     "make gpu-check LIKE=CHECKPOINT": "make parity",
     "pip install '.[cpu,export,serve]'": "make packaging",
     "pip install '.[cpu,export,mcp]'": "tests/integrations/mcp/requirements.txt",
+    "MODERNRANK_API_KEYS=secret modernrank serve artifacts/demo --host 0.0.0.0": "tests/server/test_lifecycle.py",
     "modernrank mcp artifacts/demo --files docs": "tests/integrations/mcp/test_mcp.py",
     "modernrank mcp artifacts/gte --files docs": "tests/integrations/mcp/test_mcp.py",
     'python -m demo.search artifacts/demo find "show dates of birth and events when I log in" --top-k 3': (
