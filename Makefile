@@ -173,7 +173,7 @@ lint: setup
 # mypy cannot follow the editable install's mapping of folders to packages: it reads a tree of links instead.
 typecheck: setup
 	.venv/bin/python tests/support/link_tree.py build/types
-	MYPYPATH=build/types .venv/bin/mypy -p modernrank -p haystack_integrations -p demo.training
+	MYPYPATH=build/types .venv/bin/mypy -p modernrank -p haystack_integrations -p demo.training -p demo.search
 
 # Live, against transformers and sentence-transformers: tiny models of every kind, and the shapes of real ones. Two
 # processes with one thread of torch each take less time than one with two.

@@ -1,5 +1,5 @@
 """The command line: ``modernrank export | verify | build-engine | info | score | rank | plan | classify | serve |
-eval | bench``.
+mcp | eval | bench``.
 
 Exit codes: 0; 1 for a refused input or a failed verification, with one line on standard error; 2 for wrong usage; 130
 for Ctrl-C and 141 for a closed pipe.
@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 
 from modernrank import ModernRankError, __version__
 
-from . import artifacts, bench, evaluate, info, scoring, serve
+from . import artifacts, bench, evaluate, info, mcp, scoring, serve
 from .base import Command, fail
 
 COMMANDS = (
@@ -34,6 +34,7 @@ COMMANDS = (
     scoring.PLAN,
     scoring.CLASSIFY,
     serve.SERVE,
+    mcp.MCP,
     evaluate.EVAL,
     bench.BENCH,
 )

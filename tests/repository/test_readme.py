@@ -48,6 +48,15 @@ ELSEWHERE = {
     f"modernrank build-engine artifacts/gte-fp16 {PROFILES}": "make engines-check",
     "make gpu-check LIKE=CHECKPOINT": "make parity",
     "pip install '.[cpu,export,serve]'": "make packaging",
+    "pip install '.[cpu,export,mcp]'": "tests/integrations/mcp/requirements.txt",
+    "MODERNRANK_API_KEYS=secret modernrank serve artifacts/demo --host 0.0.0.0": "tests/server/test_lifecycle.py",
+    "modernrank mcp artifacts/demo --files docs": "tests/integrations/mcp/test_mcp.py",
+    "modernrank mcp artifacts/gte --files docs": "tests/integrations/mcp/test_mcp.py",
+    'python -m demo.search artifacts/demo find "show dates of birth and events when I log in" --top-k 3': (
+        "tests/repository/test_search_example.py"
+    ),
+    "python -m demo.search artifacts/demo measure": "tests/repository/test_search_example.py",
+    "python -m demo.search artifacts/demo serve": "tests/repository/test_search_example.py",
     "modernrank serve artifacts/gte": "tests/server/test_lifecycle.py",
     "modernrank serve artifacts/demo": "tests/server/test_lifecycle.py",
     "modernrank serve artifacts/gte small=artifacts/demo": "tests/server/test_lifecycle.py",

@@ -1,0 +1,1 @@
+../mcp/test_mcp.py
