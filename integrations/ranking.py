@@ -35,6 +35,26 @@ def load_model(name: str | Path, load_options: Mapping[str, Any]) -> Reranker:
     return loaded
 
 
+def open_model(
+    model: Reranker | AsyncReranker | str | Path, load_options: Mapping[str, Any]
+) -> Reranker | AsyncReranker:
+    """A loaded model itself, or the one of a name, loaded as ``load_model`` loads it.
+
+    Raises:
+        InputError: the model is of another type, has several labels, or is loaded already and has ``load_options``.
+        ArtifactError, ProviderError, ModuleNotFoundError: as ``load_model``.
+    """
+    if isinstance(model, str | Path):
+        return load_model(model, load_options)
+    if load_options:
+        raise InputError(
+            f"load_options ({', '.join(load_options)}) cannot be applied, because this model is loaded already; "
+            "pass them to Reranker.load",
+            argument="load_options",
+        )
+    return checked_model(model)
+
+
 def checked_model(model: object) -> Reranker | AsyncReranker:
     """``model``, if it is a loaded model of one label.
 

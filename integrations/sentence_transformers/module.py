@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 ITS_FILES = ("modules.json", "config_sentence_transformers.json")
 
 
-class ModernRank(InputModule, Dense):  # type: ignore[misc] # both are unknown to mypy
+class ModernRank(InputModule, Dense):
     """An artifact as the only module of a ``CrossEncoder``.
 
     It is an ``InputModule``, because it reads texts, and a ``Dense``, because from that class ``CrossEncoder`` learns
