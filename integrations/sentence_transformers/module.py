@@ -25,7 +25,7 @@ try:
     from sentence_transformers.base.modules import Dense, InputModule
 except ImportError as error:
     raise ImportError(
-        "this folder runs in CrossEncoder of sentence-transformers 6: pip install 'sentence-transformers>=6'"
+        "this folder runs in CrossEncoder of sentence-transformers 6: pip install 'modernrank[sentence-transformers]'"
     ) from error
 
 logger = logging.getLogger(__name__)

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import sentence_transformers
 import torch
+from packaging.version import Version
 
 from support.checkpoints import golden
 
@@ -78,25 +80,36 @@ OLDER: dict[str, Call] = {
     "both names": lambda m: m.predict(PAIRS, activation_fct=torch.nn.Tanh(), activation_fn=torch.nn.Identity()),
     "num_workers": lambda m: m.predict(PAIRS, num_workers=4),
 }
-PREDICT = INPUTS | RESULTS | ACTIVATIONS | TEXTS | OTHERS | OLDER
-RANK: dict[str, Call] = {
-    "all": lambda m: m.rank(QUERY, DOCUMENTS),
-    "the best": lambda m: m.rank(QUERY, DOCUMENTS, top_k=3),
-    "none": lambda m: m.rank(QUERY, DOCUMENTS, top_k=0),
-    "more than there are": lambda m: m.rank(QUERY, DOCUMENTS, top_k=99),
-    "with texts": lambda m: m.rank(QUERY, DOCUMENTS, return_documents=True),
-    "no documents": lambda m: m.rank(QUERY, []),
-    "tuple": lambda m: m.rank(QUERY, tuple(DOCUMENTS)),
-    # Without the document that occurs twice: in batches of their own, the original's scores of it differ a little.
-    "logits": lambda m: m.rank(QUERY, DOCUMENTS[:-1], activation_fn=torch.nn.Identity(), batch_size=2),
-    "saturated": lambda m: m.rank(QUERY, DOCUMENTS, activation_fn=lambda logits: torch.sigmoid(logits * 1e4 + 1e6)),
-    "prompt": lambda m: m.rank(QUERY, DOCUMENTS, prompt="search: "),
-    "by position": lambda m: m.rank(QUERY, DOCUMENTS, 2, True, None, None, 8, False, torch.nn.Sigmoid()),
-    "older arguments": lambda m: m.rank(
-        QUERY, DOCUMENTS, convert_to_numpy=True, convert_to_tensor=False, apply_softmax=True, num_workers=0
-    ),
-    "older activation": lambda m: m.rank(QUERY, DOCUMENTS, activation_fct=torch.nn.Identity()),
-}
+# What sentence-transformers itself did otherwise before: softmax of one label gave 1, and rank refused arguments.
+SINCE_6_2 = {"softmax over the labels", "softmax behind sigmoid", "older arguments"}
+IS_OLDER = Version(sentence_transformers.__version__) < Version("6.2")
+
+
+def _of_this_version(calls: dict[str, Call]) -> dict[str, Call]:
+    return {name: call for name, call in calls.items() if not (IS_OLDER and name in SINCE_6_2)}
+
+
+PREDICT = _of_this_version(INPUTS | RESULTS | ACTIVATIONS | TEXTS | OTHERS | OLDER)
+RANK = _of_this_version(
+    {
+        "all": lambda m: m.rank(QUERY, DOCUMENTS),
+        "the best": lambda m: m.rank(QUERY, DOCUMENTS, top_k=3),
+        "none": lambda m: m.rank(QUERY, DOCUMENTS, top_k=0),
+        "more than there are": lambda m: m.rank(QUERY, DOCUMENTS, top_k=99),
+        "with texts": lambda m: m.rank(QUERY, DOCUMENTS, return_documents=True),
+        "no documents": lambda m: m.rank(QUERY, []),
+        "tuple": lambda m: m.rank(QUERY, tuple(DOCUMENTS)),
+        # Without the document that occurs twice: in batches of their own, the original's scores of it differ a little.
+        "logits": lambda m: m.rank(QUERY, DOCUMENTS[:-1], activation_fn=torch.nn.Identity(), batch_size=2),
+        "saturated": lambda m: m.rank(QUERY, DOCUMENTS, activation_fn=lambda logits: torch.sigmoid(logits * 1e4 + 1e6)),
+        "prompt": lambda m: m.rank(QUERY, DOCUMENTS, prompt="search: "),
+        "by position": lambda m: m.rank(QUERY, DOCUMENTS, 2, True, None, None, 8, False, torch.nn.Sigmoid()),
+        "older arguments": lambda m: m.rank(
+            QUERY, DOCUMENTS, convert_to_numpy=True, convert_to_tensor=False, apply_softmax=True, num_workers=0
+        ),
+        "older activation": lambda m: m.rank(QUERY, DOCUMENTS, activation_fct=torch.nn.Identity()),
+    }
+)
 WITH_PROMPTS: dict[str, Call] = {
     "named": lambda m: m.predict(PAIRS, prompt_name="web"),
     "named and ranked": lambda m: m.rank(QUERY, DOCUMENTS, prompt_name="web"),

@@ -126,7 +126,7 @@ CONSTRUCTORS: dict[str, dict[str, Any]] = {
     "model_kwargs": {"model_kwargs": {"attn_implementation": "eager", "dtype": torch.float32}},
     "automodel_args": {"automodel_args": {"torch_dtype": "float32"}},
     "local": {"local_files_only": True, "token": False, "revision": None, "trust_remote_code": False},
-    "torch": {"backend": "torch", "model_card_data": None, "keep_in_fp32_modules": None},
+    "torch": {"backend": "torch", "model_card_data": None},
 }
 
 

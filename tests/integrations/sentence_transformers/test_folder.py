@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import pickle
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from sentence_transformers import CrossEncoder
 from modernrank import ArtifactError, InputError, Reranker
 from modernrank.artifact.folder import Artifact
 from modernrank.integrations.sentence_transformers.module import ModernRank
+from support.hub import serving_hub
 
 from .side_by_side import DOCUMENTS, PAIRS, PREDICT, QUERY, RANK, WITH_PROMPTS, Call, assert_same
 
@@ -208,3 +210,21 @@ def test_a_pool_of_processes(folders: dict[str, Path], tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, script, folders["tiny"]], capture_output=True, text=True, timeout=300)
     assert done.stdout.strip() == "True", done.stderr
+
+
+def test_a_folder_on_the_hub(folders: dict[str, Path], tmp_path: Path) -> None:
+    """The hub is one on this machine."""
+    code = (
+        "import sys\nfrom sentence_transformers import CrossEncoder\n"
+        "model = CrossEncoder(sys.argv[1], trust_remote_code=True, device='cpu')\n"
+        "print(type(model[0]).__name__, float(model.predict(('a', 'b'))))"
+    )
+    with serving_hub(folders["tiny"], "someone/artifact") as hub:
+        environment = {"HF_ENDPOINT": hub.url, "HF_HUB_CACHE": str(tmp_path), "HF_HUB_DISABLE_XET": "1"}
+        known = {name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"}
+        command = [sys.executable, "-c", code, "someone/artifact"]
+        done = subprocess.run(command, env=known | environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    name, score = done.stdout.split()
+    assert name == ModernRank.__name__
+    assert float(score) == pytest.approx(float(loaded(folders["tiny"]).predict(("a", "b"))), abs=1e-6)

@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import lancedb
 import pytest
 from haystack import Document as HaystackDocument
 from haystack import Pipeline
 from haystack_integrations.components.rankers.sentence_transformers import SentenceTransformersSimilarityRanker
-from langchain_classic.retrievers.document_compressors import CrossEncoderReranker
+from lancedb.rerankers import CrossEncoderReranker
+from langchain_classic.retrievers.document_compressors import CrossEncoderReranker as LangChainReranker
 from langchain_community.cross_encoders import HuggingFaceCrossEncoder
 from langchain_core.documents import Document as LangChainDocument
 from llama_index.core.postprocessor import SentenceTransformerRerank
@@ -58,7 +60,7 @@ def test_langchain_scores(langchain: HuggingFaceCrossEncoder, reranker: Reranker
 
 
 def test_langchain_reranks(langchain: HuggingFaceCrossEncoder, reranker: Reranker) -> None:
-    compressor = CrossEncoderReranker(model=langchain, top_n=4)
+    compressor = LangChainReranker(model=langchain, top_n=4)
     documents = [LangChainDocument(page_content=text, metadata={"id": i}) for i, text in enumerate(DOCUMENTS)]
     best = compressor.compress_documents(documents, QUERY)
     assert [document.page_content for document in best] == [text for text, _ in ranking(reranker, DOCUMENTS)[:4]]
@@ -109,6 +111,14 @@ def test_a_haystack_pipeline_is_saved_and_loaded(folder: str, reranker: Reranker
     documents = [HaystackDocument(content=text) for text in DOCUMENTS]
     found = again.run({"ranker": {"query": QUERY, "documents": documents, "top_k": 3}})["ranker"]["documents"]
     assert_ranked([(best.content, best.score) for best in found], ranking(reranker, DOCUMENTS, "sigmoid")[:3])
+
+
+def test_lancedb_reranks_a_search(folder: str, reranker: Reranker, tmp_path: Path) -> None:
+    rows = [{"text": text, "vector": [float(number), 1.0]} for number, text in enumerate(DOCUMENTS)]
+    table = lancedb.connect(tmp_path / "database").create_table("documents", data=rows)
+    search = table.search([0.0, 1.0]).rerank(CrossEncoderReranker(folder, device="cpu"), query_string=QUERY)
+    found = search.limit(len(rows)).to_list()
+    assert_ranked([(row["text"], row["_relevance_score"]) for row in found], ranking(reranker, DOCUMENTS))
 
 
 def test_thousands_of_documents(langchain: HuggingFaceCrossEncoder, reranker: Reranker) -> None:

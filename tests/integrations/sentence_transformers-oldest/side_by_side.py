@@ -1,0 +1,1 @@
+../sentence_transformers/side_by_side.py

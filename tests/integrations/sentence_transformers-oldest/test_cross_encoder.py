@@ -1,0 +1,1 @@
+../sentence_transformers/test_cross_encoder.py
