@@ -97,7 +97,8 @@ class CrossEncoder:
             model_name_or_path: an artifact's folder, or a checkpoint, which is exported once into the cache: a folder
                 or a hub id. A checkpoint runs in float32, and an artifact in what ``Reranker.load`` chooses.
             modules: refused.
-            device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``, or the device of torch; by default the best.
+            device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``, or the device of torch; by default what ``Reranker.load``
+                chooses for an artifact, and the processor for a checkpoint.
             prompts: texts by name that a call may put before its queries, in addition to the model's.
             default_prompt_name: the prompt of calls that choose none; by default the model's.
             cache_folder: folder for exported checkpoints; by default modernrank's cache.
