@@ -173,7 +173,7 @@ lint: setup
 # mypy cannot follow the editable install's mapping of folders to packages: it reads a tree of links instead.
 typecheck: setup
 	.venv/bin/python tests/support/link_tree.py build/types
-	MYPYPATH=build/types .venv/bin/mypy -p modernrank -p demo.training
+	MYPYPATH=build/types .venv/bin/mypy -p modernrank -p haystack_integrations -p demo.training
 
 # Live, against transformers: tiny models of every kind, and the shapes of ModernBERT-base and -large.
 parity: .venv-parity/ready

@@ -10,9 +10,9 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from modernrank import ActivationChoice, AsyncReranker, LongDocuments, RankedDocument, Reranker
+from modernrank import ActivationChoice, AsyncReranker, InputError, LongDocuments, RankedDocument, Reranker
 
-from .ranking import arank, checked_model, in_threads, open_model, rank
+from .ranking import arank, checked_model, in_threads, load_model, rank
 
 try:
     from llama_index.core.bridge.pydantic import Field, PrivateAttr
@@ -88,6 +88,12 @@ class ModernRankRerank(BaseNodePostprocessor):
         callback_manager: CallbackManager | None = None,
     ) -> None:
         is_name = isinstance(model, str | Path)
+        if load_options and not is_name:
+            raise InputError(
+                f"load_options ({', '.join(load_options)}) cannot be applied, because this model is loaded already; "
+                "pass them to Reranker.load",
+                argument="load_options",
+            )
         super().__init__(
             model=str(model) if is_name else in_threads(checked_model(model)).manifest.name,
             top_n=top_n,
@@ -99,7 +105,7 @@ class ModernRankRerank(BaseNodePostprocessor):
             callback_manager=callback_manager or CallbackManager(),
         )
         self._is_own = is_name
-        self._model = open_model(model, self.load_options)
+        self._model = model if not isinstance(model, str | Path) else load_model(model, self.load_options)
 
     @classmethod
     def class_name(cls) -> str:
@@ -156,7 +162,7 @@ class ModernRankRerank(BaseNodePostprocessor):
         return query
 
     def _callback(self, nodes: list[NodeWithScore], query: str) -> AbstractContextManager[Any]:
-        payload = {
+        payload: dict[str, Any] = {
             EventPayload.NODES: nodes,
             EventPayload.MODEL_NAME: self.model,
             EventPayload.QUERY_STR: query,

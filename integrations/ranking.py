@@ -13,38 +13,26 @@ from modernrank.artifact.manifest import FILE_NAME
 from modernrank.errors import counted
 
 
-def open_model(
-    model: Reranker | AsyncReranker | str | Path, load_options: Mapping[str, Any]
-) -> Reranker | AsyncReranker:
-    """A model that can rank, which is loaded if it is not yet.
+def load_model(name: str | Path, load_options: Mapping[str, Any]) -> Reranker:
+    """Load a model that can rank.
 
     Args:
-        model: the folder of an artifact; or a checkpoint, by its folder or hub id, which is exported once into the
-            cache; or a loaded model.
+        name: the folder of an artifact; or a checkpoint, by its folder or hub id, which is exported once into the
+            cache.
         load_options: further arguments of ``Reranker.load`` or ``Reranker.from_checkpoint``.
 
     Raises:
-        InputError: the model is of another type, has several labels, or is loaded already and has ``load_options``.
+        InputError: the model has several labels, or an option is out of its range.
         ArtifactError, ProviderError: as ``Reranker.load`` and ``Reranker.from_checkpoint``.
         ModuleNotFoundError: a checkpoint requires ``modernrank[export]``.
     """
-    if not isinstance(model, str | Path):
-        if load_options:
-            raise InputError(
-                f"load_options ({', '.join(load_options)}) cannot be applied, because this model is loaded already; "
-                "pass them to Reranker.load",
-                argument="load_options",
-            )
-        return checked_model(model)
-    is_artifact = (Path(model) / FILE_NAME).is_file()
+    is_artifact = (Path(name) / FILE_NAME).is_file()
     with ExitStack() as opened:
-        loaded = (
-            Reranker.load(model, **load_options) if is_artifact else Reranker.from_checkpoint(model, **load_options)
-        )
+        loaded = Reranker.load(name, **load_options) if is_artifact else Reranker.from_checkpoint(name, **load_options)
         opened.callback(loaded.close)
-        checked = checked_model(loaded)
+        checked_model(loaded)
         opened.pop_all()
-    return checked
+    return loaded
 
 
 def checked_model(model: object) -> Reranker | AsyncReranker:

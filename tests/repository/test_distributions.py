@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from support.layout import ROOT, package_folders
+from support.layout import ROOT, files_of, package_folders
 from support.source import modules, name_of
 
 pytestmark = pytest.mark.packaging
@@ -50,11 +50,11 @@ def run(python: Path, code: str) -> str:
 
 
 def expected_modules() -> set[str]:
-    """Every module of the three folders, under its package's name."""
+    """Every module of the folders, under its package's name."""
     return {
         f"{package}/{path.relative_to(ROOT / folder)}"
         for folder, package in FOLDERS.items()
-        for path in (ROOT / folder).rglob("*.py")
+        for path in files_of(folder, "*.py")
     }
 
 
@@ -64,6 +64,7 @@ def test_the_wheel_holds_exactly_the_packages(dist: Path) -> None:
     content = {name for name in names if ".dist-info/" not in name}
     assert content == expected_modules() | {
         "modernrank/py.typed",
+        "haystack_integrations/components/rankers/modernrank/py.typed",
         "modernrank/export/precision/calibration.jsonl",
         "modernrank/benchmarks/unpack_gpu_bundle.sh",
         *(f"modernrank/server/page/page.{kind}" for kind in ("css", "html", "js", "svg")),
@@ -92,6 +93,20 @@ def test_a_bare_installation_imports_quickly_and_says_what_is_missing(bare: Path
 def test_every_module_of_the_runtime_imports_in_a_bare_installation(bare: Path) -> None:
     names = [name_of(path) for path in modules("engine")]
     run(bare, f"import importlib\nfor name in {names}: importlib.import_module(name)")
+
+
+def test_the_ranker_of_haystack_is_in_its_namespace_and_says_what_is_missing(bare: Path) -> None:
+    code = """
+import haystack_integrations.components.rankers as namespace
+print(namespace.__file__)
+try:
+    import haystack_integrations.components.rankers.modernrank
+except ImportError as error:
+    print(error)
+"""
+    file, message = run(bare, code).splitlines()
+    assert file == "None"
+    assert "pip install 'modernrank[cpu,haystack]'" in message
 
 
 def test_without_onnx_runtime_loading_says_what_to_install(bare: Path, artifacts: Path) -> None:

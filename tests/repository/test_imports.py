@@ -13,6 +13,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "export": {"engine", "evaluation"},
     "server": {"engine"},
     "integrations": {"engine"},
+    "integrations/haystack": {"engine", "integrations"},
     "benchmarks": {"engine", "evaluation", "export"},
     "cli": {"engine", "evaluation", "export", "server", "benchmarks", "integrations"},
 }

@@ -19,7 +19,8 @@ def main(out: Path) -> None:
         target = out.joinpath(*package.split("."))
         target.mkdir(parents=True)
         for path in (ROOT / folder).iterdir():
-            (target / path.name).symlink_to(path)
+            if str(path.relative_to(ROOT)) not in package_folders().values():
+                (target / path.name).symlink_to(path)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from .layout import ROOT, package_folders
+from .layout import ROOT, files_of, package_folders
 
 FOLDERS = {folder: package for package, folder in package_folders().items()}
 NOT_CODE = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
@@ -27,13 +27,13 @@ class Import:
 
 def modules(folder: str) -> list[Path]:
     """The modules of a folder, without ``__main__``: that one starts the command line, wherever it is."""
-    return sorted(path for path in (ROOT / folder).rglob("*.py") if path.name != "__main__.py")
+    return [path for path in files_of(folder, "*.py") if path.name != "__main__.py"]
 
 
 def name_of(path: Path) -> str:
     """The dotted name of a module."""
-    folder, *inner = path.relative_to(ROOT).with_suffix("").parts
-    parts = [FOLDERS[folder], *inner]
+    folder = max((f for f in FOLDERS if path.is_relative_to(ROOT / f)), key=len)
+    parts = [FOLDERS[folder], *path.relative_to(ROOT / folder).with_suffix("").parts]
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
@@ -65,7 +65,7 @@ def _imports(path: Path) -> Iterator[Import]:
         elif isinstance(node, ast.ImportFrom):
             names = [_resolved(path, node)]
         for name in names:
-            if name.partition(".")[0] in ("modernrank", *FOLDERS):
+            if name.partition(".")[0] in FOLDERS or any(f"{name}.".startswith(f"{ours}.") for ours in FOLDERS.values()):
                 yield Import(path, name, node in deferred)
 
 

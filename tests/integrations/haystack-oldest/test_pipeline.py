@@ -1,0 +1,1 @@
+../haystack/test_pipeline.py
