@@ -20,7 +20,7 @@ from modernrank.options import TextLimits, positive
 
 from .activations import Activation, activation_in, activation_of, torch_for
 from .arguments import Hub, Settings, call_limits, check_unused, device_of, length_for, refused
-from .inputs import read_inputs
+from .inputs import read_inputs, score_texts
 from .renamed import accepts_older_names
 
 logger = logging.getLogger(__name__)
@@ -342,8 +342,7 @@ class CrossEncoder:
     def _logits(self, inputs: list[Any], limits: TextLimits, show_progress: bool) -> FloatArray:
         """Float32 ``[inputs, labels]``."""
         if len(inputs) == 1 and isinstance(inputs[0], str):
-            prompted = f"{limits.prompt or ''}{inputs[0]}"
-            scores = self.reranker.score_texts([prompted], limits=limits)
+            scores = score_texts(self.reranker, inputs, limits)
         else:
             scores = self.reranker.score(inputs, limits=limits, show_progress=show_progress)
         return scores.reshape(-1, self.num_labels)

@@ -1,14 +1,18 @@
-"""What ``predict`` takes: pairs, one pair, or one text."""
+"""What ``predict`` takes: pairs, one pair, or single texts."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from modernrank.arrays import FloatArray
 from modernrank.errors import InputError
+from modernrank.options import TextLimits
+from modernrank.reranker import Reranker
 
 
 def read_inputs(inputs: object) -> tuple[list[Any], bool]:
@@ -38,6 +42,16 @@ def read_inputs(inputs: object) -> tuple[list[Any], bool]:
     if listed and not isinstance(listed[0], sequences):
         return [listed], True
     return listed, False
+
+
+def score_texts(reranker: Reranker, texts: Sequence[str], limits: TextLimits) -> FloatArray:
+    """Logits of single texts, each behind the prompt of ``limits``: the engine's own calls on texts have no prompts.
+
+    Raises:
+        InputError: as ``Reranker.score_texts``.
+    """
+    prompted = [f"{limits.prompt or ''}{text}" for text in texts]
+    return reranker.score_texts(prompted, limits=replace(limits, prompt=None))
 
 
 def _column_types() -> tuple[type, ...]:

@@ -19,6 +19,7 @@ from modernrank.options import TextLimits
 from modernrank.reranker import Reranker
 
 from .arguments import Settings, call_limits, check_unused, length_for
+from .inputs import score_texts
 
 try:
     import torch
@@ -140,7 +141,7 @@ class ModernRank(InputModule, Dense):
         """
         inputs, limits = features["inputs"], features["limits"]
         if inputs and all(isinstance(text, str) for text in inputs):
-            logits = self.reranker.score_texts([f"{limits.prompt}{text}" for text in inputs], limits=limits)
+            logits = score_texts(self.reranker, inputs, limits)
         else:
             logits = self.reranker.score(inputs, limits=limits)
         scores = torch.from_numpy(logits.reshape(-1, self.out_features))

@@ -52,6 +52,13 @@ def test_scores_are_those_of_reranker(model: CrossEncoder, reranker: Reranker, n
 
 
 @pytest.mark.usefixtures("without_torch")
+@pytest.mark.parametrize("prompt", ["", "search: "])
+def test_a_single_text_is_scored_behind_its_prompt(model: CrossEncoder, reranker: Reranker, prompt: str) -> None:
+    (expected,) = reranker.score_texts([f"{prompt}a text without a document"], activation="model")
+    assert model.predict("a text without a document", prompt=prompt) == expected
+
+
+@pytest.mark.usefixtures("without_torch")
 def test_ranking_is_that_of_reranker(model: CrossEncoder, reranker: Reranker) -> None:
     documents = ["Paris", "Beijing", "Rome", "Paris"]
     expected = reranker.rank("capital?", documents, 3, activation="model")
