@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from modernrank.artifact.folder import Artifact, looks_like_a_hub_id
-from modernrank.artifact.manifest import FILE_NAME
+from modernrank.artifact.folder import Artifact, is_artifact, is_hub_id
 from modernrank.backends.cuda.driver import device_name, find_driver
 from modernrank.backends.onnxruntime.int8_kernel import FAST, int8_kernel
 from modernrank.backends.open import auto_precision, usable_providers, why_no_engine_fits
@@ -53,8 +52,8 @@ def _info(args: argparse.Namespace) -> int:
 def _is_checkpoint(path: Path) -> bool:
     """Whether a path is not that of an artifact: it is a folder with a config, or has the form of a hub id."""
     if path.is_dir():
-        return (path / "config.json").is_file() and not (path / FILE_NAME).is_file()
-    return looks_like_a_hub_id(path.as_posix()) and not path.parent.exists()
+        return (path / "config.json").is_file() and not is_artifact(path)
+    return is_hub_id(path.as_posix()) and not path.parent.exists()
 
 
 def _print(rows: Rows) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from modernrank import AsyncReranker, InputError, RankedDocument, Reranker, TruncationWarning
-from modernrank.artifact.manifest import FILE_NAME
+from modernrank.artifact.folder import is_artifact
 from modernrank.errors import counted
 
 
@@ -26,9 +26,9 @@ def load_model(name: str | Path, load_options: Mapping[str, Any]) -> Reranker:
         ArtifactError, ProviderError: as ``Reranker.load`` and ``Reranker.from_checkpoint``.
         ModuleNotFoundError: a checkpoint requires ``modernrank[export]``.
     """
-    is_artifact = (Path(name) / FILE_NAME).is_file()
+    load = Reranker.load if is_artifact(name) else Reranker.from_checkpoint
     with ExitStack() as opened:
-        loaded = Reranker.load(name, **load_options) if is_artifact else Reranker.from_checkpoint(name, **load_options)
+        loaded = load(name, **load_options)
         opened.callback(loaded.close)
         checked_model(loaded)
         opened.pop_all()
@@ -48,9 +48,9 @@ def open_model(
         return load_model(model, load_options)
     if load_options:
         raise InputError(
-            f"load_options ({', '.join(load_options)}) cannot be applied, because this model is loaded already; "
-            "pass them to Reranker.load",
-            argument="load_options",
+            f"{', '.join(load_options)} cannot be applied, because this model is loaded already; pass them to "
+            "Reranker.load",
+            argument=next(iter(load_options)),
         )
     return checked_model(model)
 

@@ -20,10 +20,6 @@ from modernrank.benchmarks.measure.environment import describe
 
 from .checkpoints import SIZES, write_checkpoint
 
-PAIRS, TOKENS = 20, 128
-ROUNDS = 5
-COMPARED = 6  # pairs that sentence-transformers scores too
-
 
 def main() -> None:
     """Run the command line."""

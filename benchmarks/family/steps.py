@@ -19,7 +19,9 @@ import numpy as np
 from modernrank import Reranker
 from modernrank.benchmarks.peers.peer_process import peak_memory
 
-from .__main__ import COMPARED, PAIRS, ROUNDS, TOKENS
+PAIRS, TOKENS = 20, 128
+ROUNDS = 5
+COMPARED = 6  # pairs that sentence-transformers scores too
 
 
 def pairs_of(reranker: Reranker, count: int, tokens: int) -> list[tuple[str, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +16,7 @@ from modernrank.options import EXACT, PRECISIONS, PrecisionChoice, TruncationCho
 from modernrank.text.encoder import PairEncoder
 
 from .hashing import sha256_of
-from .manifest import Manifest, OnnxGraph, Tokenizer
+from .manifest import FILE_NAME, Manifest, OnnxGraph, Tokenizer
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +38,7 @@ class Artifact:
         path = Path(folder)
         if not path.is_dir():
             remedy = f"make it with `modernrank export CHECKPOINT --out {folder}`"
-            if looks_like_a_hub_id(str(folder)):
+            if is_hub_id(str(folder)):
                 remedy += f"; for a model of that name on the hub, call Reranker.from_checkpoint({str(folder)!r})"
             raise ArtifactError(f"there is no artifact folder {folder}; {remedy}", path=path)
         return Artifact(path, Manifest.read(path))
@@ -176,7 +177,15 @@ def pair_encoder(
     )
 
 
-def looks_like_a_hub_id(text: str) -> bool:
-    """Whether a text may be a hub id: ``"owner/name"``."""
-    owner, separator, name = text.partition("/")
-    return bool(separator and owner and name) and "/" not in name and not text.startswith((".", "/", "~"))
+def is_artifact(folder: str | Path) -> bool:
+    """Whether a path is the folder of an artifact, and not a checkpoint or a hub id. Nothing is read."""
+    return (Path(folder) / FILE_NAME).is_file()
+
+
+def is_hub_id(text: str) -> bool:
+    """Whether a text has the form of a hub id.
+
+    >>> is_hub_id("Alibaba-NLP/gte-reranker-modernbert-base"), is_hub_id("./folder"), is_hub_id("a/b/c")
+    (True, False, False)
+    """
+    return re.fullmatch(r"[\w.-]+/[\w.-]+", text) is not None and not text.startswith(".")

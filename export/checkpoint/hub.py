@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from modernrank.artifact.folder import is_hub_id
 from modernrank.artifact.hashing import sha256_of
 from modernrank.errors import ArtifactError
 
@@ -78,15 +79,6 @@ def locate(checkpoint: str, revision: str | None = None, with_weights: bool = Tr
     if paths:
         _download(checkpoint, folder.name, [f"{path}/{name}" for path in paths for name in names])
     return Origin(folder, checkpoint, folder.name)  # the cache names a snapshot's folder by its commit
-
-
-def is_hub_id(text: str) -> bool:
-    """Whether a text has the form of a hub id.
-
-    >>> is_hub_id("Alibaba-NLP/gte-reranker-modernbert-base"), is_hub_id("./folder"), is_hub_id("a/b/c")
-    (True, False, False)
-    """
-    return re.fullmatch(r"[\w.-]+/[\w.-]+", text) is not None and not text.startswith(".")
 
 
 def _download(model_id: str, revision: str | None, patterns: Sequence[str]) -> Path:

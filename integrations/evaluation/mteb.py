@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from modernrank import AsyncReranker, InputError, Reranker
 from modernrank.arrays import FloatArray
 
-from ..ranking import checked_model, in_threads, load_model
+from ..ranking import in_threads, open_model
 
 try:
     from mteb.models import ModelMeta
@@ -58,16 +58,7 @@ class ModernRankCrossEncoder:
     ) -> None:
         options = {**load_options, "revision": revision, "provider": _provider(device, load_options)}
         given = {name: value for name, value in options.items() if value is not None}
-        self._model: Reranker | AsyncReranker
-        if isinstance(model_name, str | Path):
-            self._model = load_model(model_name, given)
-        elif given:
-            raise InputError(
-                f"{', '.join(given)} cannot be changed, because this model is loaded already; pass its folder instead",
-                argument=next(iter(given)),
-            )
-        else:
-            self._model = checked_model(model_name)
+        self._model = open_model(model_name, given)
 
     @property
     def mteb_model_meta(self) -> ModelMeta:

@@ -8,10 +8,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from modernrank import ActivationChoice, AsyncReranker, InputError, LongDocuments
+from modernrank import ActivationChoice, AsyncReranker, LongDocuments
 from modernrank import Reranker as Model
 
-from ..ranking import checked_model, load_model, rank
+from ..ranking import open_model, rank
 
 try:
     from rerankers.documents import Document
@@ -56,7 +56,7 @@ class ModernRankRanker(BaseRanker):
         **load_options: Any,
     ) -> None:
         self.verbose = verbose
-        self.model = _opened(model_name_or_path, load_options)
+        self.model = open_model(model_name_or_path, load_options)
         self._options = {"activation": activation, "max_length": max_length, "long_documents": long_documents}
 
     def rank(
@@ -85,18 +85,6 @@ class ModernRankRanker(BaseRanker):
     def score(self, query: str, doc: str) -> float:
         """The score of one document. Errors as in ``rank``."""
         return rank(self.model, query, [doc], None, **self._options)[0].score
-
-
-def _opened(model: str | Path | Model | AsyncReranker, load_options: dict[str, Any]) -> Model | AsyncReranker:
-    """A model of one label, which is loaded if it is a name."""
-    if isinstance(model, str | Path):
-        return load_model(model, load_options)
-    if load_options:
-        raise InputError(
-            f"{', '.join(load_options)} cannot be changed, because this model is loaded already; pass its folder",
-            argument=next(iter(load_options)),
-        )
-    return checked_model(model)
 
 
 AVAILABLE_RANKERS[ModernRankRanker.__name__] = ModernRankRanker

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from modernrank.artifact.manifest import FILE_NAME, Manifest
+from modernrank.artifact.folder import is_artifact
+from modernrank.artifact.manifest import Manifest
 from modernrank.errors import InputError, ProviderError
 from modernrank.options import SideChoice, TextLimits, positive
 from modernrank.reranker import Reranker
@@ -103,10 +104,10 @@ class Hub:
         """
         if name is None:
             raise InputError("CrossEncoder requires a folder or a hub id", argument="model_name_or_path")
-        is_artifact = (Path(name) / FILE_NAME).is_file()
-        options = {**device_options(device, is_artifact), **load, "cache": self.cache_folder}
+        is_exported = is_artifact(name)
+        options = {**device_options(device, is_exported), **load, "cache": self.cache_folder}
         try:
-            if is_artifact:
+            if is_exported:
                 return Reranker.load(name, **options)
             return Reranker.from_checkpoint(self._checkpoint(str(name)), revision=self.revision, **options)
         except InputError as error:
@@ -140,7 +141,7 @@ def check_unused(backend: str, **unused: object) -> None:
             raise refused(name, value, "modernrank runs exported checkpoints; leave it out")
 
 
-def device_options(device: object, is_artifact: bool) -> dict[str, Any]:
+def device_options(device: object, is_exported: bool) -> dict[str, Any]:
     """Options of ``Reranker.load`` for a device of torch, which may be given as its name.
 
     Raises:
@@ -155,7 +156,7 @@ def device_options(device: object, is_artifact: bool) -> dict[str, Any]:
     if kind == "cpu":
         return {"provider": "cpu"}
     # An artifact has its providers; a checkpoint is exported for one.
-    return {"devices": [number]} | ({} if is_artifact else {"provider": "cuda"})
+    return {"devices": [number]} | ({} if is_exported else {"provider": "cuda"})
 
 
 def device_of(device: object) -> tuple[str, int]:
