@@ -19,13 +19,14 @@ from modernrank.errors import InputError
 from modernrank.options import EXACT, PrecisionName
 
 from .checkpoint.activation import read_activation
+from .checkpoint.description import Description
 from .checkpoint.hub import DEFAULT_MODEL, license_of, locate, origin_hashes
 from .checkpoint.tokenizer import read_tokenizer
 from .checkpoint.weights import Checkpoint
 from .companions import copy_companions
 from .frameworks import check_frameworks, write_framework_files
 from .models.architecture import Architecture
-from .models.registry import read_architecture
+from .models.registry import architecture_of
 from .output_folder import check_target, replacing
 from .precision.job import GraphJob, GraphSource, WrittenGraph
 from .precision.registry import GRAPHS, PRECISIONS
@@ -167,11 +168,12 @@ def _export(checkpoint: str, out: Path, options: ExportOptions) -> Manifest:
     started = time.perf_counter()
     check_target(out, options.force)
     origin = locate(checkpoint, options.revision)
-    architecture = read_architecture(origin.folder)
+    description = Description.read(origin.folder)
+    architecture = architecture_of(description)
     activation = read_activation(origin.folder, len(architecture.facts.labels))
     facts = architecture.facts
     tokenizer = read_tokenizer(
-        origin.folder, rows=facts.vocabulary, pad_token_id=facts.pad_token_id, max_length=facts.max_length
+        description, rows=facts.vocabulary, pad_token_id=facts.pad_token_id, max_length=facts.max_length
     )
     material = _read_material(origin.folder, options)
     with Checkpoint(origin.folder, architecture.expected_tensors()) as weights, replacing(out, options.force) as folder:

@@ -18,7 +18,7 @@ from .checkpoint.hub import Origin, license_of, locate
 from .checkpoint.tokenizer import read_tokenizer
 from .checkpoint.weights import Checkpoint, ExpectedTensors
 from .models.architecture import Architecture
-from .models.registry import read_architecture
+from .models.registry import architecture_of
 from .precision.registry import PRECISIONS
 
 T = TypeVar("T")
@@ -91,14 +91,14 @@ def inspect_checkpoint(checkpoint: str | Path, revision: str | None = None) -> I
         if description is not None:
             found.described = [*description.architectures, *(module.kind for module in description.modules[1:])]
             found.prompts, found.default_prompt = dict(description.prompts.texts), description.prompts.default
-            architecture = _tried(found, lambda: read_architecture(origin.folder))
+            architecture = _tried(found, lambda: architecture_of(description))
             if architecture is not None:
-                _inspect_model(found, origin, architecture)
+                _inspect_model(found, origin, description, architecture)
     found.warnings = list(dict.fromkeys(str(warning.message) for warning in caught))
     return found
 
 
-def _inspect_model(found: Inspection, origin: Origin, architecture: Architecture) -> None:
+def _inspect_model(found: Inspection, origin: Origin, description: Description, architecture: Architecture) -> None:
     facts, expected = architecture.facts, architecture.expected_tensors()
     found.family, found.reference = architecture.name, architecture.reference
     found.layers, found.hidden_size, found.vocabulary = facts.layers, facts.hidden_size, facts.vocabulary
@@ -107,7 +107,7 @@ def _inspect_model(found: Inspection, origin: Origin, architecture: Architecture
     found.precisions = [EXACT, *(name for name in PRECISIONS if name != EXACT)]
     found.activation = _tried(found, lambda: read_activation(origin.folder, len(facts.labels))) or ""
     limits = {"rows": facts.vocabulary, "pad_token_id": facts.pad_token_id, "max_length": facts.max_length}
-    tokenizer = _tried(found, lambda: read_tokenizer(origin.folder, **limits))
+    tokenizer = _tried(found, lambda: read_tokenizer(description, **limits))
     if tokenizer is not None:
         found.max_length = min(facts.max_length, tokenizer.max_length)
     if origin.model_id is not None and not any(origin.folder.glob("model*.safetensors*")):

@@ -6,7 +6,7 @@ Whatever is left when all have been taken is named in a warning, so that no unkn
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -15,17 +15,22 @@ from modernrank.errors import ArtifactError
 
 
 class Fields:
-    """The fields of the JSON object in ``path``.
+    """The fields of the JSON object in ``path``; none if ``is_optional`` and there is no such file.
 
     Raises:
         ArtifactError: the file cannot be read or holds no object. The methods raise it too, for a value that is not
             allowed; its details name ``path``, ``field`` and ``value``.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, is_optional: bool = False) -> None:
         self.path = path
-        self._raw: Mapping[str, Any] = read_json_object(path)
+        self._raw: Mapping[str, Any] = {} if is_optional and not path.is_file() else read_json_object(path)
         self._seen: set[str] = set()
+
+    @property
+    def names(self) -> Set[str]:
+        """Those that the file has."""
+        return self._raw.keys()
 
     def take(self, name: str, default: Any = None) -> Any:
         """The value of a field, whatever it is."""

@@ -8,23 +8,22 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import tokenizers
 
 from modernrank.artifact.folder import pair_encoder
-from modernrank.artifact.json_records import read_json_object
 from modernrank.artifact.manifest import Tokenizer
 from modernrank.errors import ArtifactError, InputError
 from modernrank.text.encoder import parse_tokenizer
 
 from .description import Description
+from .fields import Fields
 from .hub import CONVERTIBLE, TOKENIZER, TOKENIZER_CONFIG
 from .special_tokens import DECODER, LISTS, check_ids_of_config, check_special_tokens
 
-HONOURED = frozenset(["max_len", "model_max_length", "split_special_tokens", "truncation_side"])
+# The limit in tokens, in the spelling of today and in an older one.
+LIMIT, OLDER_LIMIT = "model_max_length", "max_len"
 # Fields that exist in checkpoints and do not change the ids of a ModernBERT's tokenizer in transformers 5.
 WITHOUT_EFFECT = frozenset(
     [
@@ -84,14 +83,14 @@ GENERIC_CLASSES = ("PreTrainedTokenizer", "TokenizersBackend", "PythonBackend")
 USUAL_SHARE = 0.75
 
 
-def read_tokenizer(checkpoint: Path, *, rows: int, pad_token_id: int, max_length: int) -> Tokenizer:
-    """The manifest's record of the tokenizer in the folder ``checkpoint``, which has a ``config.json``.
+def read_tokenizer(description: Description, *, rows: int, pad_token_id: int, max_length: int) -> Tokenizer:
+    """The manifest's record of a checkpoint's tokenizer.
 
     The prompts and the limit are those of sentence-transformers, where it saved the checkpoint and they are set.
     It warns of fields that it does not know, and of a tokenizer that may be that of another model.
 
     Args:
-        checkpoint: the folder.
+        description: of the checkpoint.
         rows: of the model's embedding table.
         pad_token_id: the model's.
         max_length: the model's limit in tokens.
@@ -100,67 +99,52 @@ def read_tokenizer(checkpoint: Path, *, rows: int, pad_token_id: int, max_length
         ArtifactError: there is no ``tokenizer.json``, it cannot encode pairs, it belongs to another model, or what the
             files beside it say changes token ids in a way that an artifact does not hold.
     """
-    file, settings_file = checkpoint / TOKENIZER, checkpoint / TOKENIZER_CONFIG
-    settings = read_json_object(settings_file) if settings_file.is_file() else {}
+    checkpoint = description.folder
+    file, fields = checkpoint / TOKENIZER, Fields(checkpoint / TOKENIZER_CONFIG, is_optional=True)
     if not file.is_file():
-        raise _missing(checkpoint, settings)
-    _check_fields(settings, settings_file)
+        raise _missing(checkpoint, str(fields.take("tokenizer_class") or ""))
+    _check_code(fields)
     own = parse_tokenizer(file)
     _check_dropout(own, file)
-    splits = _flag(settings, settings_file, "split_special_tokens")
-    description = Description.read(checkpoint)
-    limit = min(description.max_length or _limit(settings, settings_file, max_length), max_length)
-    side = settings.get("truncation_side", (own.truncation or {}).get("direction", "right"))
+    splits = fields.flag("split_special_tokens")
+    limit = min(description.max_length or _limit(fields, max_length), max_length)
+    side = fields.take("truncation_side", (own.truncation or {}).get("direction", "right"))
+    fields.ignore([*WITHOUT_EFFECT, LIMIT, OLDER_LIMIT])
+    # `special_tokens.py` reads these.
+    fields.ignore([*LISTS, DECODER, *(name for name in fields.names if name.endswith("_token"))])
+    fields.warn_of_the_rest()
     prompts = description.prompts
     tokenizer = Tokenizer(file.name, pad_token_id, side, limit, splits, dict(prompts.texts), prompts.default)
     check_special_tokens(checkpoint, own, splits)
     try:
         pair_encoder(checkpoint, tokenizer, limit, vocabulary=rows)
     except InputError as error:
-        raise ArtifactError(f"{settings_file}: {error}", path=settings_file, **error.details) from error
+        raise ArtifactError(f"{fields.path}: {error}", path=fields.path, **error.details) from error
     check_ids_of_config(checkpoint, own)
     _check_share(file, own, rows)
     return tokenizer
 
 
-def _limit(settings: Mapping[str, Any], file: Path, model_limit: int) -> int:
+def _limit(fields: Fields, model_limit: int) -> int:
     """The tokenizer's own limit in tokens; the model's, if it has none, or a higher one."""
-    name = "max_len" if "model_max_length" not in settings and "max_len" in settings else "model_max_length"
-    limit = settings.get(name)
+    name = OLDER_LIMIT if LIMIT not in fields.names and OLDER_LIMIT in fields.names else LIMIT
+    limit = fields.take(name)
     if limit is None:
         return model_limit
     if not isinstance(limit, int | float) or isinstance(limit, bool) or math.isnan(limit) or limit < 1:
-        raise ArtifactError(
-            f"{file}: {name} = {limit!r} must be a number of tokens", path=file, field=name, value=limit
-        )
+        fields.refuse(name, limit, "must be a number of tokens")
     return int(min(limit, model_limit))  # "no limit" is written as 1e30
 
 
-def _flag(settings: Mapping[str, Any], file: Path, name: str) -> bool:
-    value = settings.get(name, False)
-    if not isinstance(value, bool):
-        raise ArtifactError(f"{file}: {name} = {value!r} must be true or false", path=file, field=name, value=value)
-    return value
-
-
-def _check_fields(settings: Mapping[str, Any], file: Path) -> None:
-    """Refuse what needs code of the checkpoint, and warn of fields that nothing here knows."""
-    auto_map = settings.get("auto_map")
+def _check_code(fields: Fields) -> None:
+    """Refuse what needs code of the checkpoint."""
+    auto_map = fields.take("auto_map")
     if isinstance(auto_map, list) or (isinstance(auto_map, dict) and "AutoTokenizer" in auto_map):
-        raise ArtifactError(
-            f"{file}: auto_map = {auto_map!r} names code of the checkpoint, which modernrank never runs. If "
-            f"{TOKENIZER} holds the same tokenizer, remove the field, and compare with `modernrank verify`",
-            path=file,
-            field="auto_map",
-            value=auto_map,
-        )
-    known = {*HONOURED, *WITHOUT_EFFECT, *LISTS, DECODER, "auto_map"}
-    unknown = sorted(name for name in settings if name not in known and not name.endswith("_token"))
-    if unknown:
-        warnings.warn(
-            f"{file} has unknown fields, which are ignored: {', '.join(unknown)}; check the token ids with "
-            "`modernrank verify`",
-            stacklevel=2,
+        fields.refuse(
+            "auto_map",
+            auto_map,
+            f"names code of the checkpoint, which modernrank never runs. If {TOKENIZER} holds the same tokenizer, "
+            "remove the field, and compare with `modernrank verify`",
         )
 
 
@@ -185,12 +169,12 @@ def _check_share(file: Path, own: tokenizers.Tokenizer, rows: int) -> None:
         )
 
 
-def _missing(checkpoint: Path, settings: Mapping[str, Any]) -> ArtifactError:
+def _missing(checkpoint: Path, tokenizer_class: str) -> ArtifactError:
     """What is there instead of ``tokenizer.json``, and the line that converts it."""
     file = checkpoint / TOKENIZER
     for names, usual_class in CONVERTIBLE.items():
         if all((checkpoint / name).is_file() for name in names):
-            named = str(settings.get("tokenizer_class") or "").removesuffix("Fast")
+            named = tokenizer_class.removesuffix("Fast")
             kind = named if named.isidentifier() and named not in GENERIC_CLASSES else usual_class
             return ArtifactError(
                 f"{checkpoint} has no {TOKENIZER}, but {' and '.join(names)}. transformers converts it: "

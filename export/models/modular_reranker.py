@@ -15,6 +15,7 @@ from typing import ClassVar, Self
 from modernrank.errors import ArtifactError
 from modernrank.export.checkpoint.description import Description
 from modernrank.export.checkpoint.fields import Fields
+from modernrank.export.checkpoint.modules import Module
 from modernrank.export.checkpoint.weights import ExpectedTensors, Weights
 from modernrank.export.graph.builder import GraphBuilder, Value
 
@@ -136,9 +137,9 @@ def _check_chain(description: Description, modules: Sequence[HeadModule], width:
         except ValueError as error:
             _refuse(description, f"{shown} does not fit: {error}; its config is that of another model")
         if isinstance(module, Pooling):
-            _check_prompts(description, entry.path)
-        if isinstance(module, Pooling) or module.reads in pooled:
-            pooled.add(module.writes)
+            _check_prompts(description, entry, module)
+        is_pooled = isinstance(module, Pooling) or module.reads in pooled
+        pooled = pooled | {module.writes} if is_pooled else pooled - {module.writes}
     if SCORES not in features:
         _refuse(description, f"no module writes {SCORES!r}: this is an embedding model, not a reranker")
     if SCORES not in pooled or features[SCORES].parts:
@@ -146,11 +147,16 @@ def _check_chain(description: Description, modules: Sequence[HeadModule], width:
     return features[SCORES].width
 
 
-def _check_prompts(description: Description, path: str) -> None:
+def _check_prompts(description: Description, entry: Module, pooling: Pooling) -> None:
     """Refuse pooling that leaves a prompt out, where there are prompts."""
-    fields = Fields(description.folder / path / "config.json")
-    if any(description.prompts.texts.values()) and not fields.flag("include_prompt", True):
-        fields.refuse("include_prompt", False, "is not implemented where the model has prompts; set it to true")
+    if any(description.prompts.texts.values()) and not pooling.includes_prompt:
+        raise ArtifactError(
+            f"{entry.config_file}: include_prompt = False is not implemented where the model has prompts; set it to "
+            "true",
+            path=entry.config_file,
+            field="include_prompt",
+            value=False,
+        )
 
 
 def _refuse(description: Description, why: str) -> None:

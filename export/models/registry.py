@@ -24,7 +24,15 @@ def read_architecture(checkpoint: Path) -> Architecture:
     Raises:
         ArtifactError: it has no ``config.json``, is of an unknown family, or uses a feature that is not implemented.
     """
-    description = Description.read(checkpoint)
+    return architecture_of(Description.read(checkpoint))
+
+
+def architecture_of(description: Description) -> Architecture:
+    """The architecture of a checkpoint whose description was read already.
+
+    Raises:
+        ArtifactError: as ``read_architecture``, but for the files of the description itself.
+    """
     for family in FAMILIES:
         if family.describes(description):
             return family.read(description)

@@ -260,6 +260,11 @@ WRONG: dict[str, tuple[Callable[[Path], None], str, str]] = {
     "no pooling": (modules(lambda entries: entries.pop(1)), "modules.json", "modules"),
     "no scores": (modules(lambda entries: entries.pop()), "modules.json", "modules"),
     "two heads": (edited("2_Dense/config.json", module_output_name="scores"), "modules.json", "modules"),
+    "scores of tokens": (
+        edited("2_Dense/config.json", module_input_name="token_embeddings", module_output_name="sentence_embedding"),
+        "modules.json",
+        "modules",
+    ),
     "two transformers": (modules(lambda e: e.append({**e[0], "path": "5_T"})), "modules.json", "type"),
     "no transformer": (modules(lambda entries: entries.pop(0)), "modules.json", "type"),
     "no modules": (modules(lambda entries: entries.clear()), "modules.json", ""),

@@ -111,10 +111,14 @@ class HeadModule(ABC):
 
 @dataclass(frozen=True)
 class Pooling(HeadModule):
-    """From the tokens of a pair to one vector."""
+    """From the tokens of a pair to one vector.
+
+    includes_prompt: whether a prompt's tokens are among them.
+    """
 
     width: int
     modes: tuple[str, ...]
+    includes_prompt: bool
 
     @classmethod
     def read(cls, module: Module) -> Self:
@@ -126,9 +130,9 @@ class Pooling(HeadModule):
             fields.refuse("pooling_mode", modes, f"is not implemented; implemented are {', '.join(POOLINGS)}")
         older_width = fields.take("word_embedding_dimension")
         width = fields.count("embedding_dimension", older_width)
-        fields.ignore(["include_prompt"])  # the family refuses it where there are prompts
+        includes_prompt = fields.flag("include_prompt", True)
         fields.warn_of_the_rest()
-        return cls(f"{module.path}.", TOKENS, POOLED, width, tuple(modes))
+        return cls(f"{module.path}.", TOKENS, POOLED, width, tuple(modes), includes_prompt)
 
     def output(self, given: Feature) -> Feature:
         if given.width != self.width:
