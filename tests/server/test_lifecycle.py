@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import json
 import shutil
 import signal
 import socket
@@ -247,10 +246,7 @@ def test_two_artifacts_of_one_name_are_refused(artifacts: Path) -> None:
 
 def test_health_and_metrics_on_a_port_of_their_own(artifacts: Path) -> None:
     with serving(artifacts / "tiny", "--metrics-port", 0, wait="") as server:
-        (line,) = [text for text in server.lines if "health and metrics" in text] or [
-            json.dumps(server.logged(logger="modernrank.server")[-1])
-        ]
-        port = int(json.loads(line)["message"].rpartition(",")[0].rpartition(":")[2])
+        port = server.port_for("health and metrics")
         until = time.monotonic() + 20
         while server.get("/health/ready", port=port).status != 200:
             assert time.monotonic() < until

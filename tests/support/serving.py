@@ -83,6 +83,18 @@ class RunningServer:
             time.sleep(0.01)
         raise AssertionError(f"no line with {fields}; the last ones are {self.lines[-5:]}")
 
+    def port_for(self, name: str) -> int:
+        """The port on which it listens for ``"requests"`` or ``"health and metrics"``; waits until it says so."""
+        until = time.monotonic() + SECONDS
+        while time.monotonic() < until:
+            for line in list(self.lines):
+                if found := re.search(rf"listening for {name} on http://[^:]+:(\d+)", line):
+                    return int(found[1])
+            if self.process.poll() is not None:
+                break
+            time.sleep(0.005)
+        raise AssertionError(f"the server did not start: {self.lines}")
+
     def metric(self, name: str) -> float:
         """The value of a sample, such as ``modernrank_ready``."""
         for line in self.get("/metrics").body.decode().splitlines():
@@ -125,7 +137,7 @@ def serving(
     reader.start()
     try:
         if listens:
-            _wait_for_port(server)
+            server.port = server.port_for("requests")
         if wait:
             _wait_until_ok(server, wait)
         yield server
@@ -143,19 +155,6 @@ def serving(
 def _read(stream: Any, lines: list[str]) -> None:
     for line in stream:
         lines.append(line)
-
-
-def _wait_for_port(server: RunningServer) -> None:
-    until = time.monotonic() + SECONDS
-    while time.monotonic() < until:
-        for line in list(server.lines):
-            if found := re.search(r"listening for requests on http://[^:]+:(\d+)", line):
-                server.port = int(found[1])
-                return
-        if server.process.poll() is not None:
-            break
-        time.sleep(0.005)
-    raise AssertionError(f"the server did not start: {server.lines}")
 
 
 def _wait_until_ok(server: RunningServer, path: str) -> None:
